@@ -74,13 +74,17 @@ def from_object(selector: Mapping[str, Any] | None) -> Selector:
             if values:
                 raise ValueError(f"matchExpressions: {operator} on {key!r} takes no values")
         else:
-            raise ValueError(f"matchExpressions: {operator!r} is not an operator; use In, NotIn, Exists or DoesNotExist")
+            raise ValueError(
+                f"matchExpressions: {operator!r} is not an operator; use In, NotIn, Exists or DoesNotExist"
+            )
         requirements.append(Requirement(str(key), str(operator), values))
     return Selector(tuple(sorted(requirements, key=lambda r: (r.key, r.operator, sorted(r.values)))))
 
 
 _SET = re.compile(r"\s*(?P<key>[^\s,=!()<>]+)\s+(?P<op>in|notin)\s*\((?P<values>[^()]*)\)\s*(?:,|$)")
-_ONE = re.compile(r"\s*(?P<not>!)?\s*(?P<key>[^\s,=!()<>]+)\s*(?:(?P<op>==|=|!=|>|<)\s*(?P<value>[^\s,=!()<>]*))?\s*(?:,|$)")
+_ONE = re.compile(
+    r"\s*(?P<not>!)?\s*(?P<key>[^\s,=!()<>]+)\s*(?:(?P<op>==|=|!=|>|<)\s*(?P<value>[^\s,=!()<>]*))?\s*(?:,|$)"
+)
 
 
 def parse(text: str) -> Selector:
