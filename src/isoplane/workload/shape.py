@@ -1,0 +1,253 @@
+"""CONTRACT: the shape of a workload, whatever its kind.
+
+A workload is a *sandbox* (an address, volumes, an identity) in which one or more *units* run.  A Pod's units are its init
+containers and containers; a VirtualMachineInstance has one unit, the machine.  Quota, placement, lifecycle, policy, the
+controller and the runtimes know only this.  What only one runtime can read (an image, a kernel, a command line) travels
+in ``Unit.recipe`` and ``Workload.volumes``, opaque to everybody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from isoplane.objects.kinds import Resource
+
+
+class Stage(StrEnum):
+    """Where a workload stands; each kind projects it on its own upstream phase. See lifecycle.py for the table."""
+
+    ACCEPTED = "Accepted"
+    GATED = "Gated"
+    PLACED = "Placed"
+    PREPARING = "Preparing"
+    RUNNING = "Running"
+    STOPPING = "Stopping"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+class RunState(StrEnum):
+    """What the owner of a workload wants of it."""
+
+    RUN = "Run"
+    PAUSE = "Pause"
+    STOP = "Stop"
+
+
+class RestartRule(StrEnum):
+    """When a unit that ended is started again inside the same sandbox."""
+
+    ALWAYS = "Always"
+    ON_FAILURE = "OnFailure"
+    NEVER = "Never"
+
+
+class UnitRole(StrEnum):
+    """How a unit takes part: ``INIT`` runs to its end before the next starts; ``SIDECAR`` is an init that keeps running."""
+
+    INIT = "Init"
+    SIDECAR = "Sidecar"
+    MAIN = "Main"
+
+
+class Attachment(StrEnum):
+    """How a workload's packets leave its sandbox."""
+
+    VETH = "veth"
+    TAP = "tap"
+    HOST = "host"
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A declared port: a name ('' when unnamed), TCP | UDP | SCTP, 1–65535."""
+
+    name: str
+    protocol: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A health question asked of a unit. Exactly one of ``command``, ``http``, ``tcp_port``, ``guest_ping`` is set. Seconds."""
+
+    command: tuple[str, ...] = ()
+    http: HttpGet | None = None
+    tcp_port: int | None = None
+    guest_ping: bool = False
+    initial_delay: float = 0
+    period: float = 10
+    timeout: float = 1
+    success_threshold: int = 1
+    failure_threshold: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class HttpGet:
+    """An HTTP question: a 2xx or 3xx answer is healthy. ``host`` '' means the workload's own address."""
+
+    port: int
+    path: str = "/"
+    scheme: str = "HTTP"
+    host: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One thing that runs. ``recipe`` is read by the workload's own runtime only (a container or a domain, as declared)."""
+
+    name: str
+    role: UnitRole = UnitRole.MAIN
+    restart: RestartRule = RestartRule.ALWAYS
+    image: str = ""
+    recipe: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    cpu_limit: int = 0
+    """Millicores; 0 is unlimited."""
+    memory_limit: int = 0
+    """Bytes; 0 is unlimited."""
+    cpu_request: int = 0
+    memory_request: int = 0
+    startup: Probe | None = None
+    readiness: Probe | None = None
+    liveness: Probe | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Another object that a workload needs before it can start: a ConfigMap or a Secret of its namespace."""
+
+    resource: Resource
+    name: str
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A Pod or a VirtualMachineInstance, as everything but its adapter sees it. CPU in millicores, memory in bytes."""
+
+    resource: Resource
+    namespace: str
+    name: str
+    uid: str
+    created: str
+    """metadata.creationTimestamp."""
+    generation: int
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+
+    priority: int
+    priority_class: str
+    preemption_policy: str
+    """PreemptLowerPriority or Never."""
+    request: Mapping[str, int]
+    """What it takes of a node and of a quota: resource name → amount (cpu in millicores)."""
+    limits: Mapping[str, int]
+    disruption_cost: int
+    """Stopping a Pod costs 1, a VM 10: the cheaper victim goes first among equals."""
+
+    desired: RunState
+    grace_seconds: int
+    """From deletionGracePeriodSeconds once deleting, else terminationGracePeriodSeconds."""
+    stop_deadline: float | None
+    """POSIX seconds at which a stopping workload is killed; None while it is not being stopped."""
+    restart: RestartRule
+    graceful_resend: float
+    """Seconds after which a graceful stop is asked for again (a booting guest misses the button); 0 asks once."""
+    acknowledges_stop: bool
+    """Whether a guest can confirm a graceful stop (a VM with ACPI) or merely be signalled."""
+
+    runtime: str
+    """Which runtime runs it: ``oci`` or ``qemu``."""
+    attachment: Attachment
+    units: tuple[Unit, ...]
+    volumes: tuple[Mapping[str, Any], ...]
+    references: tuple[Reference, ...]
+    ports: tuple[Port, ...]
+    hostname: str
+    service_account: str
+
+    node: str
+    """The node it is bound to; '' while it is not placed."""
+    node_selector: Mapping[str, str]
+    gates: tuple[str, ...]
+    """Scheduling gates that hold it back, e.g. ``isoplane.io/quota``."""
+    stage: Stage
+    """The stage its status tells."""
+    transitions: Mapping[str, float]
+    """Stage → POSIX seconds at which it was first reached, as recorded on the object."""
+    deleting: bool
+    owner_uid: str
+    """uid of the controlling owner; '' for a bare workload."""
+    owned_by_tenant: bool
+    """Whether an owner created it for the tenant, so that it waits for quota rather than being refused."""
+    address: str
+    """The primary address its status tells; '' before it has one."""
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def id(self) -> str:
+        """``pod/ns/name`` or ``vmi/ns/name``: unambiguous among kinds, short enough for people."""
+        return f"{self.resource.short_names[0] if self.resource.custom else self.resource.singular}/{self.key}"
+
+    @property
+    def finished(self) -> bool:
+        return self.stage in (Stage.SUCCEEDED, Stage.FAILED)
+
+
+class UnitState(StrEnum):
+    """What a runtime sees of one unit."""
+
+    ABSENT = "Absent"
+    CREATED = "Created"
+    RUNNING = "Running"
+    PAUSED = "Paused"
+    EXITED = "Exited"
+
+
+@dataclass(frozen=True, slots=True)
+class UnitObserved:
+    """One unit as its runtime sees it. Times are POSIX seconds; 0 when unknown."""
+
+    name: str
+    state: UnitState
+    attempt: int = 0
+    """How often it was started again in this sandbox: 0 for the first start."""
+    handle: str = ""
+    """The runtime's own identifier, e.g. ``runc://<id>`` or ``qemu://<pid>``."""
+    pid: int = 0
+    started_at: float = 0
+    finished_at: float = 0
+    exit_code: int | None = None
+    signal: int = 0
+    reason: str = ""
+    """Completed, Error, OOMKilled, GuestShutdown, GuestPanicked, Destroyed…"""
+    message: str = ""
+    graceful: bool = False
+    """Whether the unit ended itself after being asked, or by its own will (a guest that powered off)."""
+    image_id: str = ""
+    details: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    """What only the kind's adapter projects, e.g. {"accelerator": "tcg"}."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One sandbox as the host has it: the actual state that the controller compares with a Workload."""
+
+    uid: str
+    namespace: str
+    name: str
+    prepared: bool
+    """Whether volumes, root file systems and network are in place, so that units can be started."""
+    units: Mapping[str, UnitObserved]
+    addresses: tuple[str, ...] = ()
+
+    def unit(self, name: str) -> UnitObserved:
+        return self.units.get(name) or UnitObserved(name, UnitState.ABSENT)
