@@ -1,0 +1,278 @@
+"""What a workload asks for: the effective requests and limits of a Pod and of a VirtualMachineInstance.
+
+The adapters put these into ``Workload.request`` and ``Workload.limits``; quota, placement and the unified view read
+only those.  What the API would default (a request from its limit) is defaulted here too, so that offline manifests and
+stored objects count alike.
+
+Amounts follow ``objects.quantity.amount``: cpu in millicores, everything else in whole units.  Malformed quantities
+raise ValueError.  Sources: k8s.io/component-helpers/resource (PodRequests, PodLimits), the core quota evaluator,
+KubeVirt's resource renderer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from isoplane.objects.quantity import amount, whole
+from isoplane.workload.overhead import DEFAULT_VERSION, dedicated, memory_overhead, vcpus
+
+GUEST_PLUS_OVERHEAD = "GuestPlusOverhead"
+GUEST_ONLY = "GuestOnly"
+REQUESTS = "Requests"
+ACCOUNTING_MODES = (GUEST_PLUS_OVERHEAD, GUEST_ONLY, REQUESTS)
+"""How a quota counts a VMI; QuotaPolicy spec.vmAccounting."""
+
+CPU_ALLOCATION_RATIO = 10
+"""vCPUs a requested CPU carries; KubeVirt's default."""
+MEMORY_OVERCOMMIT = 100
+"""Guest memory in percent of its request; KubeVirt's default."""
+AUTOMATIC_MEMORY_LIMIT = 2
+"""Limit over request where a machine states none; KubeVirt's default."""
+
+_COMPUTE = ("cpu", "memory")
+
+
+def _amounts(quantities: Mapping[str, Any] | None) -> dict[str, int]:
+    return {name: amount(name, value) for name, value in (quantities or {}).items()}
+
+
+def _add(total: dict[str, int], more: Mapping[str, int]) -> None:
+    for name, value in more.items():
+        total[name] = total.get(name, 0) + value
+
+
+def _raise_to(total: dict[str, int], floor: Mapping[str, int]) -> None:
+    for name, value in floor.items():
+        total[name] = max(total.get(name, 0), value)
+
+
+def _container_requests(container: Mapping[str, Any]) -> dict[str, int]:
+    resources = container.get("resources") or {}
+    return {**_amounts(resources.get("limits")), **_amounts(resources.get("requests"))}
+
+
+def _container_limits(container: Mapping[str, Any]) -> dict[str, int]:
+    return _amounts((container.get("resources") or {}).get("limits"))
+
+
+def _aggregate(spec: Mapping[str, Any], limits: bool) -> dict[str, int]:
+    """Containers and sidecars side by side, or the hungriest step of the initialisation, whichever is more.
+
+    The i-th init container runs beside the sidecars that were started before it.
+    """
+    of = _container_limits if limits else _container_requests
+    total: dict[str, int] = {}
+    for container in spec.get("containers") or ():
+        _add(total, of(container))
+    sidecars: dict[str, int] = {}
+    starting: dict[str, int] = {}
+    for container in spec.get("initContainers") or ():
+        own = of(container)
+        if container.get("restartPolicy") == "Always":
+            _add(total, own)
+            _add(sidecars, own)
+            step: dict[str, int] = dict(sidecars)
+        else:
+            step = dict(own)
+            _add(step, sidecars)
+        _raise_to(starting, step)
+    _raise_to(total, starting)
+    return total
+
+
+def _pod_level(name: str) -> bool:
+    return name in _COMPUTE or name.startswith("hugepages-")
+
+
+def pod_requests(spec: Mapping[str, Any]) -> dict[str, int]:
+    """A Pod's effective requests: init steps, sidecars, pod-level resources (they win), runtime overhead."""
+    total = _aggregate(spec, limits=False)
+    level = spec.get("resources") or {}
+    # A pod-level limit without a request stands in for it only where no container asks for that resource.
+    for name, value in _amounts(level.get("limits")).items():
+        if _pod_level(name):
+            total.setdefault(name, value)
+    total.update({name: value for name, value in _amounts(level.get("requests")).items() if _pod_level(name)})
+    _add(total, _amounts(spec.get("overhead")))
+    return total
+
+
+def pod_limits(spec: Mapping[str, Any]) -> dict[str, int]:
+    """A Pod's effective limits; overhead is added only where there is a limit to add it to."""
+    total = _aggregate(spec, limits=True)
+    level = _amounts((spec.get("resources") or {}).get("limits"))
+    total.update({name: value for name, value in level.items() if _pod_level(name)})
+    for name, value in _amounts(spec.get("overhead")).items():
+        if total.get(name):
+            total[name] += value
+    return total
+
+
+def pod_unspecified(spec: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Which containers leave a compute resource open: ``limits.cpu`` → container names.
+
+    A quota on such a resource refuses the Pod (``must specify limits.cpu for: web``), since it could not count it.
+    """
+    level = spec.get("resources") or {}
+    stated = {
+        "requests": {**(level.get("limits") or {}), **(level.get("requests") or {})},
+        "limits": level.get("limits") or {},
+    }
+    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    missing: dict[str, tuple[str, ...]] = {}
+    for side, of in (("requests", _container_requests), ("limits", _container_limits)):
+        for name in _COMPUTE:
+            if name in stated[side]:
+                continue
+            if lacking := tuple(sorted(str(c.get("name", "")) for c in containers if name not in of(c))):
+                missing[f"{side}.{name}"] = lacking
+    return missing
+
+
+def pod_scopes(spec: Mapping[str, Any]) -> frozenset[str]:
+    """The ResourceQuota scopes a Pod is in, PriorityClass aside (that one compares a value)."""
+    scopes = {"NotTerminating" if spec.get("activeDeadlineSeconds") is None else "Terminating"}
+    containers = [
+        *(spec.get("initContainers") or ()),
+        *(spec.get("containers") or ()),
+        {"resources": spec.get("resources")},
+    ]
+    best_effort = not any(_container_requests(c).get(name) for c in containers for name in _COMPUTE)
+    scopes.add("BestEffort" if best_effort else "NotBestEffort")
+    if _crosses_namespaces(spec.get("affinity") or {}):
+        scopes.add("CrossNamespacePodAffinity")
+    return frozenset(scopes)
+
+
+def _crosses_namespaces(affinity: Mapping[str, Any]) -> bool:
+    """Whether an affinity term looks into other namespaces (by name or by selector)."""
+    terms: list[Mapping[str, Any]] = []
+    for side in ("podAffinity", "podAntiAffinity"):
+        rules = affinity.get(side) or {}
+        terms += rules.get("requiredDuringSchedulingIgnoredDuringExecution") or ()
+        preferred: Iterable[Mapping[str, Any]] = rules.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
+        terms += [weighted.get("podAffinityTerm") or {} for weighted in preferred]
+    return any(term.get("namespaces") or term.get("namespaceSelector") is not None for term in terms)
+
+
+def guest_memory(spec: Mapping[str, Any]) -> int:
+    """The memory the guest sees, in bytes: memory.guest, else the request, else the limit, else one huge page."""
+    domain = spec.get("domain") or {}
+    memory = domain.get("memory") or {}
+    resources = domain.get("resources") or {}
+    for stated in (
+        memory.get("guest"),
+        (resources.get("requests") or {}).get("memory"),
+        (resources.get("limits") or {}).get("memory"),
+        (memory.get("hugepages") or {}).get("pageSize"),
+    ):
+        if stated:
+            return whole(stated)
+    return 0
+
+
+def _guest_request(spec: Mapping[str, Any], overcommit: int) -> int:
+    """The guest's memory request before overhead: stated, else its limit, else the guest's size over the overcommit."""
+    domain = spec.get("domain") or {}
+    resources = domain.get("resources") or {}
+    for side in ("requests", "limits"):
+        stated = (resources.get(side) or {}).get("memory")
+        if stated and whole(stated):
+            return whole(stated)
+    guest = guest_memory(spec)
+    pinned = dedicated(spec) or (domain.get("memory") or {}).get("hugepages")
+    return guest if pinned or overcommit == 100 else guest * 100 // overcommit
+
+
+def _cpu_request(spec: Mapping[str, Any], ratio: int) -> int:
+    """Millicores: pinned CPUs count whole; an explicit request (or limit) wins; else vCPUs over the ratio."""
+    domain = spec.get("domain") or {}
+    cpu = domain.get("cpu") or {}
+    threads = vcpus(spec) + int((domain.get("ioThreads") or {}).get("supplementalPoolThreadCount") or 0)
+    if dedicated(spec):
+        return 1000 * (threads + (1 if cpu.get("isolateEmulatorThread") else 0))
+    resources = domain.get("resources") or {}
+    for side in ("requests", "limits"):
+        if stated := (resources.get(side) or {}).get("cpu"):
+            return amount("cpu", stated)
+    return -(-threads * 1000 // ratio)
+
+
+def _devices(spec: Mapping[str, Any]) -> dict[str, int]:
+    """Extended resources: one of each named GPU and host device."""
+    devices = (spec.get("domain") or {}).get("devices") or {}
+    found: dict[str, int] = {}
+    for device in [*(devices.get("gpus") or ()), *(devices.get("hostDevices") or ())]:
+        if name := device.get("deviceName"):
+            found[name] = found.get(name, 0) + 1
+    return found
+
+
+def vmi_requests(
+    spec: Mapping[str, Any],
+    mode: str = GUEST_PLUS_OVERHEAD,
+    version: str = DEFAULT_VERSION,
+    *,
+    cpu_allocation_ratio: int = CPU_ALLOCATION_RATIO,
+    memory_overcommit: int = MEMORY_OVERCOMMIT,
+    overhead_ratio: str | float = 1,
+) -> dict[str, int]:
+    """A VMI's requests by accounting mode.
+
+    ``GuestPlusOverhead``: what KubeVirt requests for it, overhead included. ``GuestOnly``: what the guest sees, whole
+    vCPUs and its memory. ``Requests``: what KubeVirt requests, without the overhead.  Raises ValueError otherwise.
+    """
+    if mode not in ACCOUNTING_MODES:
+        raise ValueError(f"vmAccounting {mode!r} is unknown: choose one of {', '.join(ACCOUNTING_MODES)}")
+    domain = spec.get("domain") or {}
+    explicit = (domain.get("resources") or {}).get("requests") or {}
+    others = {name: amount(name, value) for name, value in explicit.items() if name not in _COMPUTE}
+    _add(others, _devices(spec))
+    if mode == GUEST_ONLY:
+        return {"cpu": 1000 * vcpus(spec), "memory": guest_memory(spec), **others}
+    memory = _guest_request(spec, memory_overcommit)
+    request = {"cpu": _cpu_request(spec, cpu_allocation_ratio), "memory": memory, **others}
+    overhead = 0
+    if mode == GUEST_PLUS_OVERHEAD and not (domain.get("resources") or {}).get("overcommitGuestOverhead"):
+        overhead = memory_overhead(spec, memory, version, ratio=overhead_ratio)
+    if pages := (domain.get("memory") or {}).get("hugepages"):
+        # The guest lives in huge pages; ordinary memory is taken by what surrounds it.
+        guest = min(memory, guest_memory(spec))
+        request[f"hugepages-{pages.get('pageSize')}"] = guest
+        request["memory"] = memory - guest
+    request["memory"] += overhead
+    return request
+
+
+def vmi_limits(
+    spec: Mapping[str, Any],
+    mode: str = GUEST_PLUS_OVERHEAD,
+    version: str = DEFAULT_VERSION,
+    *,
+    memory_overcommit: int = MEMORY_OVERCOMMIT,
+    overhead_ratio: str | float = 1,
+) -> dict[str, int]:
+    """A VMI's limits: those stated, memory with the same overhead as its request.
+
+    What is not stated follows KubeVirt's automatic limits, so that a quota on limits can count a machine: all vCPUs,
+    and twice the memory request.  Pinned CPUs make limits equal requests; GuestOnly counts what the guest sees.
+    """
+    request = vmi_requests(spec, mode, version, memory_overcommit=memory_overcommit, overhead_ratio=overhead_ratio)
+    limits = _amounts(((spec.get("domain") or {}).get("resources") or {}).get("limits"))
+    if mode == GUEST_ONLY or dedicated(spec):
+        return {**limits, "cpu": request["cpu"], "memory": request["memory"]}
+    if limits.get("memory") and mode == GUEST_PLUS_OVERHEAD:
+        memory = _guest_request(spec, memory_overcommit)
+        limits["memory"] += memory_overhead(spec, memory, version, ratio=overhead_ratio)
+    limits.setdefault("cpu", 1000 * vcpus(spec))
+    limits.setdefault("memory", AUTOMATIC_MEMORY_LIMIT * request["memory"])
+    return limits
+
+
+def vmi_scopes(spec: Mapping[str, Any]) -> frozenset[str]:
+    """The ResourceQuota scopes a VMI is in: a guest always asks for something and has no deadline."""
+    scopes = {"NotTerminating", "NotBestEffort"}
+    if _crosses_namespaces(spec.get("affinity") or {}):
+        scopes.add("CrossNamespacePodAffinity")
+    return frozenset(scopes)

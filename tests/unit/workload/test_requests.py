@@ -1,0 +1,170 @@
+"""Effective requests and limits, as Kubernetes and KubeVirt count them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isoplane.workload.requests import (
+    pod_limits,
+    pod_requests,
+    pod_scopes,
+    pod_unspecified,
+    vmi_limits,
+    vmi_requests,
+    vmi_scopes,
+)
+
+MI = 2**20
+
+
+def container(
+    name: str = "c", always: bool = False, limits: dict[str, Any] | None = None, **requests: Any
+) -> dict[str, Any]:
+    made: dict[str, Any] = {"name": name, "resources": {"requests": requests}}
+    if limits is not None:
+        made["resources"]["limits"] = limits
+    if always:
+        made["restartPolicy"] = "Always"
+    return made
+
+
+def test_containers_add_up_and_inits_take_the_greatest() -> None:
+    spec = {
+        "containers": [container(cpu="100m", memory="64Mi"), container(cpu="0.25", memory="64Mi")],
+        "initContainers": [container(cpu="300m", memory="1Mi"), container(cpu="1", memory="10Mi")],
+    }
+    assert pod_requests(spec) == {"cpu": 1000, "memory": 128 * MI}
+
+
+def test_a_sidecar_counts_with_the_mains_and_with_later_inits_only() -> None:
+    spec = {
+        "containers": [container(cpu="100m")],
+        "initContainers": [container(cpu="500m"), container(cpu="200m", always=True), container(cpu="400m")],
+    }
+    # mains + sidecar = 300m; first init alone = 500m; second init beside the sidecar = 600m.
+    assert pod_requests(spec) == {"cpu": 600}
+
+
+def test_requests_default_to_limits() -> None:
+    assert pod_requests({"containers": [container(limits={"cpu": "2", "memory": "1Gi"}, cpu="1")]}) == {
+        "cpu": 1000,
+        "memory": 1024 * MI,
+    }
+
+
+def test_pod_level_resources_win_and_overhead_is_added() -> None:
+    spec = {
+        "containers": [container(cpu="100m", memory="1Mi")],
+        "resources": {"requests": {"cpu": "2", "example.com/x": 1}, "limits": {"cpu": "3", "memory": "10Mi"}},
+        "overhead": {"cpu": "10m", "memory": "1Mi"},
+    }
+    assert pod_requests(spec) == {"cpu": 2010, "memory": 2 * MI}
+    assert pod_limits(spec) == {"cpu": 3010, "memory": 11 * MI}
+
+
+def test_a_pod_level_limit_stands_in_for_a_request_that_nobody_made() -> None:
+    assert pod_requests({"containers": [container()], "resources": {"limits": {"cpu": 1}}}) == {"cpu": 1000}
+
+
+def test_overhead_needs_a_limit_to_be_added_to() -> None:
+    assert pod_limits({"containers": [container()], "overhead": {"cpu": "10m"}}) == {}
+
+
+def test_unspecified_names_containers() -> None:
+    spec = {"containers": [container("b", cpu=1), container("a", limits={"cpu": 1, "memory": "1Mi"})]}
+    assert pod_unspecified(spec) == {"requests.memory": ("b",), "limits.cpu": ("b",), "limits.memory": ("b",)}
+    spec["resources"] = {"limits": {"cpu": 2, "memory": "2Mi"}}
+    assert pod_unspecified(spec) == {}
+
+
+@pytest.mark.parametrize(
+    ("spec", "scopes"),
+    [
+        ({"containers": [container()]}, {"BestEffort", "NotTerminating"}),
+        ({"containers": [container(cpu=1)], "activeDeadlineSeconds": 5}, {"NotBestEffort", "Terminating"}),
+        ({"containers": [container(cpu=0)]}, {"BestEffort", "NotTerminating"}),
+        (
+            {
+                "containers": [container()],
+                "affinity": {
+                    "podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"namespaceSelector": {}}]}
+                },
+            },
+            {"BestEffort", "NotTerminating", "CrossNamespacePodAffinity"},
+        ),
+    ],
+)
+def test_scopes(spec: dict[str, Any], scopes: set[str]) -> None:
+    assert pod_scopes(spec) == scopes
+
+
+GUEST = {"domain": {"cpu": {"cores": 2}, "memory": {"guest": "1Gi"}, "devices": {}}}
+
+
+def test_modes_of_a_machine() -> None:
+    assert vmi_requests(GUEST) == {"cpu": 200, "memory": (1024 + 278) * MI}
+    assert vmi_requests(GUEST, "Requests") == {"cpu": 200, "memory": 1024 * MI}
+    assert vmi_requests(GUEST, "GuestOnly") == {"cpu": 2000, "memory": 1024 * MI}
+    with pytest.raises(ValueError, match="GuestOnly"):
+        vmi_requests(GUEST, "Everything")
+
+
+def test_explicit_requests_of_a_machine_win() -> None:
+    spec = {"domain": {"resources": {"requests": {"cpu": "1500m", "memory": "512Mi"}}, "memory": {"guest": "1Gi"}}}
+    assert vmi_requests(spec, "Requests") == {"cpu": 1500, "memory": 512 * MI}
+
+
+def test_overcommit_and_allocation_ratio() -> None:
+    assert vmi_requests(GUEST, "Requests", memory_overcommit=200, cpu_allocation_ratio=3) == {
+        "cpu": 667,
+        "memory": 512 * MI,
+    }
+
+
+def test_pinned_cpus_count_whole_and_limit_equals_request() -> None:
+    spec = {
+        "domain": {**GUEST["domain"], "cpu": {"cores": 2, "dedicatedCpuPlacement": True, "isolateEmulatorThread": True}}
+    }
+    assert vmi_requests(spec)["cpu"] == 3000
+    assert vmi_limits(spec) == vmi_requests(spec)
+
+
+def test_hugepages_hold_the_guest_and_memory_the_rest() -> None:
+    spec = {"domain": {**GUEST["domain"], "memory": {"guest": "1Gi", "hugepages": {"pageSize": "2Mi"}}}}
+    assert vmi_requests(spec) == {"cpu": 200, "hugepages-2Mi": 1024 * MI, "memory": 278 * MI}
+
+
+def test_devices_are_extended_resources() -> None:
+    gpus = [{"name": "a", "deviceName": "vendor.example/gpu"}, {"name": "b", "deviceName": "vendor.example/gpu"}]
+    spec = {"domain": {**GUEST["domain"], "devices": {"gpus": gpus}}}
+    assert vmi_requests(spec, "Requests")["vendor.example/gpu"] == 2
+
+
+def test_limits_of_a_machine() -> None:
+    assert vmi_limits(GUEST) == {"cpu": 2000, "memory": 2 * (1024 + 278) * MI}
+    stated = {"domain": {**GUEST["domain"], "resources": {"limits": {"memory": "2Gi", "cpu": "4"}}}}
+    # The overhead follows the request, which the limit stands in for.
+    assert vmi_limits(stated)["memory"] > 2048 * MI
+    assert vmi_limits(stated)["cpu"] == 4000
+
+
+def test_scopes_of_a_machine() -> None:
+    assert vmi_scopes(GUEST) == {"NotTerminating", "NotBestEffort"}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=5),
+    st.lists(st.integers(0, 50), min_size=1, max_size=4),
+)
+def test_the_formula_of_the_sidecar_proposal(inits: list[tuple[int, bool]], mains: list[int]) -> None:
+    """max(Σ mains + Σ sidecars, max over inits of own + the sidecars before it), computed in another way."""
+    spec = {
+        "containers": [container(cpu=f"{m}m") for m in mains],
+        "initContainers": [container(cpu=f"{m}m", always=side) for m, side in inits],
+    }
+    steps = [own + sum(m for m, side in inits[:i] if side) for i, (own, _) in enumerate(inits)]
+    assert pod_requests(spec)["cpu"] == max([sum(mains) + sum(m for m, side in inits if side), *steps])
