@@ -1,0 +1,131 @@
+"""CONTRACT: what an adapter does, and which one serves a resource.
+
+An adapter is the only code that knows a kind.  It reads an object into the shape, and writes what is decided or observed
+back in that kind's own words.  Every method returns a new object; none touches its argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, Resource
+from isoplane.objects.metadata import Object
+from isoplane.workload.health import Health
+from isoplane.workload.shape import Observed, Stage, Workload
+
+QUOTA_GATE = "isoplane.io/quota"
+PRIORITY_HANDLE = "scheduling.k8s.io/priority-class"
+"""The founding document's common handle, an annotation honoured on both kinds."""
+TRANSITIONS_ANNOTATION = "isoplane.io/transitions"
+"""Compact JSON: stage → POSIX seconds with millisecond precision, for honest latencies on both kinds."""
+PAUSED_ANNOTATION = "isoplane.io/paused"
+PRIORITY_ANNOTATION = "isoplane.io/priority"
+"""The resolved integer priority where upstream has no field for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why a unit does not run: CrashLoopBackOff, ErrImagePull…"""
+
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the node knows of a workload; the adapter tells it in the kind's own status."""
+
+    stage: Stage
+    observed: Observed | None = None
+    health: Mapping[str, Health] = field(default_factory=dict)
+    waiting: Mapping[str, Waiting] = field(default_factory=dict)
+    transitions: Mapping[str, float] = field(default_factory=dict)
+    """Stages first reached since the object's last word, POSIX seconds."""
+    addresses: tuple[str, ...] = ()
+    node: str = ""
+    node_address: str = ""
+    enforced: str | None = None
+    """The policy revision enforced on its port; None while it is closed or nothing enforces."""
+    reachable: bool = True
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """How a change reaches the server: the subresource ('' for the object itself) and the body."""
+
+    body: Object
+    subresource: str
+    action: bool = False
+    """Whether the body is posted to the subresource (an action) rather than put."""
+
+
+class Adapter(Protocol):
+    """One kind, seen as a workload."""
+
+    resource: Resource
+
+    def project(self, obj: Mapping[str, Any]) -> Workload:
+        """The workload that an object stands for. Raises ValueError, with the field, on what validation should refuse."""
+        ...
+
+    def place(self, obj: Mapping[str, Any], node: str, now: float) -> Write:
+        """Bind it to a node."""
+        ...
+
+    def unplaceable(self, obj: Mapping[str, Any], message: str, now: float) -> Object:
+        """Say in the status that no node has room, and why."""
+        ...
+
+    def report(self, obj: Mapping[str, Any], report: Report, now: float) -> Object:
+        """Its status (and transitions) as of now."""
+        ...
+
+    def gate(self, obj: Mapping[str, Any], message: str, now: float) -> Object:
+        """Hold it back for quota: it is Gated, uncharged, and says what it waits for."""
+        ...
+
+    def ungate(self, obj: Mapping[str, Any], now: float) -> Object:
+        """Release it: its quota is charged."""
+        ...
+
+    def mark_victim(self, obj: Mapping[str, Any], preemptor: str, message: str, now: float) -> Object:
+        """Condition DisruptionTarget, reason PreemptedByQuota. Deleting it is the caller's."""
+        ...
+
+    def set_priority(self, obj: Mapping[str, Any], class_name: str, value: int, preemption_policy: str) -> Object:
+        """Record the resolved priority."""
+        ...
+
+    def charge(self, obj: Mapping[str, Any], mode: str) -> tuple[dict[str, int], dict[str, int]]:
+        """(requests, limits) under a QuotaPolicy's vmAccounting mode; a kind that has no modes ignores it."""
+        ...
+
+
+def adapters() -> dict[Resource, Adapter]:
+    """Every kind that is a workload."""
+    from isoplane.workload.pod import PodAdapter
+    from isoplane.workload.vmi import MachineAdapter
+
+    return {PODS: PodAdapter(), VIRTUALMACHINEINSTANCES: MachineAdapter()}
+
+
+def adapter_for(resource: Resource) -> Adapter | None:
+    """The adapter of a resource, or None when its objects are no workloads."""
+    return _ALL.get(resource) if _ALL else _load().get(resource)
+
+
+_ALL: dict[Resource, Adapter] = {}
+
+
+def _load() -> dict[Resource, Adapter]:
+    _ALL.update(adapters())
+    return _ALL
+
+
+def workload_resources() -> tuple[Resource, ...]:
+    """The resources whose objects are workloads."""
+    return tuple(_ALL or _load())

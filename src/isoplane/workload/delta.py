@@ -1,0 +1,222 @@
+"""The delta between the desired and the actual state of one workload: what to do next, for both kinds alike.
+
+:func:`plan` is the heart of the one controller: desired − actual = actions.  It is pure and level-triggered, so the agent
+may call it at any time, after any crash, and carry out what it says; each action is idempotent.  It decides *what*; how
+is the runtime's, and when to look again is ``Plan.wake_at``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from isoplane.workload import backoff
+from isoplane.workload.health import Health
+from isoplane.workload.lifecycle import ended_well, will_restart
+from isoplane.workload.shape import Observed, RunState, Unit, UnitObserved, UnitRole, UnitState, Workload
+
+ALIVE = (UnitState.RUNNING, UnitState.PAUSED, UnitState.CREATED)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Plug in the network, mount volumes and images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start a unit, for the first time (attempt 0) or again."""
+
+    unit: Unit
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskStop:
+    """Ask a unit to end; ``why`` is for people."""
+
+    unit: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End a unit now."""
+
+    unit: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Freeze (or thaw) a unit."""
+
+    unit: str
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Remove the sandbox and everything in it."""
+
+
+Action = Prepare | Start | AskStop | Kill | Pause | Remove
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the agent remembers of a workload between two looks. Losing it costs a delay, never correctness."""
+
+    asked: Mapping[str, float] = field(default_factory=dict)
+    """Unit → POSIX seconds of the last graceful ask."""
+    asked_first: Mapping[str, float] = field(default_factory=dict)
+    """Unit → POSIX seconds of the first graceful ask of this attempt."""
+    crashes: Mapping[str, int] = field(default_factory=dict)
+    """Unit → restarts since it last ran long enough; absent: taken from its attempt."""
+    health: Mapping[str, Health] = field(default_factory=dict)
+    retry_at: float = 0
+    """No preparing and no starting before this time, after a failed step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do now, in order, and when to look again if nothing happens before (POSIX seconds; None: no need)."""
+
+    actions: tuple[Action, ...] = ()
+    wake_at: float | None = None
+    backing_off: Mapping[str, float] = field(default_factory=dict)
+    """Units that wait to be started again → when."""
+
+
+def plan(workload: Workload | None, observed: Observed | None, memory: Memory, now: float) -> Plan:
+    """The next actions. ``workload`` None means that nobody wants the sandbox any more."""
+    if workload is None:
+        return _clear(observed)
+    if workload.finished or workload.deleting or workload.desired is RunState.STOP:
+        return _stop(workload, observed, memory, now)
+    if workload.gates or not workload.node:
+        return Plan()
+    if observed is None or not observed.prepared:
+        if memory.retry_at > now:
+            return Plan(wake_at=memory.retry_at)
+        return Plan((Prepare(),))
+    return _run(workload, observed, memory, now)
+
+
+def _clear(observed: Observed | None) -> Plan:
+    if observed is None:
+        return Plan()
+    kills = [Kill(name, "its object is gone") for name, unit in observed.units.items() if unit.state in ALIVE]
+    return Plan((*kills, Remove()))
+
+
+def _stop(workload: Workload, observed: Observed | None, memory: Memory, now: float) -> Plan:
+    """Ask every unit to end, again where asking may get lost, and kill what is left at the deadline; then remove."""
+    if observed is None:
+        return Plan()
+    alive = [unit for unit in observed.units.values() if unit.state in ALIVE]
+    if not alive:
+        # A finished workload keeps its sandbox (logs, exit codes) until its object goes.
+        return Plan((Remove(),)) if workload.deleting else Plan()
+    why = "deleted" if workload.deleting else "finished" if workload.finished else "stopped"
+    deadline = workload.stop_deadline if workload.stop_deadline is not None else now + workload.grace_seconds
+    sidecars = {unit.name for unit in workload.units if unit.role is UnitRole.SIDECAR}
+    # Sidecars outlive what they serve: they are asked once the main units have ended.
+    mains_left = [unit for unit in alive if unit.name not in sidecars]
+    actions: list[Action] = []
+    wake = deadline
+    for unit in alive:
+        if now >= deadline or workload.grace_seconds == 0:
+            actions.append(Kill(unit.name, why))
+            continue
+        if mains_left and unit.name in sidecars:
+            continue
+        if unit.state is UnitState.PAUSED:
+            actions.append(Pause(unit.name, False))
+        action, again = _ask(workload, unit, memory, now, why)
+        actions.extend(action)
+        wake = min(wake, again)
+    return Plan(tuple(actions), wake_at=wake if now < deadline else now + 1.0)
+
+
+def _ask(workload: Workload, unit: UnitObserved, memory: Memory, now: float, why: str) -> tuple[list[Action], float]:
+    """One graceful ask, repeated every ``graceful_resend`` seconds; and when to look again."""
+    last = memory.asked.get(unit.name)
+    if last is None:
+        return [AskStop(unit.name, why)], now + (workload.graceful_resend or 3600.0)
+    if workload.graceful_resend and now - last >= workload.graceful_resend:
+        return [AskStop(unit.name, why)], now + workload.graceful_resend
+    return [], last + workload.graceful_resend if workload.graceful_resend else now + 3600.0
+
+
+def _run(workload: Workload, observed: Observed, memory: Memory, now: float) -> Plan:
+    """Start what is due, in order; restart what ended and should not have; freeze or thaw; replace the unhealthy."""
+    actions: list[Action] = []
+    backing_off: dict[str, float] = {}
+    wakes: list[float] = []
+    for unit in workload.units:
+        seen = observed.unit(unit.name)
+        if unit.role is UnitRole.INIT and _mains_started(workload, observed):
+            continue
+        if seen.state in ALIVE:
+            step, wake = _keep(workload, unit, seen, memory, now)
+            actions.extend(step)
+            if wake is not None:
+                wakes.append(wake)
+            if unit.role is UnitRole.INIT:
+                break
+            if unit.role is UnitRole.SIDECAR and not memory.health.get(unit.name, Health()).started:
+                break
+            continue
+        if seen.state is UnitState.EXITED and unit.role is UnitRole.INIT and ended_well(seen):
+            continue
+        due = start_due(unit, seen, memory)
+        if due is None:
+            if unit.role is UnitRole.INIT:
+                break
+            continue
+        due = max(due, memory.retry_at)
+        if due > now:
+            wakes.append(due)
+            if seen.state is UnitState.EXITED:
+                backing_off[unit.name] = due
+        else:
+            actions.append(Start(unit, seen.attempt + 1 if seen.state is UnitState.EXITED else 0))
+        if unit.role is not UnitRole.MAIN:
+            # The rest waits until this one has ended (init) or started (sidecar).
+            break
+    return Plan(tuple(actions), min(wakes, default=None), backing_off)
+
+
+def _mains_started(workload: Workload, observed: Observed) -> bool:
+    return any(
+        unit.role is UnitRole.MAIN and observed.unit(unit.name).state is not UnitState.ABSENT for unit in workload.units
+    )
+
+
+def start_due(unit: Unit, seen: UnitObserved, memory: Memory) -> float | None:
+    """When a unit that does not run is to be started (POSIX seconds; 0: now); None: never again."""
+    if seen.state is UnitState.ABSENT:
+        return 0.0
+    if not will_restart(unit.restart, seen):
+        return None
+    return seen.finished_at + backoff.container(memory.crashes.get(unit.name, seen.attempt))
+
+
+def _keep(
+    workload: Workload, unit: Unit, seen: UnitObserved, memory: Memory, now: float
+) -> tuple[list[Action], float | None]:
+    """A unit that is alive: finish its start, freeze or thaw it, or end it when its probe gave up."""
+    if seen.state is UnitState.CREATED:
+        return [Start(unit, seen.attempt)], None
+    want_paused = workload.desired is RunState.PAUSE
+    if (seen.state is UnitState.PAUSED) is not want_paused:
+        return [Pause(unit.name, want_paused)], None
+    health = memory.health.get(unit.name)
+    if health is None or not health.failed:
+        return [], None
+    first = memory.asked_first.get(unit.name)
+    if first is not None and now - first >= workload.grace_seconds:
+        return [Kill(unit.name, f"{health.failed} probe failed")], now + 1.0
+    action, again = _ask(workload, seen, memory, now, f"{health.failed} probe failed")
+    return action, min(again, (first if first is not None else now) + workload.grace_seconds)

@@ -1,0 +1,370 @@
+"""The Pod adapter: everything that is so only of Pods.
+
+Source: k8s.io/api/core/v1 and the kubelet's status manager.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from isoplane.objects import metadata, quantity
+from isoplane.objects.kinds import CONFIGMAPS, PODS, SECRETS, Resource
+from isoplane.objects.metadata import Object
+from isoplane.workload import common, requests
+from isoplane.workload.adapters import QUOTA_GATE, Report, Waiting, Write
+from isoplane.workload.health import Health
+from isoplane.workload.lifecycle import initialized
+from isoplane.workload.shape import (
+    Attachment,
+    Reference,
+    RestartRule,
+    Stage,
+    Unit,
+    UnitObserved,
+    UnitRole,
+    UnitState,
+    Workload,
+)
+
+PHASES: dict[Stage, str] = {
+    Stage.ACCEPTED: "Pending",
+    Stage.GATED: "Pending",
+    Stage.PLACED: "Pending",
+    Stage.PREPARING: "Pending",
+    Stage.RUNNING: "Running",
+    Stage.SUCCEEDED: "Succeeded",
+    Stage.FAILED: "Failed",
+}
+"""Stage → Pod phase. Stopping keeps whatever phase the Pod has."""
+
+
+class PodAdapter:
+    """Pods as workloads: containers are the units, a veth is the attachment, SIGTERM is the graceful stop."""
+
+    resource: Resource = PODS
+
+    def project(self, obj: Mapping[str, Any]) -> Workload:
+        spec, status = obj.get("spec") or {}, obj.get("status") or {}
+        seconds, deadline = common.grace(obj)
+        restart = RestartRule(spec.get("restartPolicy") or "Always")
+        containers = spec.get("containers") or ()
+        inits = spec.get("initContainers") or ()
+        meta = obj.get("metadata") or {}
+        return Workload(
+            resource=PODS,
+            namespace=metadata.namespace(obj),
+            name=metadata.name(obj),
+            uid=metadata.uid(obj),
+            created=str(meta.get("creationTimestamp") or ""),
+            generation=int(meta.get("generation") or 1),
+            labels=metadata.labels(obj),
+            annotations=metadata.annotations_of(obj),
+            priority=common.recorded_priority(obj),
+            priority_class=common.priority_class(obj),
+            preemption_policy=str(spec.get("preemptionPolicy") or "PreemptLowerPriority"),
+            request=requests.pod_requests(spec),
+            limits=requests.pod_limits(spec),
+            disruption_cost=1,
+            desired=common.desired(obj),
+            grace_seconds=seconds,
+            stop_deadline=deadline,
+            restart=restart,
+            graceful_resend=0,
+            acknowledges_stop=False,
+            runtime="oci",
+            attachment=Attachment.HOST if spec.get("hostNetwork") else Attachment.VETH,
+            units=(*(_init(c, restart) for c in inits), *(_unit(c, UnitRole.MAIN, restart) for c in containers)),
+            volumes=tuple(spec.get("volumes") or ()),
+            references=_references(spec),
+            ports=tuple(port for c in (*inits, *containers) for port in _ports(c)),
+            hostname=str(spec.get("hostname") or metadata.name(obj))[:63],
+            service_account=str(spec.get("serviceAccountName") or "default"),
+            node=str(spec.get("nodeName") or ""),
+            node_selector=spec.get("nodeSelector") or {},
+            gates=tuple(str(g.get("name")) for g in spec.get("schedulingGates") or ()),
+            stage=_stage(obj, spec, status),
+            transitions=common.transitions(obj),
+            deleting=metadata.is_deleting(obj),
+            owner_uid=str((metadata.controller_of(obj) or {}).get("uid") or ""),
+            owned_by_tenant=metadata.controller_of(obj) is not None,
+            address=str(status.get("podIP") or ""),
+        )
+
+    def place(self, obj: Mapping[str, Any], node: str, now: float) -> Write:
+        body = {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": metadata.name(obj), "namespace": metadata.namespace(obj), "uid": metadata.uid(obj)},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+        }
+        return Write(body, "binding", action=True)
+
+    def unplaceable(self, obj: Mapping[str, Any], message: str, now: float) -> Object:
+        new = common.copy(obj)
+        common.put_condition(new, now, "PodScheduled", "False", "Unschedulable", message)
+        return new
+
+    def gate(self, obj: Mapping[str, Any], message: str, now: float) -> Object:
+        new = common.copy(obj)
+        spec = dict(new.get("spec") or {})
+        gates = [g for g in spec.get("schedulingGates") or () if g.get("name") != QUOTA_GATE]
+        spec["schedulingGates"] = [*gates, {"name": QUOTA_GATE}]
+        new["spec"] = spec
+        new["status"]["phase"] = "Pending"
+        common.put_condition(new, now, "PodScheduled", "False", "SchedulingGated", message)
+        common.with_transitions(new, {Stage.GATED: now})
+        return new
+
+    def ungate(self, obj: Mapping[str, Any], now: float) -> Object:
+        new = common.copy(obj)
+        spec = dict(new.get("spec") or {})
+        gates = [g for g in spec.get("schedulingGates") or () if g.get("name") != QUOTA_GATE]
+        spec.pop("schedulingGates", None)
+        if gates:
+            spec["schedulingGates"] = gates
+        else:
+            common.remove_condition(new, "PodScheduled")
+        new["spec"] = spec
+        return new
+
+    def mark_victim(self, obj: Mapping[str, Any], preemptor: str, message: str, now: float) -> Object:
+        return common.victim(obj, preemptor, message, now)
+
+    def set_priority(self, obj: Mapping[str, Any], class_name: str, value: int, preemption_policy: str) -> Object:
+        spec = {**(obj.get("spec") or {}), "priority": value, "preemptionPolicy": preemption_policy}
+        if class_name:
+            spec["priorityClassName"] = class_name
+        return {**obj, "spec": spec}
+
+    def charge(self, obj: Mapping[str, Any], mode: str) -> tuple[dict[str, int], dict[str, int]]:
+        spec = obj.get("spec") or {}
+        return requests.pod_requests(spec), requests.pod_limits(spec)
+
+    def report(self, obj: Mapping[str, Any], report: Report, now: float) -> Object:
+        new, spec = common.copy(obj), obj.get("spec") or {}
+        status = new["status"]
+        status["phase"] = PHASES.get(report.stage) or status.get("phase") or "Pending"
+        _set_or_drop(status, "reason", report.reason)
+        _set_or_drop(status, "message", report.message)
+        if report.node_address:
+            status["hostIP"] = report.node_address
+            status["hostIPs"] = [{"ip": report.node_address}]
+        if report.addresses:
+            status["podIP"] = report.addresses[0]
+            status["podIPs"] = [{"ip": address} for address in report.addresses]
+        if report.observed is not None or report.waiting:
+            if not status.get("startTime"):
+                status["startTime"] = metadata.rfc3339(now)
+            old = {s["name"]: s for k in ("containerStatuses", "initContainerStatuses") for s in status.get(k) or ()}
+            for field, entries in (("initContainerStatuses", "initContainers"), ("containerStatuses", "containers")):
+                declared = spec.get(entries) or ()
+                if declared:
+                    status[field] = [
+                        _container_status(c, old.get(c["name"]), report, init=field != "containerStatuses")
+                        for c in declared
+                    ]
+        status["qosClass"] = status.get("qosClass") or qos_class(spec)
+        _conditions(new, self.project(obj), report, now)
+        common.with_transitions(new, report.transitions)
+        return new
+
+
+def _set_or_drop(status: dict[str, Any], field: str, value: str) -> None:
+    if value:
+        status[field] = value
+
+
+def _stage(obj: Mapping[str, Any], spec: Mapping[str, Any], status: Mapping[str, Any]) -> Stage:
+    phase = status.get("phase")
+    if phase in ("Succeeded", "Failed"):
+        return Stage(str(phase))
+    if metadata.is_deleting(obj):
+        return Stage.STOPPING
+    if phase == "Running":
+        return Stage.RUNNING
+    if spec.get("schedulingGates"):
+        return Stage.GATED
+    if not spec.get("nodeName"):
+        return Stage.ACCEPTED
+    return Stage.PREPARING if status.get("containerStatuses") else Stage.PLACED
+
+
+def _ports(container: Mapping[str, Any]) -> tuple[Any, ...]:
+    return common.declared_ports(container.get("ports"), "containerPort")
+
+
+def _init(container: Mapping[str, Any], restart: RestartRule) -> Unit:
+    if container.get("restartPolicy") == "Always":
+        return _unit(container, UnitRole.SIDECAR, RestartRule.ALWAYS)
+    # A Pod that always restarts still retries a failed init container, and does not repeat a successful one.
+    return _unit(
+        container, UnitRole.INIT, RestartRule.NEVER if restart is RestartRule.NEVER else RestartRule.ON_FAILURE
+    )
+
+
+def _unit(container: Mapping[str, Any], role: UnitRole, restart: RestartRule) -> Unit:
+    resources = container.get("resources") or {}
+    limits, wanted = resources.get("limits") or {}, resources.get("requests") or {}
+    ports = {p.name: p.number for p in _ports(container) if p.name}
+    return Unit(
+        name=str(container.get("name") or ""),
+        role=role,
+        restart=restart,
+        image=str(container.get("image") or ""),
+        recipe=container,
+        cpu_limit=quantity.milli(limits.get("cpu", 0)),
+        memory_limit=quantity.whole(limits.get("memory", 0)),
+        cpu_request=quantity.milli(wanted.get("cpu", limits.get("cpu", 0))),
+        memory_request=quantity.whole(wanted.get("memory", limits.get("memory", 0))),
+        startup=common.probe(container.get("startupProbe"), ports),
+        readiness=common.probe(container.get("readinessProbe"), ports),
+        liveness=common.probe(container.get("livenessProbe"), ports),
+    )
+
+
+def _references(spec: Mapping[str, Any]) -> tuple[Reference, ...]:
+    found: dict[tuple[str, str], Reference] = {}
+
+    def add(resource: Resource, name: Any, optional: Any) -> None:
+        key = (resource.plural, str(name or ""))
+        if key[1] and (key not in found or found[key].optional):
+            found[key] = Reference(resource, key[1], bool(optional))
+
+    def volume_source(source: Mapping[str, Any]) -> None:
+        if config := source.get("configMap"):
+            add(CONFIGMAPS, config.get("name"), config.get("optional"))
+        if secret := source.get("secret"):
+            add(SECRETS, secret.get("secretName") or secret.get("name"), secret.get("optional"))
+
+    for volume in spec.get("volumes") or ():
+        volume_source(volume)
+        for source in (volume.get("projected") or {}).get("sources") or ():
+            volume_source(source)
+    for container in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ())):
+        for source in container.get("envFrom") or ():
+            for field, resource in (("configMapRef", CONFIGMAPS), ("secretRef", SECRETS)):
+                if ref := source.get(field):
+                    add(resource, ref.get("name"), ref.get("optional"))
+        for entry in container.get("env") or ():
+            value_from = entry.get("valueFrom") or {}
+            for field, resource in (("configMapKeyRef", CONFIGMAPS), ("secretKeyRef", SECRETS)):
+                if ref := value_from.get(field):
+                    add(resource, ref.get("name"), ref.get("optional"))
+    return tuple(found.values())
+
+
+def qos_class(spec: Mapping[str, Any]) -> str:
+    """Guaranteed, Burstable or BestEffort, as the kubelet computes it."""
+    guaranteed, any_set = True, False
+    for container in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ())):
+        resources = container.get("resources") or {}
+        limits, wanted = resources.get("limits") or {}, resources.get("requests") or {}
+        any_set = any_set or bool(limits) or bool(wanted)
+        for name in ("cpu", "memory"):
+            limit = limits.get(name)
+            if limit is None or quantity.parse(wanted.get(name, limit)) != quantity.parse(limit):
+                guaranteed = False
+    if not any_set:
+        return "BestEffort"
+    return "Guaranteed" if guaranteed else "Burstable"
+
+
+def _container_status(
+    container: Mapping[str, Any], old: Mapping[str, Any] | None, report: Report, *, init: bool
+) -> dict[str, Any]:
+    name = container["name"]
+    seen = report.observed.unit(name) if report.observed else UnitObserved(name, UnitState.ABSENT)
+    health = report.health.get(name)
+    waiting = report.waiting.get(name)
+    old = old or {}
+    status: dict[str, Any] = {
+        "name": name,
+        "image": container.get("image") or "",
+        "imageID": seen.image_id or old.get("imageID") or "",
+        "restartCount": max(seen.attempt, int(old.get("restartCount") or 0)),
+        "ready": False,
+        "started": False,
+        "state": {},
+        "lastState": dict(old.get("lastState") or {}),
+    }
+    if seen.handle:
+        status["containerID"] = seen.handle
+    elif old.get("containerID"):
+        status["containerID"] = old["containerID"]
+    _unit_state(status, seen, health, waiting, old, init)
+    return status
+
+
+def _unit_state(
+    status: dict[str, Any],
+    seen: UnitObserved,
+    health: Health | None,
+    waiting: Waiting | None,
+    old: Mapping[str, Any],
+    init: bool,
+) -> None:
+    ended_before = (old.get("state") or {}).get("terminated")
+    if seen.state in (UnitState.RUNNING, UnitState.PAUSED):
+        status["state"] = {"running": {"startedAt": metadata.rfc3339(seen.started_at)}}
+        status["started"] = health.started if health else True
+        status["ready"] = health.ready if health else True
+        if ended_before and seen.attempt > int(old.get("restartCount") or 0):
+            status["lastState"] = {"terminated": ended_before}
+    elif seen.state is UnitState.EXITED:
+        ended = _terminated(seen)
+        if waiting is not None:
+            status["state"] = {"waiting": _waiting(waiting)}
+            status["lastState"] = {"terminated": ended}
+        else:
+            status["state"] = {"terminated": ended}
+            status["ready"] = init and seen.exit_code == 0
+    else:
+        status["state"] = {"waiting": _waiting(waiting or Waiting("ContainerCreating"))}
+
+
+def _waiting(waiting: Waiting) -> dict[str, str]:
+    return {"reason": waiting.reason, **({"message": waiting.message} if waiting.message else {})}
+
+
+def _terminated(seen: UnitObserved) -> dict[str, Any]:
+    ended: dict[str, Any] = {
+        "exitCode": seen.exit_code if seen.exit_code is not None else (0 if seen.graceful else 137),
+        "reason": seen.reason or ("Completed" if seen.exit_code == 0 else "Error"),
+        "startedAt": metadata.rfc3339(seen.started_at) if seen.started_at else None,
+        "finishedAt": metadata.rfc3339(seen.finished_at) if seen.finished_at else None,
+    }
+    if seen.signal:
+        ended["signal"] = seen.signal
+    if seen.message:
+        ended["message"] = seen.message
+    if seen.handle:
+        ended["containerID"] = seen.handle
+    return ended
+
+
+def _conditions(obj: Object, workload: Workload, report: Report, now: float) -> None:
+    common.put_condition(obj, now, "PodScheduled", "True")
+    observed = report.observed
+    is_initialized = observed is not None and initialized(workload, observed)
+    finished = report.stage in (Stage.SUCCEEDED, Stage.FAILED)
+    if is_initialized:
+        common.put_condition(obj, now, "Initialized", "True", "PodCompleted" if report.stage is Stage.SUCCEEDED else "")
+    else:
+        common.put_condition(obj, now, "Initialized", "False", "ContainersNotInitialized")
+    statuses = obj["status"].get("containerStatuses") or ()
+    unready = [s["name"] for s in statuses if not s["ready"]]
+    ready = bool(statuses) and not unready and not finished and report.reachable
+    if ready:
+        common.put_condition(obj, now, "ContainersReady", "True")
+        common.put_condition(obj, now, "Ready", "True")
+    elif not report.reachable:
+        common.put_condition(obj, now, "Ready", "Unknown", "NodeLost", "the node does not report")
+    else:
+        reason = (
+            ("PodCompleted" if report.stage is Stage.SUCCEEDED else "PodFailed") if finished else "ContainersNotReady"
+        )
+        message = f"containers with unready status: [{' '.join(unready)}]" if unready and not finished else ""
+        for type_ in ("ContainersReady", "Ready"):
+            common.put_condition(obj, now, type_, "False", reason, message)
+    common.policy_condition(obj, report, now)

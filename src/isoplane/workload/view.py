@@ -1,0 +1,65 @@
+"""The Workload kind (isoplane.io/v1alpha1): pods and VMs side by side, computed from the shape on every read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from isoplane.objects import metadata, quantity
+from isoplane.objects.kinds import WORKLOADS
+from isoplane.objects.metadata import Object
+from isoplane.workload.adapters import Adapter
+from isoplane.workload.lifecycle import UNREACHABLE
+from isoplane.workload.shape import Stage, Workload
+
+
+def workload_object(adapter: Adapter, obj: Mapping[str, Any]) -> Object:
+    """The read-only Workload of an object. Its name is the kind's short name and the object's, so kinds never collide."""
+    workload = adapter.project(obj)
+    ready = metadata.condition(obj, "Ready") or {}
+    reachable = ready.get("status") != "Unknown"
+    enforced = metadata.condition(obj, "NetworkPolicyEnforced") or {}
+    meta = obj.get("metadata") or {}
+    kind = workload.id.split("/", 1)[0]
+    return {
+        "apiVersion": WORKLOADS.api_version,
+        "kind": WORKLOADS.kind,
+        "metadata": {
+            "name": f"{kind}.{workload.name}",
+            "namespace": workload.namespace,
+            "uid": workload.uid,
+            "resourceVersion": str(meta.get("resourceVersion") or ""),
+            "creationTimestamp": meta.get("creationTimestamp"),
+            "labels": dict(workload.labels),
+            "ownerReferences": [metadata.owner_reference(obj)] if "apiVersion" in obj else [],
+        },
+        "spec": {
+            "kind": workload.resource.kind,
+            "name": workload.name,
+            "uid": workload.uid,
+            "priority": workload.priority,
+            "priorityClassName": workload.priority_class,
+            "request": {name: quantity.render(name, value) for name, value in sorted(workload.request.items())},
+        },
+        "status": {
+            "stage": str(workload.stage) if reachable or workload.finished else UNREACHABLE,
+            "ready": ready.get("status") == "True",
+            "reachable": reachable,
+            "node": workload.node,
+            "ip": workload.address,
+            "transitions": steps(workload),
+            "policyRevision": str(enforced.get("message") or "").removeprefix("revision "),
+        },
+    }
+
+
+def steps(workload: Workload) -> list[dict[str, Any]]:
+    """Each recorded stage with the seconds it took to reach it from the one before."""
+    ordered = sorted(workload.transitions.items(), key=lambda item: item[1])
+    found: list[dict[str, Any]] = []
+    for index, (stage, at) in enumerate(ordered):
+        before = ordered[index - 1][1] if index else at
+        found.append(
+            {"stage": str(Stage(stage)), "at": metadata.rfc3339(at, micro=True), "seconds": round(at - before, 3)}
+        )
+    return found

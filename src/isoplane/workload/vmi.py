@@ -1,0 +1,278 @@
+"""The VirtualMachineInstance adapter: everything that is so only of virtual machines.
+
+Source: kubevirt.io/api/core/v1 (VirtualMachineInstanceSpec, -Status, phases and conditions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from isoplane.objects import metadata
+from isoplane.objects.kinds import CONFIGMAPS, SECRETS, VIRTUALMACHINEINSTANCES, Resource
+from isoplane.objects.metadata import Object
+from isoplane.workload import common, requests
+from isoplane.workload.adapters import PRIORITY_ANNOTATION, QUOTA_GATE, Report, Write
+from isoplane.workload.health import Health
+from isoplane.workload.shape import (
+    Attachment,
+    Reference,
+    RestartRule,
+    Stage,
+    Unit,
+    UnitObserved,
+    UnitState,
+    Workload,
+)
+
+UNIT = "machine"
+"""The one unit of a virtual machine."""
+
+PREEMPTION_ANNOTATION = "isoplane.io/preemption-policy"
+ADMITTED = "QuotaAdmitted"
+"""Condition of a VMI that waits for quota; absent or True when it does not."""
+
+POWER_BUTTON_RESEND = 5.0
+"""Seconds between two presses: a booting guest misses the first."""
+
+PHASES: dict[Stage, str] = {
+    Stage.ACCEPTED: "Pending",
+    Stage.GATED: "Pending",
+    Stage.PLACED: "Scheduling",
+    Stage.PREPARING: "Scheduled",
+    Stage.RUNNING: "Running",
+    Stage.SUCCEEDED: "Succeeded",
+    Stage.FAILED: "Failed",
+}
+"""Stage → VMI phase. Stopping keeps whatever phase the VMI has."""
+_STAGES: dict[str, Stage] = {
+    "Scheduling": Stage.PLACED,
+    "Scheduled": Stage.PREPARING,
+    "Running": Stage.RUNNING,
+    "Succeeded": Stage.SUCCEEDED,
+    "Failed": Stage.FAILED,
+}
+
+
+class MachineAdapter:
+    """VMIs as workloads: one unit, a tap as the attachment, the ACPI power button as the graceful stop."""
+
+    resource: Resource = VIRTUALMACHINEINSTANCES
+
+    def project(self, obj: Mapping[str, Any]) -> Workload:
+        spec, status = obj.get("spec") or {}, obj.get("status") or {}
+        meta = obj.get("metadata") or {}
+        notes = metadata.annotations_of(obj)
+        seconds, deadline = common.grace(obj)
+        owner = metadata.controller_of(obj)
+        gated = _is_gated(obj)
+        interfaces = status.get("interfaces") or ()
+        return Workload(
+            resource=VIRTUALMACHINEINSTANCES,
+            namespace=metadata.namespace(obj),
+            name=metadata.name(obj),
+            uid=metadata.uid(obj),
+            created=str(meta.get("creationTimestamp") or ""),
+            generation=int(meta.get("generation") or 1),
+            labels=metadata.labels(obj),
+            annotations=notes,
+            priority=common.recorded_priority(obj),
+            priority_class=common.priority_class(obj),
+            preemption_policy=notes.get(PREEMPTION_ANNOTATION, "PreemptLowerPriority"),
+            request=requests.vmi_requests(spec),
+            limits=requests.vmi_limits(spec),
+            disruption_cost=10,
+            desired=common.desired(obj),
+            grace_seconds=seconds,
+            stop_deadline=deadline,
+            restart=RestartRule.NEVER,
+            graceful_resend=POWER_BUTTON_RESEND,
+            acknowledges_stop=True,
+            runtime="qemu",
+            attachment=Attachment.TAP,
+            units=(_machine(spec),),
+            volumes=tuple(spec.get("volumes") or ()),
+            references=_references(spec),
+            ports=_ports(spec),
+            hostname=str(spec.get("hostname") or metadata.name(obj))[:63],
+            service_account="default",
+            node=str(status.get("nodeName") or ""),
+            node_selector=spec.get("nodeSelector") or {},
+            gates=(QUOTA_GATE,) if gated else (),
+            stage=_stage(obj, status, gated),
+            transitions=common.transitions(obj),
+            deleting=metadata.is_deleting(obj),
+            owner_uid=str((owner or {}).get("uid") or ""),
+            owned_by_tenant=owner is not None,
+            address=str(interfaces[0].get("ipAddress") or "") if interfaces else "",
+        )
+
+    def place(self, obj: Mapping[str, Any], node: str, now: float) -> Write:
+        new = common.copy(obj)
+        new["status"]["nodeName"] = node
+        self._phase(new, Stage.PLACED, now)
+        common.remove_condition(new, "Synchronized")
+        common.with_transitions(new, {Stage.PLACED: now})
+        return Write(new, "status")
+
+    def unplaceable(self, obj: Mapping[str, Any], message: str, now: float) -> Object:
+        new = common.copy(obj)
+        self._phase(new, Stage.ACCEPTED, now)
+        common.put_condition(new, now, "PodScheduled", "False", "Unschedulable", message)
+        return new
+
+    def gate(self, obj: Mapping[str, Any], message: str, now: float) -> Object:
+        new = common.copy(obj)
+        self._phase(new, Stage.GATED, now)
+        common.put_condition(new, now, ADMITTED, "False", "WaitingForQuota", message)
+        common.with_transitions(new, {Stage.GATED: now})
+        return new
+
+    def ungate(self, obj: Mapping[str, Any], now: float) -> Object:
+        new = common.copy(obj)
+        common.put_condition(new, now, ADMITTED, "True", "QuotaReserved", "its quota is charged")
+        return new
+
+    def mark_victim(self, obj: Mapping[str, Any], preemptor: str, message: str, now: float) -> Object:
+        return common.victim(obj, preemptor, message, now)
+
+    def set_priority(self, obj: Mapping[str, Any], class_name: str, value: int, preemption_policy: str) -> Object:
+        meta = dict(obj.get("metadata") or {})
+        meta["annotations"] = {
+            **(meta.get("annotations") or {}),
+            PRIORITY_ANNOTATION: str(value),
+            PREEMPTION_ANNOTATION: preemption_policy,
+        }
+        spec = dict(obj.get("spec") or {})
+        if class_name:
+            spec["priorityClassName"] = class_name
+        return {**obj, "metadata": meta, "spec": spec}
+
+    def charge(self, obj: Mapping[str, Any], mode: str) -> tuple[dict[str, int], dict[str, int]]:
+        spec = obj.get("spec") or {}
+        return requests.vmi_requests(spec, mode), requests.vmi_limits(spec)
+
+    def report(self, obj: Mapping[str, Any], report: Report, now: float) -> Object:
+        new, spec = common.copy(obj), obj.get("spec") or {}
+        status = new["status"]
+        seen = report.observed.unit(UNIT) if report.observed else UnitObserved(UNIT, UnitState.ABSENT)
+        self._phase(new, report.stage, now)
+        if report.node:
+            status["nodeName"] = report.node
+        if report.addresses:
+            networks = spec.get("networks") or ({"name": "default"},)
+            status["interfaces"] = [
+                {
+                    "name": networks[0].get("name", "default"),
+                    "ipAddress": report.addresses[0],
+                    "ipAddresses": list(report.addresses),
+                    **({"mac": seen.details["mac"]} if seen.details.get("mac") else {}),
+                }
+            ]
+        status["qosClass"] = status.get("qosClass") or "Burstable"
+        if seen.details.get("accelerator"):
+            status["accelerator"] = seen.details["accelerator"]
+        if report.reason or seen.reason:
+            status["reason"] = report.reason or seen.reason
+        _conditions(new, report, seen, now)
+        common.with_transitions(new, report.transitions)
+        return new
+
+    @staticmethod
+    def _phase(obj: Object, stage: Stage, now: float) -> None:
+        status = obj.setdefault("status", {})
+        phase = PHASES.get(stage) or status.get("phase") or "Pending"
+        if stage is Stage.STOPPING and not status.get("phase"):
+            phase = "Pending"
+        status["phase"] = phase
+        stamps = status.get("phaseTransitionTimestamps") or []
+        if phase not in {entry.get("phase") for entry in stamps}:
+            stamp = {"phase": phase, "phaseTransitionTimestamp": metadata.rfc3339(now)}
+            status["phaseTransitionTimestamps"] = [*stamps, stamp]
+
+
+def _is_gated(obj: Mapping[str, Any]) -> bool:
+    admitted = metadata.condition(obj, ADMITTED)
+    return admitted is not None and admitted.get("status") == "False"
+
+
+def _stage(obj: Mapping[str, Any], status: Mapping[str, Any], gated: bool) -> Stage:
+    phase = str(status.get("phase") or "")
+    if phase in ("Succeeded", "Failed"):
+        return Stage(phase)
+    if metadata.is_deleting(obj):
+        return Stage.STOPPING
+    if gated:
+        return Stage.GATED
+    return _STAGES.get(phase, Stage.ACCEPTED)
+
+
+def _machine(spec: Mapping[str, Any]) -> Unit:
+    domain = spec.get("domain") or {}
+    kernel = ((domain.get("firmware") or {}).get("kernelBoot") or {}).get("container") or {}
+    disks = [v["containerDisk"].get("image") for v in spec.get("volumes") or () if v.get("containerDisk")]
+    limits = requests.vmi_limits(spec)
+    wanted = requests.vmi_requests(spec)
+    ports = {p.name: p.number for p in _ports(spec) if p.name}
+    return Unit(
+        name=UNIT,
+        restart=RestartRule.NEVER,
+        image=str(kernel.get("image") or next(iter(disks), "") or ""),
+        recipe=spec,
+        cpu_limit=limits.get("cpu", 0),
+        memory_limit=limits.get("memory", 0),
+        cpu_request=wanted.get("cpu", 0),
+        memory_request=wanted.get("memory", 0),
+        readiness=common.probe(spec.get("readinessProbe"), ports),
+        liveness=common.probe(spec.get("livenessProbe"), ports),
+    )
+
+
+def _ports(spec: Mapping[str, Any]) -> tuple[Any, ...]:
+    devices = (spec.get("domain") or {}).get("devices") or {}
+    return tuple(
+        port for i in devices.get("interfaces") or () for port in common.declared_ports(i.get("ports"), "port")
+    )
+
+
+def _references(spec: Mapping[str, Any]) -> tuple[Reference, ...]:
+    found: dict[tuple[str, str], Reference] = {}
+    for volume in spec.get("volumes") or ():
+        wanted: list[tuple[Resource, Any, bool]] = []
+        if config := volume.get("configMap"):
+            wanted.append((CONFIGMAPS, config.get("name"), bool(config.get("optional"))))
+        if secret := volume.get("secret"):
+            wanted.append((SECRETS, secret.get("secretName"), bool(secret.get("optional"))))
+        for source in ("cloudInitNoCloud", "cloudInitConfigDrive"):
+            for field in ("secretRef", "networkDataSecretRef"):
+                if ref := (volume.get(source) or {}).get(field):
+                    wanted.append((SECRETS, ref.get("name"), False))
+        for resource, name, optional in wanted:
+            if name:
+                found[(resource.plural, str(name))] = Reference(resource, str(name), optional)
+    return tuple(found.values())
+
+
+def _conditions(obj: Object, report: Report, seen: UnitObserved, now: float) -> None:
+    health = report.health.get(UNIT) or Health()
+    waiting = report.waiting.get(UNIT)
+    running = seen.state in (UnitState.RUNNING, UnitState.PAUSED) and report.stage in (Stage.RUNNING, Stage.STOPPING)
+    if not report.reachable:
+        common.put_condition(obj, now, "Ready", "Unknown", "NodeUnresponsive", "the node does not report")
+    elif running and seen.state is UnitState.RUNNING and health.ready:
+        common.put_condition(obj, now, "Ready", "True")
+    else:
+        ended = report.stage in (Stage.SUCCEEDED, Stage.FAILED)
+        reason = "PodTerminating" if ended else "GuestNotReady" if running else "GuestNotRunning"
+        message = seen.message or (waiting.message if waiting else "")
+        common.put_condition(obj, now, "Ready", "False", reason, message)
+    if seen.state is UnitState.PAUSED:
+        common.put_condition(obj, now, "Paused", "True", "PausedByUser", "VMI was paused by user")
+    else:
+        common.remove_condition(obj, "Paused")
+    if waiting is not None and not running:
+        common.put_condition(obj, now, "Synchronized", "False", waiting.reason, waiting.message)
+    else:
+        common.remove_condition(obj, "Synchronized")
+    common.put_condition(obj, now, "LiveMigratable", "False", "SingleNode", "one machine: nowhere to go")
+    common.policy_condition(obj, report, now)
