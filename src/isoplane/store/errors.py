@@ -1,0 +1,31 @@
+"""What can go wrong with the data directory itself, before any request is served.
+
+    StoreError
+    ├── StoreLocked       another process holds the directory
+    ├── StoreUnwritable   the directory or the file cannot be created or written
+    └── StoreCorrupt      the file is not a healthy database of ours; it is left as it was found
+
+Failures of single writes are ``objects.errors`` instead (InsufficientStorage, Unavailable): clients see them.
+"""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """The store cannot be opened. The message says what, where and what to do."""
+
+
+class StoreLocked(StoreError):
+    """Another process works on this data directory; ``pid`` is its process id when known."""
+
+    def __init__(self, message: str, pid: int | None) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
+class StoreUnwritable(StoreError):
+    """The data directory or a file in it cannot be written."""
+
+
+class StoreCorrupt(StoreError):
+    """The database is damaged or was written by something else."""

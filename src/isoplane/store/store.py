@@ -1,0 +1,344 @@
+"""The store: evaluates write transactions on the event loop, commits them in groups, publishes them in order.
+
+A transaction is evaluated at once against committed and pending state, so nothing ever waits inside one; its caller
+waits for the disk.  When a commit fails, its batch and everything evaluated on top of it fails together and the pending
+state is dropped: nobody has seen any of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from isoplane.objects.errors import ApiError, Unavailable
+from isoplane.objects.kinds import Resource
+from isoplane.store.database import Database, LogRow, Write
+from isoplane.store.filters import ALL, Filter
+from isoplane.store.history import History, Retention
+from isoplane.store.hub import Hub, Subscription, seen_through
+from isoplane.store.loading import load
+from isoplane.store.lock import DirectoryLock
+from isoplane.store.record import ObjectKey, Record
+from isoplane.store.state import Row, State
+from isoplane.store.transaction import Change, Pending, RowKey, Transaction
+from isoplane.store.writer import Committer, Writer
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+_MAINTENANCE_SECONDS = 5.0
+_DEAD_PER_BATCH = 512
+"""Compaction rides on ordinary commits in small helpings."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Transactions that become durable together, in evaluation order."""
+
+    changes: list[Change] = field(default_factory=list)
+    rows: dict[RowKey, Row | None] = field(default_factory=dict)
+    callbacks: list[Callable[[], None]] = field(default_factory=list)
+    waiting: list[tuple[asyncio.Future[Any], Any, ApiError | None]] = field(default_factory=list)
+    dead: list[int] = field(default_factory=list)
+    revision: int = 0
+
+    @property
+    def empty(self) -> bool:
+        return not (self.changes or self.rows)
+
+
+class Store:
+    """Open it with :meth:`open` on a running loop; every method belongs to that loop's thread."""
+
+    def __init__(
+        self, state: State, history: History, committer: Committer, close: Callable[[], None] = lambda: None
+    ) -> None:
+        self.state = state
+        """The committed read model (a ReadView)."""
+        self._history = history
+        self._hub = Hub()
+        self._loop = asyncio.get_running_loop()
+        self._writer = Writer(committer, self._loop)
+        self._close = close
+        self._pending = Pending()
+        self._evaluated = state.revision
+        self._current = _Batch()
+        self._flying: _Batch | None = None
+        self._scheduled = False
+        self._closed = False
+        self._maintenance = self._loop.call_later(_MAINTENANCE_SECONDS, self._maintain)
+
+    @classmethod
+    def open(cls, directory: Path, retention: Retention | None = None) -> Store:
+        """Lock, check and load a data directory; made when absent.
+
+        Raises StoreLocked, StoreUnwritable or StoreCorrupt, each with what to do; then nothing was changed.
+        """
+        lock = DirectoryLock(directory)
+        try:
+            database = Database(directory)
+            try:
+                state, history = load(database, retention or Retention())
+            except BaseException:
+                database.close()
+                raise
+        except BaseException:
+            lock.release()
+            raise
+
+        def close() -> None:
+            database.close()
+            lock.release()
+
+        return cls(state, history, database, close)
+
+    @property
+    def revision(self) -> int:
+        """The newest revision that readers see."""
+        return self.state.revision
+
+    @property
+    def compacted(self) -> int:
+        return self._history.compacted
+
+    @property
+    def watches(self) -> int:
+        return self._hub.watches
+
+    # writing
+
+    def transact(self, fn: Callable[[Transaction], T], *, dry_run: bool = False) -> asyncio.Future[T]:
+        """Evaluate ``fn`` now; the awaitable yields its result once everything it saw and wrote is durable.
+
+        What ``fn`` raises is raised to the caller and none of its writes happen; likewise with ``dry_run``, where its
+        result is returned.  Raises InsufficientStorage or Unavailable (nothing was written) when the disk refuses.
+        """
+        future: asyncio.Future[T] = self._loop.create_future()
+        if self._closed:
+            future.set_exception(Unavailable("the store is closed"))
+            return future
+        txn = Transaction(self.state, self._pending, self._evaluated)
+        result: T | None = None
+        error: ApiError | None = None
+        try:
+            result = fn(txn)
+        except ApiError as problem:
+            error = problem
+        except Exception as problem:
+            future.set_exception(problem)
+            return future
+        if error is None and not dry_run and (txn.changes or txn.written_rows):
+            self._accept(txn)
+        if self._flying is None and self._current.empty:
+            # Nothing uncommitted was seen, so there is nothing to wait for.
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)  # type: ignore[arg-type]
+            return future
+        self._current.waiting.append((future, result, error))
+        self._schedule()
+        return future
+
+    def _accept(self, txn: Transaction) -> None:
+        batch = self._current
+        batch.changes.extend(txn.changes)
+        batch.rows.update(txn.written_rows)
+        batch.callbacks.extend(txn.callbacks)
+        batch.revision = self._evaluated = txn.revision
+        txn.merge_into(self._pending)
+
+    def _schedule(self) -> None:
+        # One turn of the loop later, so that requests which arrived together share a commit.
+        if not self._scheduled and self._flying is None:
+            self._scheduled = True
+            self._loop.call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        self._scheduled = False
+        if self._flying is not None:
+            return
+        batch, self._current = self._current, _Batch()
+        self._flying = batch
+        batch.dead = self._history.dead(_DEAD_PER_BATCH)
+        if batch.empty and not batch.dead:
+            self._settle(batch)  # Only readers that waited for the batch before, which is durable.
+            return
+        self._writer.submit(_write(batch, self._history.compacted), self._done)
+
+    def _done(self, error: ApiError | None) -> None:
+        batch = self._flying
+        assert batch is not None
+        if error is not None:
+            self._fail(batch, error)
+            return
+        self._apply(batch)
+        self._settle(batch)
+
+    def _apply(self, batch: _Batch) -> None:
+        state, pending = self.state, self._pending
+        for change in batch.changes:
+            if change.type == "DELETED":
+                if change.previous is not None:
+                    state.remove(change.previous)
+            else:
+                state.put(change.record, change.previous)
+            self._history.append(change)
+            self._forget_pending(pending, change)
+        for (table, key), row in batch.rows.items():
+            state.put_row(table, key, row)
+            if pending.rows.get((table, key), _ABSENT) is row:
+                del pending.rows[(table, key)]
+        if batch.revision:
+            state.revision = batch.revision
+        self._history.stamp(time.monotonic())
+        self._hub.publish(batch.changes)
+
+    @staticmethod
+    def _forget_pending(pending: Pending, change: Change) -> None:
+        """Drop the overlay's entry when it is the one just committed; a newer one stays."""
+        key: ObjectKey = change.record.key
+        if key in pending.objects:
+            newest = pending.objects[key]
+            if newest is None if change.type == "DELETED" else newest is change.record:
+                del pending.objects[key]
+
+    def _settle(self, batch: _Batch) -> None:
+        self._flying = None
+        for callback in batch.callbacks:
+            try:
+                callback()
+            except Exception:
+                _log.exception("a commit callback failed; the write itself is durable")
+        for future, result, error in batch.waiting:
+            if future.done():
+                continue
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+        if self._current.waiting or not self._current.empty:
+            self._schedule()
+
+    def _fail(self, batch: _Batch, error: ApiError) -> None:
+        """Drop the failed batch and what was evaluated on top of it; readers keep the last committed state."""
+        _log.error("store: %s", error.message)
+        self._history.give_back(batch.dead)
+        self._flying = None
+        waiting = batch.waiting + self._current.waiting
+        self._current = _Batch()
+        self._pending.objects.clear()
+        self._pending.rows.clear()
+        self._evaluated = self.state.revision
+        for future, _, _ in waiting:
+            if not future.done():
+                future.set_exception(type(error)(error.message))
+
+    # reading
+
+    def list(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        filter_: Filter = ALL,
+        *,
+        after: tuple[str, str] | None = None,
+        revision: int | None = None,
+    ) -> list[Record]:
+        """Matching records in (namespace, name) order after a key, as of now or of an earlier ``revision``.
+
+        Raises Expired when that revision is compacted.
+        """
+        records = self.state.ordered(resource, namespace, after)
+        if revision is not None and revision < self.state.revision:
+            records = self._as_of(records, resource, namespace, after, revision)
+        if filter_.everything:
+            return records
+        matches = filter_.matches
+        return [record for record in records if matches(record)]
+
+    def _as_of(
+        self,
+        records: list[Record],
+        resource: Resource,
+        namespace: str | None,
+        after: tuple[str, str] | None,
+        revision: int,
+    ) -> list[Record]:
+        past = self._history.undo(resource, namespace, revision)
+        if not past:
+            return records
+        kept = {(r.namespace, r.name): r for r in records if (r.namespace, r.name) not in past}
+        kept.update((key, r) for key, r in past.items() if r is not None and (after is None or key > after))
+        return [kept[key] for key in sorted(kept)]
+
+    def watch(
+        self, resource: Resource, namespace: str | None, filter_: Filter = ALL, *, since: int | None = None
+    ) -> Subscription:
+        """Changes after revision ``since`` (None: after now). Raises Expired when they are partly compacted."""
+        backlog: list[Change] = []
+        if since is not None and since < self.state.revision:
+            key = (resource.group, resource.plural)
+            for change in self._history.since(since):
+                record = change.record
+                if (record.resource.group, record.resource.plural) != key:
+                    continue
+                if namespace is not None and record.namespace != namespace:
+                    continue
+                seen = seen_through(change, filter_)
+                if seen is not None:
+                    backlog.append(seen)
+        return self._hub.subscribe(resource, namespace, filter_, backlog)
+
+    # keeping house
+
+    def _maintain(self) -> None:
+        self._maintenance = self._loop.call_later(_MAINTENANCE_SECONDS, self._maintain)
+        self._history.stamp(time.monotonic())
+        if self._flying is not None:
+            return
+        if self._history.has_dead():
+            self._schedule()
+        else:
+            self._writer.checkpoint(lambda error: None)
+
+    async def close(self) -> None:
+        """Commit what is evaluated, end all watches, release the directory. Safe to call twice."""
+        if self._closed:
+            return
+        while self._flying is not None or not self._current.empty or self._current.waiting:
+            barrier = self.transact(lambda txn: None)
+            await asyncio.wait([barrier])
+        self._closed = True
+        self._maintenance.cancel()
+        self._hub.end_all(Unavailable("the server is shutting down"))
+        await self._loop.run_in_executor(None, self._writer.close)
+        self._close()
+
+
+_ABSENT = object()
+
+
+def _write(batch: _Batch, compacted: int) -> Write:
+    """The SQLite form of a batch."""
+    rows: list[LogRow] = []
+    for change in batch.changes:
+        record = change.record
+        data = None if change.type == "DELETED" else record.data
+        rows.append((change.revision, record.resource.qualified, record.namespace, record.name, data))
+    write = Write(log=rows, dead=batch.dead)
+    for (table, key), row in batch.rows.items():
+        if row is None:
+            write.deleted_rows.append((table, key))
+        else:
+            write.put_rows.append((table, key, row.data))
+    if batch.revision:
+        write.facts["revision"] = str(batch.revision)
+    if batch.dead:
+        write.facts["compacted"] = str(compacted)
+    return write
