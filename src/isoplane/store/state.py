@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from isoplane.objects.kinds import Resource
@@ -155,7 +155,9 @@ class State:
     def list(self, resource: Resource, namespace: str | None = None) -> Iterable[Record]:
         return self.table(resource).records(namespace)
 
-    def ordered(self, resource: Resource, namespace: str | None, after: tuple[str, str] | None = None) -> list[Record]:
+    def ordered(
+        self, resource: Resource, namespace: str | None, after: tuple[str, str] | None = None
+    ) -> Sequence[Record]:
         """Records sorted by (namespace, name), from the first key greater than ``after``."""
         table = self.table(resource)
         keys = table.order(namespace)

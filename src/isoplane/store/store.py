@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -249,7 +249,7 @@ class Store:
         *,
         after: tuple[str, str] | None = None,
         revision: int | None = None,
-    ) -> list[Record]:
+    ) -> Sequence[Record]:
         """Matching records in (namespace, name) order after a key, as of now or of an earlier ``revision``.
 
         Raises Expired when that revision is compacted.
@@ -264,12 +264,12 @@ class Store:
 
     def _as_of(
         self,
-        records: list[Record],
+        records: Sequence[Record],
         resource: Resource,
         namespace: str | None,
         after: tuple[str, str] | None,
         revision: int,
-    ) -> list[Record]:
+    ) -> Sequence[Record]:
         past = self._history.undo(resource, namespace, revision)
         if not past:
             return records

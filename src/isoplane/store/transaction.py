@@ -148,7 +148,7 @@ class Transaction:
         return decode_row(self._row(table, key), decode)
 
     def rows(self, table: str) -> Mapping[str, bytes]:
-        merged = {key: row for key, row in self._state.side.get(table, {}).items()}
+        merged = dict(self._state.side.get(table, {}))
         for layer in (self._pending.rows, self._rows):
             for (own, key), row in layer.items():
                 if own != table:
