@@ -1,0 +1,113 @@
+"""The cluster as NetworkPolicy sees it: endpoints, namespaces with labels, nodes with addresses, and the policies.
+
+A snapshot: immutable values, built offline by ``snapshot.py`` or live from Workloads.  Nothing here decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from isoplane.policy.rules import ClusterPolicy, Policy
+
+NAME_LABEL = "kubernetes.io/metadata.name"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPort:
+    """A port that a workload declares. ``name`` may be empty."""
+
+    name: str
+    protocol: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What policies select: a Pod, a VMI, or a VM or workload template that stands for what it would create.
+
+    ``template`` says that it stands for several pods, so that "itself" may be another one.  ``finished`` workloads
+    and those with ``host_network`` are neither subject nor peer.
+    """
+
+    kind: str
+    namespace: str
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    ips: tuple[str, ...] = ()
+    ports: tuple[NamedPort, ...] = ()
+    host_network: bool = False
+    node: str = ""
+    finished: bool = False
+    template: bool = False
+
+    @property
+    def id(self) -> str:
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+    @property
+    def governed(self) -> bool:
+        """Whether policies can select it at all."""
+        return not self.host_network and not self.finished
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.namespace, self.name))
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node's own addresses: from there its own workloads are always reachable (probes)."""
+
+    name: str
+    ips: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """``namespaces``: name → labels, each with kubernetes.io/metadata.name."""
+
+    endpoints: tuple[Endpoint, ...] = ()
+    namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    policies: tuple[Policy, ...] = ()
+    cluster_policies: tuple[ClusterPolicy, ...] = ()
+    nodes: tuple[Node, ...] = ()
+
+
+def cluster(
+    endpoints: Iterable[Endpoint] = (),
+    namespaces: Mapping[str, Mapping[str, str]] | None = None,
+    policies: Iterable[Policy] = (),
+    cluster_policies: Iterable[ClusterPolicy] = (),
+    nodes: Iterable[Node] = (),
+) -> Cluster:
+    """A snapshot in canonical order.  Namespaces that are only mentioned exist, with their name label alone.
+
+    Raises ValueError when two endpoints share an id, or two live ones an address: which of them would be meant?
+    """
+    ordered = tuple(sorted(endpoints, key=lambda e: e.id))
+    chosen = tuple(sorted(policies, key=lambda p: p.id))
+    names = {e.namespace for e in ordered} | {p.namespace for p in chosen}
+    given = namespaces or {}
+    labelled = {n: {**given.get(n, {}), NAME_LABEL: n} for n in sorted(names | set(given))}
+    _refuse_twins(ordered)
+    return Cluster(
+        endpoints=ordered,
+        namespaces=labelled,
+        policies=chosen,
+        cluster_policies=tuple(sorted(cluster_policies, key=lambda p: (p.tier, p.priority, p.name))),
+        nodes=tuple(sorted(nodes, key=lambda n: n.name)),
+    )
+
+
+def _refuse_twins(ordered: tuple[Endpoint, ...]) -> None:
+    ids: set[str] = set()
+    owners: dict[str, str] = {}
+    for endpoint in ordered:
+        if endpoint.id in ids:
+            raise ValueError(f"{endpoint.id} is given twice")
+        ids.add(endpoint.id)
+        for ip in endpoint.ips if endpoint.governed else ():
+            other = owners.setdefault(ip, endpoint.id)
+            if other != endpoint.id:
+                raise ValueError(f"{other} and {endpoint.id} both have the address {ip}")
