@@ -1,0 +1,112 @@
+"""Asks the declared health questions of running units: HTTP, TCP, or a command inside.
+
+What the answers mean is decided by ``workload.health``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import httpx
+
+from isoplane.node.runtime.protocol import Runtime, RuntimeFailure
+from isoplane.workload import health
+from isoplane.workload.shape import HttpGet, Observed, Probe, Unit, UnitState, Workload
+
+Answer = Callable[[Workload, str, health.ProbeKind, bool, str], None]
+_Key = tuple[str, str, str]
+
+
+class Prober:
+    """One task per declared probe of a running unit; ``answer`` hears every result on the event loop."""
+
+    def __init__(self, answer: Answer, runtimes: Mapping[str, Runtime]) -> None:
+        self._answer = answer
+        self._runtimes = runtimes
+        self._tasks: dict[_Key, tuple[int, asyncio.Task[None]]] = {}
+        self._health: dict[tuple[str, str], health.Health] = {}
+        self._http: httpx.AsyncClient | None = None
+
+    def follow(self, workload: Workload, observed: Observed) -> None:
+        """Probe exactly the units that run now; a restarted unit is probed afresh."""
+        address = workload.address or (observed.addresses[0] if observed.addresses else "")
+        wanted: set[_Key] = set()
+        for unit in workload.units:
+            seen = observed.unit(unit.name)
+            if seen.state is not UnitState.RUNNING:
+                continue
+            for kind, probe in health.probes_of(unit):
+                key: _Key = (workload.uid, unit.name, kind)
+                wanted.add(key)
+                known = self._tasks.get(key)
+                if known is not None and known[0] == seen.attempt:
+                    continue
+                if known is not None:
+                    known[1].cancel()
+                self._health[(workload.uid, unit.name)] = health.initial(unit)
+                task = asyncio.ensure_future(self._ask_forever(workload, unit, kind, probe, address))
+                self._tasks[key] = (seen.attempt, task)
+        for stale in [k for k in self._tasks if k[0] == workload.uid and k not in wanted]:
+            self._tasks.pop(stale)[1].cancel()
+
+    def update(self, uid: str, unit: str, new: health.Health) -> None:
+        """The health that decides which probes are due."""
+        self._health[(uid, unit)] = new
+
+    def forget(self, uid: str) -> None:
+        """Stop probing a workload."""
+        for key in [k for k in self._tasks if k[0] == uid]:
+            self._tasks.pop(key)[1].cancel()
+        for pair in [p for p in self._health if p[0] == uid]:
+            del self._health[pair]
+
+    async def close(self) -> None:
+        """Stop all probing."""
+        for _, task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*(task for _, task in self._tasks.values()), return_exceptions=True)
+        self._tasks.clear()
+        if self._http is not None:
+            await self._http.aclose()
+
+    async def _ask_forever(
+        self, workload: Workload, unit: Unit, kind: health.ProbeKind, probe: Probe, address: str
+    ) -> None:
+        await asyncio.sleep(probe.initial_delay)
+        while True:
+            known = self._health.get((workload.uid, unit.name))
+            if known is not None and health.due(kind, known):
+                success, message = await self._ask(workload, unit, probe, address)
+                self._answer(workload, unit.name, kind, success, message)
+            # A unit that is not ready yet is asked often, so that Ready is not late by a whole period.
+            eager = kind != "liveness" and known is not None and not known.ready
+            await asyncio.sleep(min(probe.period, 1.0) if eager else probe.period)
+
+    async def _ask(self, workload: Workload, unit: Unit, probe: Probe, address: str) -> tuple[bool, str]:
+        try:
+            async with asyncio.timeout(probe.timeout):
+                if probe.command:
+                    runtime = self._runtimes[workload.runtime]
+                    result = await runtime.exec(workload.uid, unit.name, probe.command, probe.timeout)
+                    return result.exit_code == 0, result.output[:200].decode(errors="replace").strip()
+                if probe.http is not None:
+                    return await self._get(probe.http, address, probe.timeout)
+                if probe.tcp_port is not None:
+                    _, writer = await asyncio.open_connection(address, probe.tcp_port)
+                    writer.close()
+                    return True, ""
+                return False, "the guest agent is not reachable"
+        except TimeoutError:
+            return False, f"no answer within {probe.timeout:g} s"
+        except (OSError, httpx.HTTPError, RuntimeFailure) as error:
+            return False, str(error) or type(error).__name__
+
+    async def _get(self, question: HttpGet, address: str, timeout: float) -> tuple[bool, str]:
+        if self._http is None:
+            # As the kubelet: certificates are not checked, and no proxy stands between a node and its own workloads.
+            self._http = httpx.AsyncClient(verify=False, trust_env=False, follow_redirects=False)
+        host = question.host or address
+        url = f"{question.scheme.lower()}://{f'[{host}]' if ':' in host else host}:{question.port}{question.path}"
+        response = await self._http.get(url, headers=dict(question.headers), timeout=timeout)
+        return 200 <= response.status_code < 400, f"HTTP status {response.status_code}"

@@ -1,0 +1,63 @@
+"""What the node remembers of one workload between two looks. All of it can be lost: the next look rebuilds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from isoplane.objects.metadata import Object
+from isoplane.workload.adapters import Adapter, Waiting
+from isoplane.workload.delta import Memory
+from isoplane.workload.health import Health
+from isoplane.workload.shape import Stage, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """A workload as its object tells it, with the adapter that can write back."""
+
+    adapter: Adapter
+    object: Object
+    workload: Workload
+
+
+@dataclass(slots=True)
+class Track:
+    """The mutable notes behind a :class:`~isoplane.workload.delta.Memory`."""
+
+    runtime: str = ""
+    asked: dict[str, float] = field(default_factory=dict)
+    asked_first: dict[str, float] = field(default_factory=dict)
+    crashes: dict[str, int] = field(default_factory=dict)
+    health: dict[str, Health] = field(default_factory=dict)
+    attempts: dict[str, int] = field(default_factory=dict)
+    """Unit → the attempt that ``health`` speaks of."""
+    waiting: dict[str, Waiting] = field(default_factory=dict)
+    failures: int = 0
+    retry_at: float = 0.0
+    stages: dict[Stage, float] = field(default_factory=dict)
+    """Stages seen and not yet on the object, POSIX seconds."""
+    latest: Object | None = None
+    """The newest version of the object that this node wrote."""
+    address: str = ""
+
+    def memory(self) -> Memory:
+        """An immutable view for the pure core."""
+        return Memory(self.asked, self.asked_first, self.crashes, self.health, self.retry_at)
+
+    def forget_unit(self, unit: str) -> None:
+        """A unit starts anew: what was asked of its last attempt is over."""
+        for notes in (self.asked, self.asked_first, self.health, self.waiting):
+            notes.pop(unit, None)
+
+    def newer(self, obj: Object) -> Object:
+        """``obj``, or what this node wrote since."""
+        if self.latest is None or _revision(self.latest) <= _revision(obj):
+            self.latest = None
+            return obj
+        return self.latest
+
+
+def _revision(obj: dict[str, Any]) -> int:
+    text = str((obj.get("metadata") or {}).get("resourceVersion") or "0")
+    return int(text) if text.isdigit() else 0

@@ -1,0 +1,388 @@
+"""The one controller of Pods and VMs: get the desired state, get the actual state, compute the delta, act, report.
+
+It carries out what ``workload.delta`` decides and tells what ``workload.lifecycle`` derives; it chooses nothing.  The key is
+the workload's uid, so that a name used again is another workload.  Level-triggered: call :meth:`reconcile` at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from isoplane.client.api import Api
+from isoplane.node.materials import MaterialsMissing, gather
+from isoplane.node.network.protocol import Fabric, FabricFailure
+from isoplane.node.prober import Prober
+from isoplane.node.runtime.protocol import Materials, Runtime, RuntimeFailure, RuntimeReason
+from isoplane.node.track import Desired, Track
+from isoplane.objects.errors import ApiError, Conflict, NotFound
+from isoplane.objects.metadata import Object
+from isoplane.workload import backoff, health
+from isoplane.workload import delta as steps
+from isoplane.workload.adapters import Report, Waiting
+from isoplane.workload.lifecycle import stage_of
+from isoplane.workload.shape import Attachment, Observed, RunState, Stage, UnitState, Workload
+
+_log = logging.getLogger(__name__)
+
+MAX_ROUNDS = 32
+"""Looks in one pass: enough for any number of init containers to be started in turn; the rest waits for the next pass."""
+EARLY_REPORT = 0.1
+"""Seconds of preparing after which people are told that it goes on."""
+LONG_RUN = backoff.RESET_AFTER
+
+
+class Events(Protocol):
+    """Tells people what happened; deduplicates; never blocks and never fails its caller."""
+
+    def __call__(self, obj: Object, type_: str, reason: str, message: str) -> None: ...
+
+
+class Enforcement(Protocol):
+    """Which policy revision guards a workload's port, if any does."""
+
+    def enforced(self, uid: str) -> str | None: ...
+
+    def changed(self, uid: str) -> None:
+        """A workload was plugged in or out."""
+        ...
+
+
+class WorkloadController:
+    """Runs the workloads of one node."""
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        api: Api,
+        lookup: Callable[[str], Desired | None],
+        runtimes: Mapping[str, Runtime],
+        fabric: Fabric,
+        events: Events,
+        clock: Callable[[], float],
+        wake: Callable[[str], None],
+        enforcement: Enforcement | None = None,
+    ) -> None:
+        self._node = node
+        self._api = api
+        self._lookup = lookup
+        self._runtimes = runtimes
+        self._fabric = fabric
+        self._events = events
+        self._clock = clock
+        self._enforcement = enforcement
+        self._tracks: dict[str, Track] = {}
+        self._prober = Prober(self._answered, runtimes)
+        self._wake = wake
+
+    async def reconcile(self, uid: str) -> float | None:
+        """One pass over one workload. Returns the seconds after which to look again by itself, or None."""
+        track = self._tracks.setdefault(uid, Track())
+        desired = self.desired(uid, track)
+        plan = steps.Plan()
+        observed: Observed | None = None
+        for _ in range(MAX_ROUNDS):
+            before, observed = observed, await self.actual(uid, desired, track)
+            if before is not None and before == observed:
+                break
+            plan = self.delta(desired, observed, track)
+            if not plan.actions or not await self.act(desired, plan, track, uid):
+                break
+        return await self._conclude(uid, desired, observed, plan, track)
+
+    def desired(self, uid: str, track: Track) -> Desired | None:
+        """The workload as it is wanted on this node, or None when it is not wanted here any more."""
+        found = self._lookup(uid)
+        if found is None:
+            return None
+        newest = track.newer(found.object)
+        if newest is not found.object:
+            found = Desired(found.adapter, newest, found.adapter.project(newest))
+        track.runtime = found.workload.runtime
+        return found if found.workload.node == self._node else None
+
+    async def actual(self, uid: str, desired: Desired | None, track: Track) -> Observed | None:
+        """The sandbox as the host has it."""
+        names = [track.runtime] if track.runtime else list(self._runtimes)
+        for name in names:
+            observed = await self._runtimes[name].observe(uid)
+            if observed is not None:
+                track.runtime = name
+                self._notice(desired, observed, track)
+                return observed
+        return None
+
+    def _notice(self, desired: Desired | None, observed: Observed, track: Track) -> None:
+        """Health begins anew with every attempt; a unit that runs has nothing to wait for."""
+        if desired is None:
+            return
+        for unit in desired.workload.units:
+            seen = observed.unit(unit.name)
+            if seen.state not in (UnitState.RUNNING, UnitState.PAUSED):
+                continue
+            if unit.name not in track.health or track.attempts.get(unit.name) != seen.attempt:
+                track.forget_unit(unit.name)
+                track.health[unit.name] = health.initial(unit)
+                track.attempts[unit.name] = seen.attempt
+            track.waiting.pop(unit.name, None)
+
+    def delta(self, desired: Desired | None, observed: Observed | None, track: Track) -> steps.Plan:
+        """Desired minus actual."""
+        workload = desired.workload if desired else None
+        return steps.plan(workload, observed, track.memory(), self._clock())
+
+    async def act(self, desired: Desired | None, plan: steps.Plan, track: Track, uid: str) -> bool:
+        """Carry out a plan in order. False when a step failed and the rest has to wait."""
+        try:
+            for action in plan.actions:
+                await self._step(action, desired, track, uid)
+        except (RuntimeFailure, FabricFailure, MaterialsMissing) as failure:
+            self._failed(failure, desired, plan, track)
+            return False
+        return True
+
+    async def _step(self, action: steps.Action, desired: Desired | None, track: Track, uid: str) -> None:
+        runtime = self._runtimes[track.runtime] if track.runtime else None
+        match action:
+            case steps.Prepare() if desired and runtime:
+                await self._prepare(desired, runtime, track)
+            case steps.Start(unit, attempt) if desired and runtime:
+                await self._start(desired, runtime, unit.name, attempt, track)
+            case steps.AskStop(unit_name, why) if runtime:
+                now = self._clock()
+                if unit_name not in track.asked_first:
+                    self._tell(desired, "Normal", "Killing", f"Stopping {unit_name}: {why}")
+                track.asked_first.setdefault(unit_name, now)
+                track.asked[unit_name] = now
+                await runtime.stop_unit(uid, unit_name)
+            case steps.Kill(unit_name, why) if runtime:
+                self._tell(
+                    desired,
+                    "Warning" if why not in ("deleted",) else "Normal",
+                    "Killing",
+                    f"Killing {unit_name}: {why}",
+                )
+                await runtime.kill_unit(uid, unit_name)
+            case steps.Pause(unit_name, paused) if runtime:
+                await runtime.pause_unit(uid, unit_name, paused)
+            case steps.Remove() if runtime:
+                if desired is not None:
+                    # The last word before the sandbox goes: how it ended.
+                    await self._report(uid, desired, await runtime.observe(uid), steps.Plan(), track)
+                await runtime.remove(uid)
+            case _:
+                pass
+
+    async def _prepare(self, desired: Desired, runtime: Runtime, track: Track) -> None:
+        track.stages.setdefault(Stage.PREPARING, self._clock())
+        work = asyncio.ensure_future(self._prepare_now(desired, runtime, track))
+        done, _ = await asyncio.wait({work}, timeout=EARLY_REPORT)
+        if not done:
+            await self._report(desired.workload.uid, desired, None, steps.Plan(), track, stage=Stage.PREPARING)
+        await work
+        track.failures, track.retry_at = 0, 0.0
+        track.waiting.clear()
+
+    async def _prepare_now(self, desired: Desired, runtime: Runtime, track: Track) -> None:
+        await runtime.prepare(desired.workload, await self._materials(desired.workload, track))
+
+    async def _materials(self, workload: Workload, track: Track) -> Materials:
+        objects = await gather(self._api, workload)
+        network = await self._fabric.plug(workload)
+        track.address = network.address
+        if self._enforcement is not None and workload.attachment is not Attachment.HOST:
+            self._enforcement.changed(workload.uid)
+        return Materials(objects, network, self._node, self._fabric.node_address)
+
+    async def _start(self, desired: Desired, runtime: Runtime, name: str, attempt: int, track: Track) -> None:
+        workload = desired.workload
+        unit = next(u for u in workload.units if u.name == name)
+        if attempt > 0 and track.attempts.get(name) != attempt:
+            observed = await runtime.observe(workload.uid)
+            seen = observed.unit(name) if observed else None
+            ran_long = seen is not None and seen.finished_at - seen.started_at >= LONG_RUN
+            track.crashes[name] = 1 if ran_long else track.crashes.get(name, attempt - 1) + 1
+        await runtime.start_unit(workload, unit, attempt, await self._materials(workload, track))
+        if track.attempts.get(name) != attempt:
+            track.forget_unit(name)
+            self._tell(
+                desired, "Normal", "Started", f"Started {name}" + (f", attempt {attempt + 1}" if attempt else "")
+            )
+        track.failures, track.retry_at = 0, 0.0
+
+    def _failed(
+        self,
+        failure: RuntimeFailure | FabricFailure | MaterialsMissing,
+        desired: Desired | None,
+        plan: steps.Plan,
+        track: Track,
+    ) -> None:
+        """A step failed: say why on every unit it holds up, and when the next try is."""
+        reason = str(failure.reason) if isinstance(failure, RuntimeFailure) else str(RuntimeReason.SANDBOX)
+        if isinstance(failure, MaterialsMissing):
+            reason = str(RuntimeReason.CREATE_CONFIG)
+        message = str(failure)
+        _log.warning("%s: %s: %s", desired.workload.id if desired else "gone", reason, message)
+        if desired is None:
+            track.retry_at = self._clock() + 1.0
+            return
+        track.failures += 1
+        track.retry_at = self._clock() + backoff.image(track.failures)
+        shown = reason
+        if track.failures > 1 and reason == RuntimeReason.ERR_IMAGE_PULL:
+            shown = "ImagePullBackOff"
+        started = [a.unit.name for a in plan.actions if isinstance(a, steps.Start)]
+        for unit in desired.workload.units:
+            if not started or unit.name in started:
+                track.waiting[unit.name] = Waiting(shown, message)
+        self._tell(desired, "Warning", "Failed", f"{reason}: {message}")
+
+    def _tell(self, desired: Desired | None, type_: str, reason: str, message: str) -> None:
+        if desired is not None:
+            self._events(desired.object, type_, reason, message)
+
+    # what is told
+
+    async def _conclude(
+        self, uid: str, desired: Desired | None, observed: Observed | None, plan: steps.Plan, track: Track
+    ) -> float | None:
+        now = self._clock()
+        if desired is None:
+            self._prober.forget(uid)
+            if observed is not None:
+                return max(0.0, track.retry_at - now) or 1.0
+            await self._unplug(uid)
+            self._tracks.pop(uid, None)
+            return None
+        workload = desired.workload
+        if workload.deleting and observed is None:
+            self._prober.forget(uid)
+            await self._unplug(uid)
+            await self._release(workload)
+            self._tracks.pop(uid, None)
+            return None
+        for unit, due in plan.backing_off.items():
+            if due > now:
+                message = f"back-off {due - now:.0f}s restarting failed unit {unit}"
+                track.waiting[unit] = Waiting("CrashLoopBackOff", message)
+        stage = await self._report(uid, desired, observed, plan, track)
+        if stage in (Stage.SUCCEEDED, Stage.FAILED):
+            self._prober.forget(uid)
+            await self._unplug(uid)
+        elif observed is not None and workload.desired is RunState.RUN:
+            self._prober.follow(workload, observed)
+        else:
+            self._prober.forget(uid)
+        wakes = [at for at in (plan.wake_at, track.retry_at or None) if at is not None]
+        return max(0.0, min(wakes) - now) if wakes else None
+
+    async def _unplug(self, uid: str) -> None:
+        await self._fabric.unplug(uid)
+        if self._enforcement is not None:
+            self._enforcement.changed(uid)
+
+    async def _release(self, workload: Workload) -> None:
+        """The final delete: nothing of it is left on this node."""
+        try:
+            await self._api.delete(
+                workload.resource, workload.name, workload.namespace, grace_seconds=0, uid=workload.uid
+            )
+        except (NotFound, Conflict):
+            pass
+
+    async def _report(
+        self,
+        uid: str,
+        desired: Desired,
+        observed: Observed | None,
+        plan: steps.Plan,
+        track: Track,
+        stage: Stage | None = None,
+    ) -> Stage:
+        """Write the status if it says anything new. Returns the stage."""
+        now = self._clock()
+        workload = desired.workload
+        reached = stage or stage_of(workload, observed)
+        track.stages.setdefault(Stage.PLACED, now)
+        track.stages.setdefault(reached, now)
+        address = await self._address(workload, observed, reached, track)
+        report = Report(
+            stage=reached,
+            observed=observed,
+            health=dict(track.health),
+            waiting=dict(track.waiting),
+            transitions={s: at for s, at in track.stages.items() if str(s) not in workload.transitions},
+            addresses=(address,) if address else (),
+            node=self._node,
+            node_address=self._fabric.node_address,
+            enforced=self._enforcement.enforced(uid) if self._enforcement else None,
+        )
+        await self._write(desired, report, track)
+        return reached
+
+    async def _address(self, workload: Workload, observed: Observed | None, stage: Stage, track: Track) -> str:
+        if workload.attachment is Attachment.HOST:
+            return self._fabric.node_address
+        known = workload.address or track.address or (observed.addresses[0] if observed and observed.addresses else "")
+        if not known and observed is not None and stage in (Stage.PREPARING, Stage.RUNNING):
+            # Plugged in by an earlier process that did not live to tell.
+            known = (await self._fabric.plug(workload)).address
+        return known
+
+    async def _write(self, desired: Desired, report: Report, track: Track) -> None:
+        obj = desired.object
+        for _ in range(5):
+            new = desired.adapter.report(obj, report, self._clock())
+            if new.get("status") == obj.get("status") and _notes(new) == _notes(obj):
+                return
+            try:
+                track.latest = await self._api.update(desired.workload.resource, new, subresource="status")
+                return
+            except NotFound:
+                return
+            except Conflict:
+                try:
+                    obj = await self._api.get(
+                        desired.workload.resource, desired.workload.name, desired.workload.namespace
+                    )
+                except NotFound:
+                    return
+                if (obj.get("metadata") or {}).get("uid") != desired.workload.uid:
+                    return
+        raise ApiErrorAgain(f"{desired.workload.id}: the status was written by others five times in a row")
+
+    # probes
+
+    def _answered(
+        self, workload: Workload, unit_name: str, kind: health.ProbeKind, success: bool, message: str
+    ) -> None:
+        """A probe was answered: count it, and look at the workload again if that changed its health."""
+        track = self._tracks.get(workload.uid)
+        unit = next((u for u in workload.units if u.name == unit_name), None)
+        if track is None or unit is None or unit_name not in track.health:
+            return
+        old = track.health[unit_name]
+        new = health.after(unit, old, kind, success)
+        track.health[unit_name] = new
+        self._prober.update(workload.uid, unit_name, new)
+        if not success and (found := self._lookup(workload.uid)) is not None:
+            self._events(
+                found.object, "Warning", "Unhealthy", f"{kind.capitalize()} probe of {unit_name} failed: {message}"
+            )
+        if (old.ready, old.started, old.failed) != (new.ready, new.started, new.failed):
+            self._wake(workload.uid)
+
+    async def close(self) -> None:
+        """Stop asking; leave everything running."""
+        await self._prober.close()
+
+
+class ApiErrorAgain(ApiError):
+    """A write that lost every race; the queue tries it again later."""
+
+
+def _notes(obj: Object) -> Mapping[str, str]:
+    return (obj.get("metadata") or {}).get("annotations") or {}
