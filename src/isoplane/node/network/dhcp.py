@@ -1,0 +1,73 @@
+"""DHCP for machines: one dnsmasq that gives every known MAC its reserved address, and nobody else anything.
+
+It serves no names.  It outlives the plane like the switch does, and reads its host file again on SIGHUP.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+
+from isoplane.node.network.ipam import Lease
+from isoplane.node.network.process import Daemon, run
+from isoplane.node.network.settings import Ranges
+
+
+class Dhcp:
+    """The DHCP server of one bridge."""
+
+    def __init__(self, directory: Path, interface: str) -> None:
+        self._directory, self._interface = directory, interface
+        self._hosts = directory / "hosts"
+        self._daemon = Daemon(directory / "dnsmasq.pid")
+
+    @property
+    def running(self) -> bool:
+        return bool(self._daemon.pid)
+
+    async def start(self, ranges: Ranges, mtu: int, restart: bool) -> None:
+        """Start unless it runs; ``restart`` when the interface it listened on was made anew."""
+        if restart:
+            await self._daemon.stop()
+        if self._daemon.pid:
+            return
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._hosts.touch()
+        network = ranges.bridged
+        await run(
+            "dnsmasq",
+            "--conf-file=/dev/null",
+            f"--pid-file={self._daemon.pid_file}",
+            "--user=root",
+            "--port=0",
+            f"--interface={self._interface}",
+            "--except-interface=lo",
+            "--bind-interfaces",
+            f"--dhcp-range={network.network_address},static,{network.netmask},infinite",
+            f"--dhcp-hostsfile={self._hosts}",
+            f"--dhcp-leasefile={self._directory}/leases",
+            f"--dhcp-option=option:router,{ranges.bridge_gateway}",
+            f"--dhcp-option=option:mtu,{mtu}",
+            "--dhcp-authoritative",
+            "--no-ping",
+            "--no-hosts",
+            "--no-resolv",
+            "--quiet-dhcp",
+            f"--log-facility={self._directory}/dnsmasq.log",
+        )
+
+    def serve(self, leases: Iterable[Lease]) -> None:
+        """Reserve exactly these, from now on."""
+        text = "".join(
+            f"{lease.mac},{lease.address},infinite\n" for lease in sorted(leases, key=lambda one: one.number)
+        )
+        if self._hosts.exists() and self._hosts.read_text() == text:
+            return
+        fresh = self._hosts.with_suffix(".new")
+        fresh.write_text(text)
+        fresh.rename(self._hosts)
+        self._daemon.signal(signal.SIGHUP)
+
+    async def stop(self) -> None:
+        await self._daemon.stop()

@@ -1,0 +1,210 @@
+"""The fabric of a real host: containers on routed veths, machines on an Open vSwitch bridge, one IPAM, one node address.
+
+    container eth0 10.244.0.5/32 ── iv… ┐                        ┌ it… ── tap of a machine, 10.244.128.7/17 by DHCP
+                                        ├ host routes ── iso-br… ┤ (LOCAL, 10.244.128.1)
+    container eth0 10.244.0.6/32 ── iv… ┘                        └ it…
+
+It makes and removes links and remembers addresses; which packets pass is for the engines.  Everything needed to go on after
+kill -9 is in the kernel, in the address record and in the switch's database; nothing is only in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TypeVar
+
+from isoplane.node.network import nat, netns, sysctl
+from isoplane.node.network.bridge import MachineBridge
+from isoplane.node.network.ipam import Ipam, Lease
+from isoplane.node.network.links import SANDBOX_INTERFACE, Links
+from isoplane.node.network.protocol import FabricFailure, Plug
+from isoplane.node.network.ranges import settle
+from isoplane.node.network.settings import NETNS_DIRECTORY, FabricSettings, Ranges, Wiring
+from isoplane.node.runtime.protocol import NetworkAttachment
+from isoplane.workload.shape import Attachment, Workload
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+WATCH_SECONDS = 2.0
+
+
+class HostFabric:
+    """Implements ``Fabric``. Needs root (or CAP_NET_ADMIN and CAP_SYS_ADMIN) and, for machines, Open vSwitch and dnsmasq."""
+
+    def __init__(self, settings: FabricSettings) -> None:
+        self.settings = settings
+        self.names = settings.names
+        self._ipam = Ipam(settings.directory / "ipam.sqlite", settings.quarantine_seconds)
+        self._workers = ThreadPoolExecutor(4, thread_name_prefix="fabric")
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._note = settings.directory / "sysctl.json"
+        self._watcher: asyncio.Task[None] | None = None
+        self._listeners: list[Callable[[], None]] = []
+        self._bridged = Wiring.BRIDGED in (settings.container_wiring, settings.machine_wiring)
+        self._ranges: Ranges | None = None
+        self.bridge: MachineBridge | None = None
+
+    @property
+    def ranges(self) -> Ranges:
+        if self._ranges is None:
+            raise FabricFailure("the fabric is not started")
+        return self._ranges
+
+    @property
+    def node_address(self) -> str:
+        return self.ranges.node
+
+    @property
+    def _links(self) -> Links:
+        return Links(self.names, self.ranges, self.settings.mtu)
+
+    def on_reset(self, callback: Callable[[], None]) -> None:
+        """Call when the switch was started anew, so that an engine loads its rules again. On the event loop."""
+        self._listeners.append(callback)
+
+    async def start(self) -> None:
+        self._ranges = await self._work("settling the node's range", settle, self.settings, self._ipam)
+        await self._work("preparing the host", self._prepare)
+        if self.settings.masquerade:
+            await nat.enable(self.names, self.ranges, self._note)
+        if self._bridged:
+            self.bridge = MachineBridge(self.settings, self.ranges, self._links, self._workers)
+            await self.bridge.start(self._bridge_leases())
+            self._watcher = asyncio.create_task(self._watch(self.bridge))
+
+    def _prepare(self) -> None:
+        self.settings.directory.mkdir(parents=True, exist_ok=True)
+        netns.prepare(NETNS_DIRECTORY)
+        self._links.prepare_node(f"isoplane {self.settings.data_dir.resolve()}")
+        sysctl.apply(self.names.node_link, {"ipv6/conf/{}/disable_ipv6": "1"})
+        orphans = self._links.leftovers([lease.uid for lease in self._ipam.leases()])
+        if orphans:
+            log.warning("removing links without an owner: %s", ", ".join(orphans))
+            self._links.remove_named(orphans)
+
+    async def _watch(self, bridge: MachineBridge) -> None:
+        """Bring daemons back that died. Machines keep their taps meanwhile; ports start closed again."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            try:
+                if await bridge.revive(self._bridge_leases()):
+                    for callback in self._listeners:
+                        callback()
+            except (FabricFailure, OSError) as failure:
+                log.error("the switch cannot be brought back: %s", failure)
+
+    async def close(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watcher
+            self._watcher = None
+        self._workers.shutdown()
+        self._ipam.close()
+
+    async def plug(self, workload: Workload) -> NetworkAttachment:
+        if workload.attachment is Attachment.HOST:
+            return NetworkAttachment(address=self.node_address, mtu=self.settings.mtu)
+        async with self._locks.setdefault(workload.uid, asyncio.Lock()):
+            wiring = self.settings.wiring_of(workload.attachment)
+            if wiring is Wiring.BRIDGED and self.bridge is None:
+                raise FabricFailure(f"{workload.id} needs the bridge, which is not started")
+            what = f"plugging in {workload.id}"
+            lease = await self._work(what, self._lease_and_link, workload, wiring)
+            if lease.wiring is Wiring.BRIDGED and self.bridge is not None:
+                await self.bridge.add(lease, self._bridge_leases())
+            return self._attachment(lease)
+
+    def _lease_and_link(self, workload: Workload, wiring: Wiring) -> Lease:
+        lease = self._ipam.lease(workload.uid, workload.namespace, workload.name, workload.attachment, wiring)
+        self._links.make(lease)
+        return lease
+
+    async def unplug(self, uid: str) -> None:
+        lock = self._locks.setdefault(uid, asyncio.Lock())
+        async with lock:
+            lease = self._ipam.get(uid)
+            if lease is not None:
+                if lease.wiring is Wiring.BRIDGED and self.bridge is not None:
+                    await self.bridge.remove(lease)
+                await self._work(f"unplugging {lease.namespace}/{lease.name}", self._unlink_and_release, uid)
+                if lease.wiring is Wiring.BRIDGED and self.bridge is not None:
+                    self.bridge.serve(self._bridge_leases())
+        if self._locks.get(uid) is lock and not lock.locked():
+            del self._locks[uid]
+
+    def _unlink_and_release(self, uid: str) -> None:
+        self._links.remove(uid)
+        self._ipam.release(uid)
+
+    async def plugs(self) -> Sequence[Plug]:
+        """Every workload with a lease: also one whose link a crash left unfinished, which ``plug`` completes."""
+        return [self._plug(lease) for lease in self._ipam.leases()]
+
+    def _plug(self, lease: Lease) -> Plug:
+        return Plug(
+            lease.uid,
+            lease.namespace,
+            lease.name,
+            lease.kind,
+            self._attachment(lease),
+            lease.port_number,
+            lease.port_number,
+        )
+
+    def _attachment(self, lease: Lease) -> NetworkAttachment:
+        routed = lease.wiring is Wiring.ROUTED
+        link = self.names.link(lease.kind, lease.uid)
+        tap = lease.kind is Attachment.TAP
+        return NetworkAttachment(
+            netns="" if tap else str(self.names.netns_path(lease.uid)),
+            tap=link if tap else "",
+            mac=lease.mac,
+            address=lease.address,
+            prefix_length=32 if routed and not tap else lease.network.prefixlen,
+            gateway=self.ranges.node if routed and not tap else str(lease.network[1]),
+            mtu=self.settings.mtu,
+            host_interface=link,
+        )
+
+    def _bridge_leases(self) -> Sequence[Lease]:
+        return [lease for lease in self._ipam.leases() if lease.wiring is Wiring.BRIDGED]
+
+    async def teardown(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+            self._watcher = None
+        known = self._ipam.range or self.settings.cidr
+        if known and self._ranges is None:
+            self._ranges = Ranges.of(known)
+        if self._ranges is not None:
+            bridge = self.bridge or MachineBridge(self.settings, self.ranges, self._links, self._workers)
+            await bridge.teardown()
+            await self._work("removing links", self._remove_links)
+        await nat.disable(self.names, self._note)
+        self._ipam.close()
+        self._workers.shutdown()
+        shutil.rmtree(self.settings.directory, ignore_errors=True)
+
+    def _remove_links(self) -> None:
+        self._links.remove_named(self._links.leftovers(()))
+        self._links.remove_node()
+
+    async def _work(self, what: str, function: Callable[..., T], *arguments: object) -> T:
+        """Run on a worker thread; what the kernel refuses becomes a FabricFailure that says what to do."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._workers, function, *arguments)
+        except PermissionError as error:
+            raise FabricFailure(
+                f"{what}: {error}; real networking needs root: run as root, or use --runtime simulated"
+            ) from error
+        except OSError as error:
+            raise FabricFailure(f"{what}: {error}") from error
+
+
+__all__ = ["SANDBOX_INTERFACE", "FabricSettings", "HostFabric"]

@@ -1,0 +1,205 @@
+"""Which address a workload gets: the choice (pure) and its record (SQLite), so that none is ever given out twice.
+
+A lease belongs to a workload's uid and survives restarts of the plane.  A released address rests in quarantine, so that what
+still remembers its old owner (a connection, a rule not yet withdrawn) does not meet a new one.  The choice goes round the
+range instead of back to its start, which puts the longest possible time between two owners of one address.  Leases say
+nothing about links: whether those exist is the fabric's business.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from isoplane.node.network.protocol import FabricFailure
+from isoplane.node.network.settings import Ranges, Wiring
+from isoplane.workload.shape import Attachment
+
+RESERVED_AT_START = 2
+"""The network's own address and the gateway."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lease (
+  uid TEXT PRIMARY KEY, namespace TEXT NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL, wiring TEXT NOT NULL,
+  number INTEGER NOT NULL, UNIQUE (wiring, number)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS resting (
+  wiring TEXT NOT NULL, number INTEGER NOT NULL, until REAL NOT NULL, PRIMARY KEY (wiring, number)) WITHOUT ROWID;
+"""
+
+
+def choose(first: int, last: int, taken: Container[int], after: int) -> int | None:
+    """The next free number in [first, last] after ``after``, round and round; None when every one is taken."""
+    start = after + 1 if first <= after + 1 <= last else first
+    numbers = chain(range(start, last + 1), range(first, start))
+    return next((number for number in numbers if number not in taken), None)
+
+
+def mac_of(address: str) -> str:
+    """A locally administered MAC that names its IPv4 address, as CNI plugins make it: 0a:58 and the four bytes."""
+    return "0a:58:" + ":".join(f"{byte:02x}" for byte in ipaddress.IPv4Address(address).packed)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """An address that belongs to a workload. ``number`` counts from the start of its wiring's range."""
+
+    uid: str
+    namespace: str
+    name: str
+    kind: Attachment
+    wiring: Wiring
+    number: int
+    network: ipaddress.IPv4Network
+
+    @property
+    def address(self) -> str:
+        return str(self.network[self.number])
+
+    @property
+    def mac(self) -> str:
+        return mac_of(self.address)
+
+    @property
+    def port_number(self) -> int:
+        """OpenFlow port and conntrack zone at once; known before the port exists. 0 for routed endpoints."""
+        return self.number if self.wiring is Wiring.BRIDGED else 0
+
+
+class Ipam:
+    """The record of one node. Thread-safe. ``clock`` gives POSIX seconds."""
+
+    def __init__(self, path: Path, quarantine: float = 60, clock: Callable[[], float] = time.time) -> None:
+        self._path, self._quarantine, self._clock = path, quarantine, clock
+        self._lock = threading.RLock()
+        self._ranges: Mapping[Wiring, ipaddress.IPv4Network] = {}
+        self._leases: dict[str, Lease] = {}
+        self._taken: dict[Wiring, dict[int, float]] = {wiring: {} for wiring in Wiring}
+        """Number → when it may be given out again; infinite while leased."""
+        self._cursor = dict.fromkeys(Wiring, 0)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            # A killed process loses nothing in WAL mode; a lost power supply takes the links away along with the leases.
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.executescript(_SCHEMA)
+        except (sqlite3.Error, OSError) as error:
+            raise FabricFailure(
+                f"the record of addresses {path} cannot be opened: {error}; if it is damaged, run `isoplane down` "
+                "(which stops the workloads) and start again"
+            ) from error
+
+    def close(self) -> None:
+        self._db.close()
+
+    @property
+    def range(self) -> str:
+        """The node's range as remembered; '' before one was settled."""
+        row = self._db.execute("SELECT value FROM setting WHERE key='range'").fetchone()
+        return str(row[0]) if row else ""
+
+    def settle(self, ranges: Ranges) -> None:
+        """Use this range from now on. FabricFailure when leases of another range are in use."""
+        with self._lock:
+            previous = self.range
+            rows = self._db.execute("SELECT uid, namespace, name, kind, wiring, number FROM lease").fetchall()
+            if previous and previous != str(ranges.whole) and rows:
+                raise FabricFailure(
+                    f"the range {ranges.whole} is asked for, but {len(rows)} workloads have addresses of {previous}: "
+                    "delete them first, or keep the range"
+                )
+            self._db.execute("INSERT OR REPLACE INTO setting VALUES ('range', ?)", (str(ranges.whole),))
+            self._ranges = ranges.by_wiring()
+            if previous and previous != str(ranges.whole):
+                self._db.execute("DELETE FROM resting")
+            self._load(rows)
+
+    def _load(self, rows: Sequence[tuple[str, str, str, str, str, int]]) -> None:
+        self._taken = {wiring: {} for wiring in Wiring}
+        for wiring, number, until in self._db.execute("SELECT wiring, number, until FROM resting"):
+            self._taken[Wiring(wiring)][number] = until
+        self._leases = {}
+        for uid, namespace, name, kind, wiring_text, number in rows:
+            wiring = Wiring(wiring_text)
+            self._leases[uid] = Lease(uid, namespace, name, Attachment(kind), wiring, number, self._ranges[wiring])
+            self._taken[wiring][number] = float("inf")
+        self._cursor = {wiring: max(self._taken[wiring], default=0) for wiring in Wiring}
+
+    def lease(self, uid: str, namespace: str, name: str, kind: Attachment, wiring: Wiring) -> Lease:
+        """The workload's lease, made durable before it is told. FabricFailure when the range is used up."""
+        with self._lock:
+            if known := self._leases.get(uid):
+                return known
+            network = self._ranges[wiring]
+            last = network.num_addresses - 2
+            self._awaken(wiring)
+            number = choose(RESERVED_AT_START, last, self._taken[wiring], self._cursor[wiring])
+            if number is None:
+                resting = sum(1 for until in self._taken[wiring].values() if until != float("inf"))
+                raise FabricFailure(
+                    f"no free address in {network} for {namespace}/{name}: {last - 1 - resting} in use, {resting} released "
+                    "a moment ago and resting; delete workloads or configure a larger range"
+                )
+            made = Lease(uid, namespace, name, kind, wiring, number, network)
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.execute("DELETE FROM resting WHERE wiring=? AND number=?", (wiring.value, number))
+                self._db.execute(
+                    "INSERT INTO lease VALUES (?,?,?,?,?,?)", (uid, namespace, name, kind.value, wiring.value, number)
+                )
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._undo()
+                raise FabricFailure(
+                    f"the address of {namespace}/{name} could not be recorded in {self._path}: {error}"
+                ) from error
+            self._leases[uid] = made
+            self._taken[wiring][number] = float("inf")
+            self._cursor[wiring] = number
+            return made
+
+    def _awaken(self, wiring: Wiring) -> None:
+        now, taken = self._clock(), self._taken[wiring]
+        for number in [number for number, until in taken.items() if until <= now]:
+            del taken[number]
+
+    def _undo(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def release(self, uid: str) -> None:
+        """Give an address back, to rest before its next owner. Unknown uids are fine."""
+        with self._lock:
+            lease = self._leases.get(uid)
+            if lease is None:
+                return
+            until = self._clock() + self._quarantine
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.execute("DELETE FROM lease WHERE uid=?", (uid,))
+                self._db.execute(
+                    "INSERT OR REPLACE INTO resting VALUES (?,?,?)", (lease.wiring.value, lease.number, until)
+                )
+                self._db.execute("DELETE FROM resting WHERE until<=?", (self._clock(),))
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._undo()
+                raise FabricFailure(
+                    f"the address {lease.address} could not be released in {self._path}: {error}"
+                ) from error
+            del self._leases[uid]
+            self._taken[lease.wiring][lease.number] = until
+
+    def get(self, uid: str) -> Lease | None:
+        return self._leases.get(uid)
+
+    def leases(self) -> Sequence[Lease]:
+        with self._lock:
+            return tuple(self._leases.values())

@@ -1,0 +1,164 @@
+"""Links of single workloads, made and removed by a worker thread in one go; every step may be repeated after a crash.
+
+A finished link says so in its alias, which is written last: a link without it is a leftover of a crash and made anew.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from isoplane.node.network import netns, sysctl, tap
+from isoplane.node.network.ipam import Lease
+from isoplane.node.network.netlink import Link, Netlink, NetlinkError
+from isoplane.node.network.settings import NETNS_DIRECTORY, Names, Ranges, Wiring
+from isoplane.workload.shape import Attachment
+
+HOST_END_MAC = "ee:ee:ee:ee:ee:ee"
+"""The host's end of every routed link, the same for all: the workload's neighbour entry never changes."""
+SANDBOX_INTERFACE = "eth0"
+_PEER_INDEX = 2
+_UNREACHABLE_METRIC = 4_000_000
+_thread = threading.local()
+
+
+def host() -> Netlink:
+    """This thread's socket in the host's namespace."""
+    socket: Netlink | None = getattr(_thread, "host", None)
+    if socket is None:
+        socket = _thread.host = Netlink()
+    return socket
+
+
+def _fresh_on_failure() -> None:
+    """Answers to a failed batch may still be queued: the next one starts on a new socket."""
+    socket: Netlink | None = getattr(_thread, "host", None)
+    if socket is not None:
+        socket.close()
+        _thread.host = None
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """What is common to all links of a node."""
+
+    names: Names
+    ranges: Ranges
+    mtu: int
+
+    def make(self, lease: Lease) -> None:
+        """The host's side and the sandbox's side of a workload's link. OSError when the kernel refuses."""
+        try:
+            if lease.kind is Attachment.TAP:
+                self._make_tap(lease)
+            else:
+                self._make_veth(lease)
+        except BaseException:
+            _fresh_on_failure()
+            raise
+
+    def _alias(self, lease: Lease) -> str:
+        return f"isoplane {lease.uid}"
+
+    def _make_veth(self, lease: Lease) -> None:
+        name, path = self.names.veth(lease.uid), self.names.netns_path(lease.uid)
+        here = self._find(name)
+        if here is not None and here.alias == self._alias(lease) and netns.is_namespace(path):
+            return
+        self.remove(lease.uid)
+        routed = lease.wiring is Wiring.ROUTED
+        gateway = self.ranges.node if routed else self.ranges.bridge_gateway
+
+        def inside(namespace: int) -> None:
+            host().veth(name, HOST_END_MAC, SANDBOX_INTERFACE, lease.mac, namespace, self.mtu, lease.uid).commit()
+            with Netlink() as sandbox:
+                sandbox.set_link(1, up=True).set_link(_PEER_INDEX, up=True)
+                sandbox.address(_PEER_INDEX, lease.address, 32 if routed else lease.network.prefixlen)
+                if routed:
+                    sandbox.route(f"{gateway}/32", _PEER_INDEX).neighbour(_PEER_INDEX, gateway, HOST_END_MAC)
+                sandbox.route("0.0.0.0/0", _PEER_INDEX, gateway=gateway)
+                sandbox.commit()
+
+        netns.create(path, inside)
+        self._make_host_end(name, lease)
+
+    def _make_tap(self, lease: Lease) -> None:
+        name = self.names.tap(lease.uid)
+        here = self._find(name)
+        if here is not None and here.alias == self._alias(lease):
+            return
+        if here is None:
+            tap.create(name)
+        self._make_host_end(name, lease)
+
+    def _make_host_end(self, name: str, lease: Lease) -> None:
+        socket = host()
+        index = socket.index(name)
+        if lease.wiring is Wiring.ROUTED:
+            sysctl.apply(name, sysctl.ROUTED_PORT)
+            socket.set_link(index, up=True, mac=HOST_END_MAC, mtu=self.mtu)
+            socket.route(f"{lease.address}/32", index, source=self.ranges.node)
+            socket.neighbour(index, lease.address, lease.mac)
+        else:
+            sysctl.apply(name, sysctl.BRIDGED_PORT)
+            socket.set_link(index, up=True, mtu=self.mtu)
+        socket.set_link(index, alias=self._alias(lease)).commit()
+
+    def _find(self, name: str) -> Link | None:
+        return host().link(name)
+
+    def remove(self, uid: str) -> None:
+        """The link, its other end and the namespace, as far as they exist."""
+        socket = host()
+        for name in (self.names.veth(uid), self.names.tap(uid)):
+            if socket.index(name):
+                socket.delete_link(name).commit()
+        netns.delete(self.names.netns_path(uid))
+
+    def prepare_node(self, owner: str) -> None:
+        """The node's own address, and nowhere to go for addresses that nobody has. NetlinkError when refused."""
+        socket = host()
+        socket.bridge(self.names.node_link).commit()
+        link = socket.link(self.names.node_link)
+        if link is None or link.alias not in ("", owner):
+            raise NetlinkError(
+                0, f"{self.names.node_link} belongs to the plane in {link and link.alias}: move one of the two"
+            )
+        socket.set_link(link.index, up=True, alias=owner).address(link.index, self.ranges.node, 32)
+        for network in (self.ranges.routed, self.ranges.bridged):
+            socket.route(str(network), 0, metric=_UNREACHABLE_METRIC)
+        socket.commit()
+
+    def prepare_gateway(self, bridge: str) -> None:
+        """The bridge's LOCAL port as the gateway of bridged workloads; the host itself speaks with the node's address."""
+        socket = host()
+        index = socket.index(bridge)
+        sysctl.apply(bridge, sysctl.ROUTED_PORT)
+        network = self.ranges.bridged
+        socket.set_link(index, up=True).address(index, self.ranges.bridge_gateway, network.prefixlen, routed=False)
+        socket.route(str(network), index, source=self.ranges.node).commit()
+
+    def leftovers(self, known: Sequence[str]) -> Sequence[str]:
+        """Names of links and namespaces of this plane that belong to none of the uids ``known``."""
+        ours = {self.names.veth(uid) for uid in known} | {self.names.tap(uid) for uid in known}
+        spaces = {self.names.netns(uid) for uid in known}
+        links = [link.name for link in host().links() if link.name.startswith(self.names.link_prefixes)]
+        found = [entry.name for entry in NETNS_DIRECTORY.glob(self.names.netns_prefix + "*")]
+        return [name for name in links if name not in ours] + [name for name in found if name not in spaces]
+
+    def remove_named(self, names: Sequence[str]) -> None:
+        """Remove links and namespaces by name."""
+        for name in names:
+            if name.startswith(self.names.netns_prefix):
+                netns.delete(NETNS_DIRECTORY / name)
+            else:
+                host().delete_link(name).commit()
+
+    def remove_node(self) -> None:
+        """Everything that ``prepare_node`` made."""
+        socket = host()
+        for network in (self.ranges.routed, self.ranges.bridged):
+            socket.delete_unreachable(str(network), _UNREACHABLE_METRIC)
+        socket.delete_link(self.names.node_link)
+        socket.commit()

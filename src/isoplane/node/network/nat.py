@@ -1,0 +1,42 @@
+"""The way out: workloads reach the outside behind the host's address, as on a usual Kubernetes node.
+
+A table of its own, apart from the policy engine's, so that neither can undo the other.  Forwarding is switched on for the
+interfaces of the default routes alone, and switched back by the teardown.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from isoplane.node.network import sysctl
+from isoplane.node.network.netlink import Netlink
+from isoplane.node.network.process import run
+from isoplane.node.network.settings import Names, Ranges
+
+
+def outside_interfaces() -> list[str]:
+    """The names of the interfaces that default routes leave by."""
+    with Netlink() as host:
+        indexes = {route.interface for route in host.routes() if route.destination == "0.0.0.0/0"}
+        return [link.name for link in host.links() if link.index in indexes]
+
+
+def ruleset(names: Names, ranges: Ranges) -> str:
+    """One nft transaction that makes the table what it must be, whatever it was."""
+    table = f"ip {names.nat_table}"
+    return (
+        f"add table {table}\ndelete table {table}\ntable {table} {{\n"
+        "  chain postrouting {\n    type nat hook postrouting priority srcnat\n"
+        f"    ip saddr {ranges.whole} ip daddr != {ranges.whole} fib daddr type != local masquerade\n  }}\n}}\n"
+    )
+
+
+async def enable(names: Names, ranges: Ranges, note: Path) -> None:
+    await run("nft", "-f", "-", stdin=ruleset(names, ranges).encode())
+    sysctl.borrow(note, {f"ipv4/conf/{interface}/forwarding": "1" for interface in outside_interfaces()})
+
+
+async def disable(names: Names, note: Path) -> None:
+    table = f"ip {names.nat_table}"
+    await run("nft", "-f", "-", stdin=f"add table {table}\ndelete table {table}\n".encode())
+    sysctl.give_back(note)

@@ -1,0 +1,164 @@
+"""The Open vSwitch that serves this plane: the host's own when it has one running, else a pair of daemons in our directory.
+
+Ours are started once, outlive the plane and are adopted by the next one.  Userspace segmentation off-load is switched on
+before the switch starts: without it TCP between checksum-off-loading ends hangs while ping works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from isoplane.node.network.netlink import Netlink
+from isoplane.node.network.ovs import jsonrpc
+from isoplane.node.network.ovs.database import ensure_root
+from isoplane.node.network.process import Daemon, find, run
+from isoplane.node.network.protocol import FabricFailure
+from isoplane.node.network.settings import FabricSettings
+
+SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
+KERNEL_MODULE = Path("/sys/module/openvswitch")
+USERSPACE_DATAPATH_LINK = "ovs-netdev"
+LOCK = Path("/run/isoplane-ovs.lock")
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Where a running Open vSwitch answers. ``owned`` says whether we started it and may stop it."""
+
+    rundir: Path
+    owned: bool
+    datapath: str
+
+    @property
+    def database(self) -> Path:
+        return self.rundir / "db.sock"
+
+    def management(self, bridge: str) -> Path:
+        """The bridge's OpenFlow socket."""
+        return self.rundir / f"{bridge}.mgmt"
+
+    def control(self) -> Path:
+        """The switch daemon's control socket. FabricFailure when it does not run."""
+        ours = self.rundir / "vswitchd.ctl"
+        if self.owned:
+            return ours
+        try:
+            return self.rundir / f"ovs-vswitchd.{int((self.rundir / 'ovs-vswitchd.pid').read_text())}.ctl"
+        except (OSError, ValueError) as error:
+            raise FabricFailure(f"the host's ovs-vswitchd does not run: {error}") from error
+
+
+class OpenvswitchDaemons:
+    """Finds, starts, watches and stops them."""
+
+    def __init__(self, settings: FabricSettings) -> None:
+        self._settings = settings
+        self._directory = settings.directory / "ovs"
+        self._database = Daemon(self._directory / "ovsdb-server.pid")
+        self._switch = Daemon(self._directory / "ovs-vswitchd.pid")
+
+    async def find(self) -> Switch:
+        """The switch to use. An owned one need not be running yet."""
+        theirs = self._settings.openvswitch_rundir
+        owned = True
+        if not self._database.pid and (theirs / "db.sock").exists():
+            try:
+                await jsonrpc.call(theirs / "db.sock", "list_dbs", [], timeout=2)
+                owned = False
+            except FabricFailure:
+                pass  # a socket that a stopped daemon left behind
+        wanted = self._settings.datapath
+        if wanted == "auto":
+            wanted = "system" if KERNEL_MODULE.exists() and not owned else "netdev"
+        return Switch(self._directory if owned else theirs, owned, wanted)
+
+    def running(self) -> bool:
+        return bool(self._database.pid and self._switch.pid)
+
+    async def start_database(self) -> None:
+        """Start the database server unless it runs. FabricFailure names a missing package."""
+        for tool in ("ovsdb-tool", "ovsdb-server", "ovs-vswitchd"):
+            find(tool)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        if self._database.pid:
+            return
+        file = self._directory / "conf.db"
+        if not file.exists():
+            fresh = file.with_suffix(".new")
+            fresh.unlink(missing_ok=True)
+            await run("ovsdb-tool", "create", str(fresh), str(SCHEMA))
+            fresh.rename(file)
+        await self._run_detached(
+            "ovsdb-server", str(file), f"--remote=punix:{self._directory}/db.sock", control="ovsdb.ctl"
+        )
+        await ensure_root(self._directory / "db.sock", {"userspace-tso-enable": "true"})
+
+    async def start_switch(self, ready: Callable[[], Awaitable[None]]) -> bool:
+        """Start the switch unless it runs; ``ready`` waits for its bridge. True when it is new, so that it has no flows."""
+        async with self._one_at_a_time():
+            fresh = not self._switch.pid
+            if fresh:
+                await self._userspace_link_free()
+                await self._run_detached("ovs-vswitchd", f"unix:{self._directory}/db.sock", control="vswitchd.ctl")
+            await ready()
+            with Netlink() as host:
+                # Every userspace datapath makes a device of this one name: ours gets out of the way for the next switch.
+                index = host.index(USERSPACE_DATAPATH_LINK)
+                if index and not host.index(self._settings.names.datapath_link):
+                    host.set_link(index, name=self._settings.names.datapath_link).commit()
+        return fresh
+
+    async def _userspace_link_free(self) -> None:
+        deadline = asyncio.get_running_loop().time() + 3
+        with Netlink() as host:
+            while host.index(USERSPACE_DATAPATH_LINK):
+                if asyncio.get_running_loop().time() > deadline:
+                    raise FabricFailure(
+                        f"another ovs-vswitchd holds the device {USERSPACE_DATAPATH_LINK}: stop it, or, if it serves the host, "
+                        f"let it answer at {self._settings.openvswitch_rundir}/db.sock so that it can be used"
+                    )
+                await asyncio.sleep(0.05)
+
+    @asynccontextmanager
+    async def _one_at_a_time(self) -> AsyncIterator[None]:
+        """Among all planes of the host."""
+        descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            await asyncio.to_thread(fcntl.flock, descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    async def stop(self) -> None:
+        """Stop our own daemons, the switch with its bridges and ports, and forget their files."""
+        if self._switch.pid:
+            try:
+                await jsonrpc.call(self._directory / "vswitchd.ctl", "exit", ["--cleanup"])
+            except FabricFailure:
+                pass  # it hangs, or its socket is gone: it is ended below
+            await self._switch.gone(3)
+            await self._switch.stop()
+        await self._database.stop()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    async def _run_detached(self, tool: str, *arguments: str, control: str) -> None:
+        directory = str(self._directory)
+        await run(
+            tool,
+            *arguments,
+            f"--unixctl={directory}/{control}",
+            f"--pidfile={directory}/{tool}.pid",
+            f"--log-file={directory}/{tool}.log",
+            "--detach",
+            "--no-chdir",
+            "-vconsole:off",
+            "-vsyslog:off",
+            env={"OVS_RUNDIR": directory, "OVS_LOGDIR": directory, "OVS_DBDIR": directory},
+        )

@@ -1,0 +1,135 @@
+"""Run a tool, and keep sight of a daemon that outlives us.
+
+A daemon is known by its command line, which carries the path of its own pid file: a reused pid can never be taken for it.
+Signals go through a pidfd that was opened before the command line was read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from isoplane.node.network.protocol import FabricFailure
+
+PACKAGES = {
+    "ovsdb-server": "openvswitch-switch",
+    "ovs-vswitchd": "openvswitch-switch",
+    "ovsdb-tool": "openvswitch-switch",
+    "ovs-ofctl": "openvswitch-switch",
+    "dnsmasq": "dnsmasq-base",
+    "nft": "nftables",
+    "iptables-restore": "iptables",
+    "iptables-save": "iptables",
+    "ipset": "ipset",
+}
+"""Tool → the Debian package that brings it."""
+
+_PATH = os.pathsep.join(
+    dict.fromkeys([*os.environ.get("PATH", "").split(os.pathsep), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+)
+
+
+def find(tool: str) -> str:
+    """The tool's path, sbin directories included. FabricFailure names the package to install."""
+    for directory in _PATH.split(os.pathsep):
+        candidate = os.path.join(directory, tool)
+        if os.access(candidate, os.X_OK):
+            return candidate
+    raise FabricFailure(f"{tool} is not installed: on Debian, `apt-get install {PACKAGES.get(tool, tool)}`")
+
+
+async def run(
+    tool: str, *arguments: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None, timeout: float = 60
+) -> bytes:
+    """Run to the end and give back stdout. FabricFailure carries the tool's own complaint. ``timeout`` in seconds."""
+    process = await asyncio.create_subprocess_exec(
+        find(tool),
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **env} if env else None,
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(stdin), timeout)
+    except BaseException as error:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        if isinstance(error, TimeoutError):
+            raise FabricFailure(f"{tool} {' '.join(arguments)[:200]} took more than {timeout:g} s") from None
+        raise
+    if process.returncode != 0:
+        complaint = err.decode(errors="replace").strip()[:2000]
+        raise FabricFailure(f"{tool} {' '.join(arguments)[:200]} failed with {process.returncode}: {complaint}")
+    return out
+
+
+def _command_line(pid: int) -> Sequence[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return ()
+
+
+class Daemon:
+    """A background process that was started with ``--pidfile=FILE`` (or ``--pid-file=FILE``)."""
+
+    def __init__(self, pid_file: Path) -> None:
+        self.pid_file = pid_file
+        self._marks = {f"--pidfile={pid_file}", f"--pid-file={pid_file}"}
+
+    def _is_it(self, pid: int) -> bool:
+        return not self._marks.isdisjoint(_command_line(pid))
+
+    @property
+    def pid(self) -> int:
+        """Its pid while it runs, else 0."""
+        try:
+            pid = int(self.pid_file.read_text())
+        except (OSError, ValueError):
+            pid = 0
+        if pid and self._is_it(pid):
+            return pid
+        # Killed before it wrote its pid file, or the file was deleted by hand: it may be running all the same.
+        others = [int(entry) for entry in os.listdir("/proc") if entry.isdecimal() and self._is_it(int(entry))]
+        return min(others, default=0)
+
+    def signal(self, number: signal.Signals) -> bool:
+        """Send a signal to this daemon and no other process. False when it is not running."""
+        pid = self.pid
+        if not pid:
+            return False
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return False
+        try:
+            if not self._is_it(pid):
+                return False
+            signal.pidfd_send_signal(descriptor, number)
+            return True
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(descriptor)
+
+    async def gone(self, timeout: float) -> bool:
+        """Wait until it no longer runs; False when it still does after ``timeout`` seconds."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        while self.pid:
+            if asyncio.get_running_loop().time() > deadline:
+                return False
+            await asyncio.sleep(0.01)
+        return True
+
+    async def stop(self, timeout: float = 5) -> None:
+        """SIGTERM, then SIGKILL."""
+        if self.signal(signal.SIGTERM) and not await self.gone(timeout):
+            self.signal(signal.SIGKILL)
+            await self.gone(timeout)
+        self.pid_file.unlink(missing_ok=True)

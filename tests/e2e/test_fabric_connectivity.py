@@ -1,0 +1,75 @@
+"""Real packets through the fabric without a policy engine: everything reaches everything, and nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from fabric_support import (
+    EchoServer,
+    TapGuest,
+    closing,
+    peer_seen_by,
+    pings,
+    tcp_reaches,
+    traces,
+    udp_reaches,
+    workload,
+)
+from support import require
+
+from isoplane.node.network.fabric import FabricSettings, HostFabric
+from isoplane.workload.shape import Attachment
+
+pytestmark = pytest.mark.root
+
+
+@pytest_asyncio.fixture
+async def fabric(tmp_path: Path) -> AsyncIterator[HostFabric]:
+    require("ovs-vswitchd", "ovsdb-server", "dnsmasq", "nft", "busybox", root=True)
+    made = HostFabric(FabricSettings(tmp_path, cidr="10.201.0.0/20", enforced=False, quarantine_seconds=0))
+    await made.start()
+    yield made
+    await made.teardown()
+    assert traces(made.names.tag, tmp_path) == []
+
+
+async def test_containers_machines_and_the_host_reach_each_other(fabric: HostFabric) -> None:
+    one, two = await asyncio.gather(fabric.plug(workload("one")), fabric.plug(workload("two")))
+    first, second = await asyncio.gather(
+        fabric.plug(workload("first", Attachment.TAP)), fabric.plug(workload("second", Attachment.TAP))
+    )
+    guests = [TapGuest(link.tap, link.mac, "t") for link in (first, second)]
+    with closing(*guests):
+        for guest, link in zip(guests, (first, second), strict=True):
+            assert await asyncio.to_thread(guest.dhcp) == link.address
+        places = {
+            one.address: one.netns,
+            two.address: two.netns,
+            first.address: guests[0].path,
+            second.address: guests[1].path,
+            fabric.node_address: "",
+        }
+        servers = [EchoServer(path, 7007) for path in places.values()]
+        with closing(*servers):
+            await asyncio.to_thread(_all_reach_all, places)
+            # a whole lot of data, so that segmentation and checksum off-loads take part
+            big = b"x" * 3_000_000
+            for source, target in [(one, two), (one, first)]:
+                assert await asyncio.to_thread(tcp_reaches, source.netns, target.address, 7007, big, 10)
+            assert await asyncio.to_thread(tcp_reaches, guests[0].path, second.address, 7007, big, 10)
+            assert await asyncio.to_thread(tcp_reaches, guests[0].path, one.address, 7007, big, 10)
+            for target in (one, first):
+                assert peer_seen_by("", target.address, 7007) == fabric.node_address
+            assert peer_seen_by(one.netns, first.address, 7007) == one.address
+
+
+def _all_reach_all(places: dict[str, str]) -> None:
+    for source, path in places.items():
+        for target in places:
+            assert pings(path, target), f"{source} pings {target}"
+            assert tcp_reaches(path, target, 7007), f"{source} to {target} by TCP"
+            assert udp_reaches(path, target, 7007), f"{source} to {target} by UDP"
