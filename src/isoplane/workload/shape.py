@@ -196,6 +196,9 @@ class Workload:
     """Accounting mode → {"requests": …, "limits": …} where a quota may count other amounts than the node gives."""
     migrating: bool = False
     """Whether it is moving between nodes: never a victim meanwhile."""
+    recipe: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Its spec as declared, for what concerns the whole sandbox (a Pod's securityContext, hostAliases, dnsPolicy…); read by
+    its own runtime only."""
 
     @property
     def key(self) -> str:
