@@ -1,0 +1,280 @@
+"""Tables → nftables: verdict maps from address to table, from peer to class, from port to verdict; no linear walk.
+
+For workloads on routed interfaces (veth, tap), enforced at the host's end.  A packet that is routed between
+workloads, or to the host, walks at most
+
+    established?  →  source → its egress table  →  peer → class  →  port → return | drop
+                  →  destination → its ingress table → …
+
+and is accepted when both returned.  Connection tracking confirms only accepted packets, so nothing is committed before
+both directions are judged.  What local processes send leaves through ``output``, which is not hooked: the node always
+reaches its workloads.  Interval maps are kept apart from exact ones, which hash.
+
+A ``Ruleset`` is a value: ``text`` is the whole, loaded in one transaction; ``update`` the difference from another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from isoplane.policy import addresses
+from isoplane.policy.addresses import BITS
+from isoplane.policy.attachments import Attachment, NodeNetwork, addresses_of, table_of
+from isoplane.policy.rules import EGRESS, INGRESS, MAX_PORT, PORT_PROTOCOLS
+from isoplane.policy.table import DirectionTable, Entry, PeerClass, Tables
+
+TABLE = "inet isoplane"
+_SHORT = {INGRESS: "ingress", EGRESS: "egress"}
+_SELF = {INGRESS: "daddr", EGRESS: "saddr"}
+_PEER = {INGRESS: "saddr", EGRESS: "daddr"}
+_IP = {4: "ip", 6: "ip6"}
+_NEIGHBOURS = "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }"
+
+
+@dataclass(frozen=True)
+class Ruleset:
+    """``sets``: name → (declaration, elements); ``maps``: name → (declaration, key → verdict); ``chains``: name → rules."""
+
+    sets: Mapping[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
+    maps: Mapping[str, tuple[str, Mapping[str, str]]] = field(default_factory=dict)
+    chains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """For ``nft -f``: replaces the whole table in one transaction."""
+        return f"add table {TABLE}\ndelete table {TABLE}\ntable {TABLE} {{\n{''.join(self._blocks())}}}\n"
+
+    def _blocks(self) -> Iterator[str]:
+        for name, (declaration, elements) in self.sets.items():
+            yield _block("set", name, declaration, sorted(elements))
+        for name, (declaration, verdicts) in self.maps.items():
+            yield _block("map", name, declaration, [f"{key} : {verdict}" for key, verdict in verdicts.items()])
+        for name, rules in self.chains.items():
+            yield "\n\t\t".join([f"\tchain {name} {{", *rules]) + "\n\t}\n"
+
+    def update(self, old: Ruleset) -> str:
+        """For ``nft -f``: turns ``old`` into this one in one transaction; empty when nothing differs.
+
+        Counters and connections of what stays are left alone.
+        """
+        if not old.chains:
+            return self.text()
+        added, filled, removed, dropped = self._set_changes(old)
+        fresh = [name for name in self.chains if name not in old.chains]
+        gone = [name for name in old.chains if name not in self.chains]
+        changed = [name for name in self.chains if name in old.chains and self.chains[name] != old.chains[name]]
+        lines = [f"add chain {TABLE} {name}" for name in fresh if not self.chains[name][0].startswith("type ")]
+        lines += added
+        lines += [f"flush chain {TABLE} {name}" for name in [*changed, *gone]]
+        lines += removed
+        for name in [*fresh, *changed]:
+            lines += [f"add rule {TABLE} {name} {rule}" for rule in self.chains[name] if not rule.startswith("type ")]
+        lines += filled
+        lines += dropped
+        lines += [f"delete chain {TABLE} {name}" for name in gone]
+        return "".join(f"{line}\n" for line in lines)
+
+    def _set_changes(self, old: Ruleset) -> tuple[list[str], list[str], list[str], list[str]]:
+        """(declarations, additions of elements, removals of elements, removals of whole sets)."""
+        added: list[str] = []
+        filled: list[str] = []
+        removed: list[str] = []
+        dropped: list[str] = []
+        now: dict[str, tuple[str, str, Mapping[str, str]]] = {}
+        before: dict[str, tuple[str, str, Mapping[str, str]]] = {}
+        for target, ruleset in ((now, self), (before, old)):
+            target.update((n, ("set", d, dict.fromkeys(e, ""))) for n, (d, e) in ruleset.sets.items())
+            target.update((n, ("map", d, e)) for n, (d, e) in ruleset.maps.items())
+        for name, (kind, declaration, elements) in now.items():
+            known = before.get(name, (kind, "", {}))[2]
+            if name not in before:
+                inline = declaration.replace("\n", "; ")
+                added.append(f"add {kind} {TABLE} {name} {{ {inline}; }}")
+            stale = [k for k, v in known.items() if elements.get(k) != v]
+            new = [f"{k} : {v}" if v else k for k, v in elements.items() if known.get(k) != v]
+            if stale:
+                removed.append(f"delete element {TABLE} {name} {{ {', '.join(stale)} }}")
+            if new:
+                filled.append(f"add element {TABLE} {name} {{ {', '.join(new)} }}")
+        for name, (kind, _, elements) in before.items():
+            if name not in now:
+                if elements:
+                    removed.append(f"flush {kind} {TABLE} {name}")
+                dropped.append(f"delete {kind} {TABLE} {name}")
+        return added, filled, removed, dropped
+
+
+def _block(kind: str, name: str, declaration: str, elements: list[str]) -> str:
+    lines = [f"\t{kind} {name} {{", *(f"\t\t{line}" for line in declaration.split("\n"))]
+    if elements:
+        lines.append("\t\telements = { " + ",\n\t\t\t".join(elements) + " }")
+    return "".join(f"{line}\n" for line in [*lines, "\t}"])
+
+
+def render_nftables(tables: Tables, attachments: Iterable[Attachment], node: NodeNetwork) -> str:
+    """The complete ruleset of a node as text for ``nft -f``, loaded in one transaction."""
+    return ruleset(tables, attachments, node).text()
+
+
+def ruleset(tables: Tables, attachments: Iterable[Attachment], node: NodeNetwork) -> Ruleset:
+    """The complete ruleset of a node as a value."""
+    builder = _Builder(node)
+    attached = sorted(attachments, key=lambda a: a.endpoint)
+    builder.interfaces(attached)
+    for family in (4, 6):
+        addressed = addresses_of(attached, family)
+        builder.sources(family, addressed)
+        for direction in (EGRESS, INGRESS):
+            builder.dispatch(tables, family, direction, addressed)
+    return builder.finish()
+
+
+class _Builder:
+    """Collects sets, maps and chains; everything below the dispatch is named by its content and so made once."""
+
+    def __init__(self, node: NodeNetwork) -> None:
+        self._node = node
+        self._sets: dict[str, tuple[str, frozenset[str]]] = {}
+        self._maps: dict[str, tuple[str, Mapping[str, str]]] = {}
+        self._chains: dict[str, tuple[str, ...]] = {}
+
+    def interfaces(self, attached: Iterable[Attachment]) -> None:
+        """The interfaces that belong to one workload each."""
+        own = frozenset(f'"{a.interface}"' for a in attached if not a.ofport)
+        self._sets["interfaces"] = ("type ifname", own)
+
+    def sources(self, family: int, addressed: list[tuple[int, Attachment]]) -> None:
+        """Which address may come from which interface, and which addresses are workloads' at all."""
+        kind = f"ipv{family}_addr"
+        pairs = {f'"{a.interface}" . {addresses.text(family, n)}' for n, a in addressed}
+        self._sets[f"sources{family}"] = (f"type ifname . {kind}", frozenset(pairs))
+        self._sets[f"workloads{family}"] = (f"type {kind}", frozenset(addresses.text(family, n) for n, _ in addressed))
+
+    def dispatch(self, tables: Tables, family: int, direction: str, addressed: list[tuple[int, Attachment]]) -> None:
+        verdicts = {}
+        for number, attachment in addressed:
+            table = table_of(tables, attachment, direction)
+            if not table.open:
+                verdicts[addresses.text(family, number)] = f"jump {self._table(table, family)}"
+        self._maps[f"{_SHORT[direction]}{family}"] = (f"type ipv{family}_addr : verdict", verdicts)
+
+    def _table(self, table: DirectionTable, family: int) -> str:
+        """The chain that judges a peer's address by one table."""
+        short = _SHORT[table.direction]
+        name = f"{short}{family}_{table.key}"
+        if name in self._chains:
+            return name
+        self._chains[name] = ()
+        exact: dict[str, str] = {}
+        ranges: dict[str, str] = {}
+        lone = [r for r in table.routes(family) if r[1] == BITS[family]]
+        for number, _, index in lone:
+            exact[addresses.text(family, number)] = self._class(table, index)
+        wide = [r for r in table.routes(family) if r[1] < BITS[family]]
+        for low, high, index in addresses.intervals(wide, family):
+            span = addresses.text(family, low)
+            ranges[span if low == high else f"{span}-{addresses.text(family, high)}"] = self._class(table, index)
+        peer = f"{_IP[family]} {_PEER[table.direction]}"
+        rules = []
+        for suffix, flags, verdicts in (("exact", "", exact), ("ranges", "\nflags interval", ranges)):
+            if verdicts:
+                self._maps[f"{name}_{suffix}"] = (f"type ipv{family}_addr : verdict{flags}", verdicts)
+                rules.append(f"{peer} vmap @{name}_{suffix}")
+        self._chains[name] = (*rules, self._class(table, 0))
+        return name
+
+    def _class(self, table: DirectionTable, index: int) -> str:
+        """The verdict for one class of peers: return, the denial, or the chain that judges ports."""
+        peer_class, default = table.classes[index], not table.isolated
+        deny = f"goto deny_{_SHORT[table.direction]}"
+        fate = peer_class.uniform(default)
+        if fate is not None:
+            return "return" if fate else deny
+        name = f"{_SHORT[table.direction]}_{'open' if default else 'isolated'}_{peer_class.key}"
+        if name not in self._chains:
+            self._chains[name] = self._ports(name, peer_class, default, deny)
+        return f"goto {name}"
+
+    def _ports(self, name: str, peer_class: PeerClass, default: bool, deny: str) -> tuple[str, ...]:
+        """Only entries that differ from the default are loaded; they are disjoint, so order does not matter."""
+        verdict = deny if default else "return"
+        rules = []
+        differing = [e for e in peer_class.entries if e.allow is not default]
+        whole = [e.protocol.lower() for e in differing if e.protocol in PORT_PROTOCOLS and _is_whole(e)]
+        exact = {f"{e.protocol.lower()} . {e.low}": verdict for e in differing if _is_ported(e) and e.low == e.high}
+        ranges = {
+            f"{e.protocol.lower()} . {e.low}-{e.high}": verdict for e in differing if _is_ported(e) and e.low < e.high
+        }
+        for suffix, flags, verdicts in (("exact", "", exact), ("ranges", "\nflags interval", ranges)):
+            if verdicts:
+                declaration = f"type inet_proto . inet_service : verdict{flags}\ncounter"
+                self._maps[f"{name}_{suffix}"] = (declaration, verdicts)
+                rules.append(f"meta l4proto . th dport vmap @{name}_{suffix}")
+        if whole:
+            rules.append(f"meta l4proto {{ {', '.join(whole)} }} counter {verdict}")
+        if any(e.protocol == "OTHER" for e in differing):
+            rules.append(f"meta l4proto != {{ tcp, udp, sctp }} counter {verdict}")
+        return (*rules, "return" if default else deny)
+
+    def finish(self) -> Ruleset:
+        base = _base(self._node)
+        return Ruleset(self._sets, self._maps, {**base, **self._chains})
+
+
+def _is_whole(entry: Entry) -> bool:
+    return entry.low == 0 and entry.high == MAX_PORT
+
+
+def _is_ported(entry: Entry) -> bool:
+    return entry.protocol in PORT_PROTOCOLS and not _is_whole(entry)
+
+
+def _base(node: NodeNetwork) -> dict[str, tuple[str, ...]]:
+    """The fixed chains: hooks, the guard against false sources, the denials."""
+    judged = (
+        "ip saddr vmap @egress4",
+        "ip daddr vmap @ingress4",
+        "ip6 saddr vmap @egress6",
+        "ip6 daddr vmap @ingress6",
+    )
+    state = "ct state vmap { established : accept, related : accept, invalid : drop }"
+    guards = []
+    closed = []
+    for prefix in node.guarded:
+        guards.append(f'iifname "{prefix}*" goto guarded')
+        for family in (4, 6):
+            closed.append(f'oifname "{prefix}*" {_IP[family]} daddr != @workloads{family} counter drop')
+    return {
+        "guarded": (
+            f"ip6 saddr {{ ::, fe80::/10 }} {_NEIGHBOURS} return",
+            "iifname . ip saddr @sources4 return",
+            "iifname . ip6 saddr @sources6 return",
+            "counter drop",
+        ),
+        "source_guard": (
+            "type filter hook prerouting priority raw; policy accept;",
+            *guards,
+            "iifname @interfaces goto guarded",
+            "ip saddr @workloads4 iifname . ip saddr != @sources4 counter drop",
+            "ip6 saddr @workloads6 iifname . ip6 saddr != @sources6 counter drop",
+        ),
+        "forward": ("type filter hook forward priority filter; policy accept;", state, *closed, *judged),
+        "input": (
+            "type filter hook input priority filter; policy accept;",
+            state,
+            f"{_NEIGHBOURS} accept",
+            "udp sport 68 udp dport 67 accept",
+            "udp sport 546 udp dport 547 accept",
+            "ip saddr vmap @egress4",
+            "ip6 saddr vmap @egress6",
+        ),
+        **{f"deny_{_SHORT[direction]}": _denial(direction, node) for direction in (EGRESS, INGRESS)},
+    }
+
+
+def _denial(direction: str, node: NodeNetwork) -> tuple[str, ...]:
+    prefix = f"isoplane deny {_SHORT[direction]} "
+    return (
+        f'limit rate 10/second burst 20 packets log prefix "{prefix}" group {node.log_group}',
+        "counter drop",
+    )
