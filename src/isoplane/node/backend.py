@@ -1,0 +1,93 @@
+"""The node behind the API: logs (container output, serial console) and exec, for the workloads of this node."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+
+from isoplane.client.informer import Informers
+from isoplane.node.runtime.protocol import Runtime, RuntimeFailure
+from isoplane.objects.errors import BadRequest, Internal, NotFound
+from isoplane.objects.kinds import Resource
+from isoplane.server.node_backend import ExecOptions, ExecSession, LogOptions
+from isoplane.workload.adapters import adapter_for
+from isoplane.workload.shape import Unit, UnitRole, Workload
+
+
+class LocalNode:
+    """Answers for the workloads that run on this machine."""
+
+    def __init__(
+        self, informers: Informers, runtimes: Mapping[str, Runtime], clock: Callable[[], float] = time.time
+    ) -> None:
+        self._informers = informers
+        self._runtimes = runtimes
+        self._clock = clock
+
+    def _workload(self, resource: Resource, namespace: str, name: str) -> Workload:
+        adapter = adapter_for(resource)
+        obj = self._informers.of(resource).get(namespace, name)
+        if adapter is None or obj is None:
+            raise NotFound(f'{resource.qualified} "{name}" not found')
+        return adapter.project(obj)
+
+    @staticmethod
+    def _unit(workload: Workload, wanted: str) -> Unit:
+        names = [unit.name for unit in workload.units]
+        if not wanted:
+            mains = [unit for unit in workload.units if unit.role is UnitRole.MAIN]
+            chosen = workload.annotations.get("kubectl.kubernetes.io/default-container")
+            if chosen in names:
+                wanted = str(chosen)
+            elif len(mains) == 1:
+                return mains[0]
+            else:
+                raise BadRequest(
+                    f"a container name must be specified for {workload.id}, choose one of: [{' '.join(names)}]"
+                )
+        for unit in workload.units:
+            if unit.name == wanted:
+                return unit
+        raise BadRequest(f"container {wanted} is not valid for {workload.id}, choose one of: [{' '.join(names)}]")
+
+    async def logs(self, resource: Resource, namespace: str, name: str, options: LogOptions) -> AsyncIterator[bytes]:
+        """See ``server.node_backend.NodeBackend``."""
+        workload = self._workload(resource, namespace, name)
+        unit = self._unit(workload, options.container)
+        runtime = self._runtimes[workload.runtime]
+        since = self._clock() - options.since_seconds if options.since_seconds is not None else None
+        left = options.limit_bytes
+        try:
+            pieces = runtime.logs(
+                workload.uid,
+                unit.name,
+                follow=options.follow,
+                tail_lines=options.tail_lines,
+                since=since,
+                previous=options.previous,
+                timestamps=options.timestamps,
+            )
+            async for piece in pieces:
+                if left is None:
+                    yield piece
+                    continue
+                yield piece[:left]
+                left -= len(piece)
+                if left <= 0:
+                    return
+        except RuntimeFailure as failure:
+            raise BadRequest(f"container {unit.name} of {workload.id} has no log: {failure.message}") from failure
+
+    async def exec(self, resource: Resource, namespace: str, name: str, options: ExecOptions) -> ExecSession:
+        """See ``server.node_backend.NodeBackend``."""
+        workload = self._workload(resource, namespace, name)
+        unit = self._unit(workload, options.container)
+        runtime = self._runtimes[workload.runtime]
+        opener = getattr(runtime, "open_exec", None)
+        if opener is None:
+            raise BadRequest(f"{workload.id}: its runtime ({runtime.name}) cannot run commands inside it")
+        try:
+            session: ExecSession = await opener(workload.uid, unit.name, options)
+        except RuntimeFailure as failure:
+            raise Internal(f"{workload.id}: {failure.message}") from failure
+        return session
