@@ -4,7 +4,7 @@
 #   tools/kubectl.sh            list; when none is 1.32 or newer and Go is there, build one into .cache/bin first
 #   tools/kubectl.sh --newest   only the path of the newest
 #
-# Building takes the Go module proxy and, from nothing, about five minutes on two cores; it happens once.
+# Building takes the Go module proxy and about a minute and a half on two cores; it happens once.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 WANTED=32
@@ -32,7 +32,7 @@ list() {
 
 build() {
     command -v go >/dev/null || return 1
-    echo "kubectl.sh: building kubectl from Go modules into .cache/bin (once, a few minutes)" >&2
+    echo "kubectl.sh: building kubectl from Go modules into .cache/bin (once, a minute or two)" >&2
     mkdir -p "$(dirname "$BUILT")"
     local version
     version=$(sed -n 's#^\s*k8s.io/kubectl v0\.\([0-9.]*\).*#v1.\1#p' tools/kubectl/go.mod)
