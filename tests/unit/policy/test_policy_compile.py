@@ -52,7 +52,10 @@ def test_endpoints_under_the_same_policies_share_one_table() -> None:
     from isoplane.policy.parse import network_policy
 
     policy = network_policy(
-        {"metadata": {"name": "p", "namespace": "a"}, "spec": {"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}]}]}}
+        {
+            "metadata": {"name": "p", "namespace": "a"},
+            "spec": {"podSelector": {}, "ingress": [{"from": [{"podSelector": {}}]}]},
+        }
     )
     endpoints = [Endpoint("pod", "a", f"p{n}", {"n": str(n)}, (f"10.0.0.{n}",)) for n in range(1, 9)]
     tables = compile_tables(cluster(endpoints, policies=[policy]))

@@ -31,7 +31,7 @@ def attach(cluster: Cluster) -> list[Attachment]:
 def as_packet(connection: Connection, attached: dict[str, Attachment]) -> Packet | None:
     """How the host's kernel sees it: None when it never does (to oneself)."""
     source, destination = connection.source, connection.destination
-    if source == destination or source.endpoint is not None and source.endpoint is destination.endpoint:
+    if source == destination or (source.endpoint is not None and source.endpoint is destination.endpoint):
         return None
     if source.ip in NODE_IPS:
         hook, iif = "output", "lo"
