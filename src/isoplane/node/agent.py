@@ -15,21 +15,17 @@ from typing import Any
 
 from isoplane.client.api import Api
 from isoplane.client.informer import Informers
-from isoplane.client.workqueue import WorkQueue
 from isoplane.node.network.protocol import Fabric
 from isoplane.node.register import RENEW_SECONDS, Machine, Registration
 from isoplane.node.runtime.protocol import Runtime
 from isoplane.node.track import Desired
-from isoplane.node.workload_controller import Enforcement, Events, WorkloadController
+from isoplane.node.workload_controller import WORKERS, Enforcement, Events, WorkloadController
 from isoplane.objects import metadata
 from isoplane.objects.errors import ApiError
 from isoplane.objects.kinds import Resource
 from isoplane.workload.adapters import adapter_for, workload_resources
 
 _log = logging.getLogger(__name__)
-
-WORKERS = 16
-"""Workloads in work at a time: most of the work is waiting for processes of the host."""
 
 
 class NodeAgent:
@@ -56,8 +52,6 @@ class NodeAgent:
         self._fabric = fabric
         self._machine = machine
         self._clock = clock
-        self._workers = workers
-        self._queue = WorkQueue(base_delay=0.05, max_delay=60.0)
         self._where: dict[str, tuple[Resource, str]] = {}
         """uid → (resource, key) of the workloads bound to this node."""
         self._projected: dict[str, tuple[str, Desired]] = {}
@@ -70,10 +64,10 @@ class NodeAgent:
             fabric=fabric,
             events=events,
             clock=clock,
-            wake=self._queue.add,
             enforcement=enforcement,
+            workers=workers,
         )
-        self._tasks: list[asyncio.Task[None]] = []
+        self._heart: asyncio.Task[None] | None = None
         self._registration: Registration | None = None
 
     def lookup(self, uid: str) -> Desired | None:
@@ -97,13 +91,13 @@ class NodeAgent:
 
     def enqueue(self, uid: str) -> None:
         """Look at a workload again soon."""
-        self._queue.add(uid)
+        self.controller.enqueue(uid)
 
     async def start(self) -> None:
         """Adopt, register, reconcile. Raises RuntimeFailure or FabricFailure when the host cannot do it."""
         await self._fabric.start()
         for runtime in self._runtimes.values():
-            runtime.on_change(self._queue.add)
+            runtime.on_change(self.controller.enqueue)
             await runtime.start()
         for resource in workload_resources():
             informer = self._informers.of(resource)
@@ -112,18 +106,15 @@ class NodeAgent:
         self._registration = Registration(self._api, self.name, self._machine(), self._fabric.node_address, self._clock)
         await self._registration.register()
         await self._adopt()
-        for _ in range(self._workers):
-            self._tasks.append(asyncio.ensure_future(self._work()))
-        self._tasks.append(asyncio.ensure_future(self._heartbeat()))
+        await self.controller.start()
+        self._heart = asyncio.ensure_future(self._heartbeat())
 
     async def stop(self) -> None:
         """Let go of everything; what runs goes on running."""
-        self._queue.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
-        await self.controller.close()
+        await self.controller.stop()
+        if self._heart is not None:
+            self._heart.cancel()
+            await asyncio.gather(self._heart, return_exceptions=True)
         if self._registration is not None:
             with contextlib.suppress(ApiError):
                 await self._registration.leave()
@@ -141,7 +132,7 @@ class NodeAgent:
                 if self._where.get(gone) == (resource, key):
                     del self._where[gone]
                     self._projected.pop(gone, None)
-                    self._queue.add(gone)
+                    self.controller.enqueue(gone)
             if new is None:
                 return
             uid = metadata.uid(new)
@@ -149,7 +140,7 @@ class NodeAgent:
                 if adapter.project(new).node != self.name:
                     return
                 self._where[uid] = (resource, key)
-            self._queue.add(uid)
+            self.controller.enqueue(uid)
 
         return changed
 
@@ -160,31 +151,9 @@ class NodeAgent:
             found.update(seen.uid for seen in await runtime.observe_all())
         found.update(plug.uid for plug in await self._fabric.plugs())
         for uid in found:
-            self._queue.add(uid)
+            self.controller.enqueue(uid)
         if found:
             _log.info("found %d sandboxes of an earlier run", len(found))
-
-    async def _work(self) -> None:
-        while (uid := await self._queue.get()) is not None:
-            try:
-                again = await self.controller.reconcile(uid)
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:
-                delay = self._queue.retry(uid)
-                level = logging.WARNING if isinstance(error, ApiError) else logging.ERROR
-                trace = None if isinstance(error, ApiError) else error
-                _log.log(level, "%s: %s; again in %.2f s", self._named(uid), error, delay, exc_info=trace)
-            else:
-                self._queue.forget(uid)
-                if again is not None:
-                    self._queue.add(uid, max(again, 0.01))
-            finally:
-                self._queue.done(uid)
-
-    def _named(self, uid: str) -> str:
-        where = self._where.get(uid)
-        return f"{where[0].singular}/{where[1]}" if where else uid
 
     async def _heartbeat(self) -> None:
         assert self._registration is not None

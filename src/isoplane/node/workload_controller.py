@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from isoplane.client.api import Api
+from isoplane.client.workqueue import WorkQueue
+from isoplane.controllers.controller import Controller
 from isoplane.node.materials import MaterialsMissing, gather
 from isoplane.node.network.protocol import Fabric, FabricFailure
 from isoplane.node.prober import Prober
 from isoplane.node.runtime.protocol import Materials, Runtime, RuntimeFailure, RuntimeReason
 from isoplane.node.track import Desired, Track
-from isoplane.objects.errors import ApiError, Conflict, NotFound
+from isoplane.objects.errors import Conflict, NotFound
 from isoplane.objects.metadata import Object
 from isoplane.workload import backoff, health
 from isoplane.workload import delta as steps
@@ -29,6 +31,8 @@ _log = logging.getLogger(__name__)
 
 MAX_ROUNDS = 32
 """Looks in one pass: enough for any number of init containers to be started in turn; the rest waits for the next pass."""
+WORKERS = 16
+"""Workloads in work at a time: most of the work is waiting for processes of the host."""
 EARLY_REPORT = 0.1
 """Seconds of preparing after which people are told that it goes on."""
 LONG_RUN = backoff.RESET_AFTER
@@ -50,8 +54,10 @@ class Enforcement(Protocol):
         ...
 
 
-class WorkloadController:
+class WorkloadController(Controller):
     """Runs the workloads of one node."""
+
+    name = "workload"
 
     def __init__(
         self,
@@ -63,9 +69,10 @@ class WorkloadController:
         fabric: Fabric,
         events: Events,
         clock: Callable[[], float],
-        wake: Callable[[str], None],
         enforcement: Enforcement | None = None,
+        workers: int = WORKERS,
     ) -> None:
+        super().__init__(workers=workers, queue=WorkQueue(base_delay=0.05, max_delay=60.0))
         self._node = node
         self._api = api
         self._lookup = lookup
@@ -76,7 +83,6 @@ class WorkloadController:
         self._enforcement = enforcement
         self._tracks: dict[str, Track] = {}
         self._prober = Prober(self._answered, runtimes)
-        self._wake = wake
 
     async def reconcile(self, uid: str) -> float | None:
         """One pass over one workload. Returns the seconds after which to look again by itself, or None."""
@@ -352,7 +358,7 @@ class WorkloadController:
                     return
                 if (obj.get("metadata") or {}).get("uid") != desired.workload.uid:
                     return
-        raise ApiErrorAgain(f"{desired.workload.id}: the status was written by others five times in a row")
+        raise Conflict(f"{desired.workload.id}: the status was written by others five times in a row")
 
     # probes
 
@@ -373,15 +379,12 @@ class WorkloadController:
                 found.object, "Warning", "Unhealthy", f"{kind.capitalize()} probe of {unit_name} failed: {message}"
             )
         if (old.ready, old.started, old.failed) != (new.ready, new.started, new.failed):
-            self._wake(workload.uid)
+            self.enqueue(workload.uid)
 
-    async def close(self) -> None:
-        """Stop asking; leave everything running."""
+    async def stop(self) -> None:
+        """Stop looking and asking; leave everything running."""
+        await super().stop()
         await self._prober.close()
-
-
-class ApiErrorAgain(ApiError):
-    """A write that lost every race; the queue tries it again later."""
 
 
 def _notes(obj: Object) -> Mapping[str, str]:
