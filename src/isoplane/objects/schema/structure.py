@@ -20,14 +20,17 @@ class Node:
     """One place in a kind's structure. ``form`` is object, map, list, scalar, or any (free-form)."""
 
     __slots__ = (
-        "_children", "_definition", "_element", "_properties", "form", "list_type", "map_keys", "map_type",
+        "_children", "_definition", "_element", "_properties", "definition", "form", "list_type", "map_keys", "map_type",
         "merge_key", "name", "retain_keys", "strategy",
     )  # fmt: skip
 
     def __init__(self, schema: dict[str, Any], name: str) -> None:
         definition = schema
+        self.definition = ""
+        """The name of the definition that the field refers to; '' when it is written out in place."""
         while "$ref" in definition:
-            definition = definitions()[definition["$ref"].removeprefix(REF)]
+            self.definition = definition["$ref"].removeprefix(REF)
+            definition = definitions()[self.definition]
         self.name = name
         self._definition = definition
         self._properties: dict[str, Any] = definition.get("properties") or {}
