@@ -1,0 +1,91 @@
+"""A workload's charge: what it takes of a quota, by every name a ResourceQuota may use for it.
+
+Source: the core quota evaluator (podComputeUsageHelper).  ``cpu`` and ``requests.cpu`` are the same amount under two names;
+extended resources count as ``requests.NAME`` only; ``pods`` counts workloads of any kind that have not ended, and
+``count/RESOURCE.GROUP`` counts objects as long as they are stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from isoplane.objects.kinds import CONFIGMAPS, RESOURCEQUOTAS, SECRETS, Resource
+from isoplane.quota.model import Amounts, Charge
+from isoplane.workload.shape import Workload
+
+_NATIVE = ("cpu", "memory", "ephemeral-storage")
+_LEGACY_COUNTS = {CONFIGMAPS: "configmaps", SECRETS: "secrets", RESOURCEQUOTAS: "resourcequotas"}
+"""Kinds that a quota may also count by their bare name."""
+
+INSISTED = frozenset({"cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"})
+"""A quota on one of these refuses a workload that leaves it open."""
+
+
+def count_name(resource: Resource) -> str:
+    """``count/pods`` or ``count/virtualmachines.kubevirt.io``."""
+    return f"count/{resource.qualified}"
+
+
+def object_amounts(resource: Resource) -> dict[str, int]:
+    """What an object takes merely by being stored."""
+    amounts = {count_name(resource): 1}
+    if legacy := _LEGACY_COUNTS.get(resource):
+        amounts[legacy] = 1
+    return amounts
+
+
+def amounts(requests: Amounts, limits: Amounts) -> dict[str, int]:
+    """Requests and limits by quota resource name."""
+    taken: dict[str, int] = {}
+    for name, value in requests.items():
+        taken[f"requests.{name}"] = value
+        if name in _NATIVE or name.startswith("hugepages-"):
+            taken[name] = value
+    for name in _NATIVE:
+        if name in limits:
+            taken[f"limits.{name}"] = limits[name]
+    return taken
+
+
+def charge_of(
+    workload: Workload,
+    *,
+    created: float,
+    since: float = 0,
+    requests: Amounts | None = None,
+    limits: Amounts | None = None,
+) -> Charge:
+    """The workload's ledger entry. ``requests`` and ``limits`` replace its own under another accounting mode."""
+    stored = object_amounts(workload.resource)
+    taken: Mapping[str, int] = stored
+    if not workload.finished:
+        own = amounts(workload.request if requests is None else requests, workload.limits if limits is None else limits)
+        taken = {"pods": 1, **stored, **own}
+    return Charge(
+        uid=workload.uid,
+        id=workload.id,
+        tenant=workload.namespace,
+        amounts=taken,
+        priority=workload.priority,
+        priority_class=workload.priority_class,
+        scopes=workload.scopes,
+        cost=workload.disruption_cost,
+        created=created,
+        since=since,
+        evicting=workload.deleting,
+        finished=workload.finished,
+        migrating=workload.migrating,
+        labels=dict(workload.labels),
+    )
+
+
+def canonical(name: str) -> str:
+    """The one name a resource has in guaranteed, borrowing and capacity: ``cpu`` is ``requests.cpu``, ``pods`` is itself."""
+    if name == "pods" or name.startswith(("requests.", "limits.", "count/")):
+        return name
+    return f"requests.{name}"
+
+
+def canonical_amounts(given: Amounts) -> dict[str, int]:
+    """The amounts under their canonical names."""
+    return {canonical(name): value for name, value in given.items()}

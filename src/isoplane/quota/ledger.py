@@ -1,0 +1,407 @@
+"""The ledger: who is charged, who waits, and the sums over them. One bookkeeping, two places to keep it.
+
+``Accounts`` is the bookkeeping: every operation moves an entry and every sum it is part of, in time that does not grow
+with the number of entries.  It leaves to its subclass where books lie: ``Ledger`` keeps them in memory (offline explain,
+benches, tests, the repair pass), the server's keeps them in rows of the store, so that they change in the object's own
+transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from isoplane.quota.line import WaitingLine
+from isoplane.quota.model import (
+    Amounts,
+    Ask,
+    Budget,
+    Charge,
+    Cohort,
+    Policy,
+    Quota,
+    Totals,
+    Wait,
+    Waiting,
+)
+from isoplane.quota.scopes import counts
+from isoplane.quota.view import CohortTotals
+
+MAX_PASSED = 16
+"""How many may be admitted past the first in line before its room is kept free."""
+
+NO_POLICY = Policy()
+
+
+@dataclass(slots=True)
+class Book:
+    """The sums of one tenant: per quota (what its hard limits name), and of everything."""
+
+    quotas: dict[str, Totals] = field(default_factory=dict)
+    whole: Totals = field(default_factory=Totals)
+
+    def copy(self) -> Book:
+        return Book({name: totals.copy() for name, totals in self.quotas.items()}, self.whole.copy())
+
+
+def _move(column: dict[str, int], amounts: Amounts, sign: int, only: Amounts | None = None) -> None:
+    """Add to a column; entries that become zero go away unless a quota names them."""
+    for name, value in amounts.items():
+        if only is not None and name not in only:
+            continue
+        new = column.get(name, 0) + sign * value
+        if new or only is not None:
+            column[name] = new
+        else:
+            column.pop(name, None)
+
+
+class Accounts:
+    """The bookkeeping over books that a subclass keeps. Implements most of view.View."""
+
+    # where books lie
+
+    def quotas(self, tenant: str) -> tuple[Quota, ...]:
+        raise NotImplementedError
+
+    def policy(self, tenant: str) -> Policy:
+        raise NotImplementedError
+
+    def cohort(self, name: str) -> Cohort | None:
+        raise NotImplementedError
+
+    def members(self, cohort: str) -> Iterable[str]:
+        raise NotImplementedError
+
+    def budgets(self, tenant: str) -> Iterable[Budget]:
+        raise NotImplementedError
+
+    def charge(self, tenant: str, uid: str) -> Charge | None:
+        raise NotImplementedError
+
+    def charges(self, tenant: str) -> Iterable[Charge]:
+        raise NotImplementedError
+
+    def waiter(self, tenant: str, uid: str) -> Waiting | None:
+        raise NotImplementedError
+
+    def waiting(self, tenant: str) -> Iterable[Waiting]:
+        raise NotImplementedError
+
+    def first(self, tenant: str) -> Waiting | None:
+        """The first in line of a tenant that holds nothing yet."""
+        raise NotImplementedError
+
+    def book(self, tenant: str) -> Book:
+        """To read."""
+        raise NotImplementedError
+
+    def edit(self, tenant: str) -> Book:
+        """To write: changes are kept."""
+        raise NotImplementedError
+
+    def cohort_totals(self, name: str) -> CohortTotals:
+        raise NotImplementedError
+
+    def edit_cohort(self, name: str) -> CohortTotals:
+        raise NotImplementedError
+
+    def _keep_charge(self, charge: Charge) -> None:
+        raise NotImplementedError
+
+    def _drop_charge(self, charge: Charge) -> None:
+        raise NotImplementedError
+
+    def _keep_waiting(self, waiting: Waiting) -> None:
+        raise NotImplementedError
+
+    def _drop_waiting(self, waiting: Waiting) -> None:
+        raise NotImplementedError
+
+    # reading
+
+    def totals(self, tenant: str, quota: str) -> Totals:
+        return self.book(tenant).quotas.get(quota) or Totals()
+
+    def whole(self, tenant: str) -> Totals:
+        return self.book(tenant).whole
+
+    def head(self, ask: Ask) -> Waiting | None:
+        first = self.first(ask.charge.tenant)
+        if first is None or first.passed < MAX_PASSED or first.charge.uid == ask.charge.uid:
+            return None
+        before = first.order < (-ask.charge.priority, ask.charge.created, ask.charge.uid)
+        return first if before or (not ask.gated and first.charge.priority >= ask.charge.priority) else None
+
+    # moving
+
+    def add(self, charge: Charge) -> None:
+        """Charge a workload. Adding what is charged already changes nothing."""
+        if self.charge(charge.tenant, charge.uid) is not None:
+            return
+        waiting = self.waiter(charge.tenant, charge.uid)
+        if waiting is not None:
+            self.leave(waiting)
+        self._keep_charge(charge)
+        self._used(charge, +1)
+        first = self.first(charge.tenant)
+        if first is None or first.passed >= MAX_PASSED:
+            return
+        if first.order < (-charge.priority, charge.created, charge.uid):
+            self._keep_waiting(replace(first, passed=first.passed + 1))
+
+    def remove(self, tenant: str, uid: str) -> Charge | None:
+        """Give back what a workload takes. Removing what is not charged changes nothing."""
+        charge = self.charge(tenant, uid)
+        if charge is not None:
+            self._used(charge, -1)
+            self._drop_charge(charge)
+        return charge
+
+    def change(self, new: Charge) -> None:
+        """Replace the entry of a charged workload: it began to run, is being deleted, ended, or was resized."""
+        old = self.charge(new.tenant, new.uid)
+        if old is None or old == new:
+            return
+        self._used(old, -1)
+        self._used(new, +1)
+        self._keep_charge(new)
+
+    def count(self, tenant: str, amounts: Amounts, sign: int) -> None:
+        """Count an object that is no workload; only quotas without scopes do."""
+        book = self.edit(tenant)
+        for quota in self.quotas(tenant):
+            if not quota.scopes:
+                _move(book.quotas.setdefault(quota.name, Totals()).used, amounts, sign, quota.hard)
+
+    def wait(self, waiting: Waiting) -> None:
+        """Put a workload in line, with or without a hold; an entry it had is replaced."""
+        old = self.waiter(waiting.charge.tenant, waiting.charge.uid)
+        if old is not None:
+            self.leave(old)
+        self._keep_waiting(waiting)
+        if waiting.held:
+            self._held(waiting.charge, +1)
+
+    def leave(self, waiting: Waiting) -> None:
+        """Take a workload out of the line; its hold, if any, ends."""
+        if waiting.held:
+            self._held(waiting.charge, -1)
+        self._drop_waiting(waiting)
+
+    def commit(self, ask: Ask, wait: Wait, now: float, hold_seconds: float = 0) -> Waiting:
+        """Carry out a Wait: the victims are on their way, bumped holds end, the ask has its place. Returns that place."""
+        for victim in wait.victims:
+            self.change(replace(victim.charge, evicting=True))
+        for uid in wait.bumped:
+            if bumped := self.waiter(ask.charge.tenant, uid):
+                self.wait(replace(bumped, held=False, victims=(), expires=0))
+        old = self.waiter(ask.charge.tenant, ask.charge.uid)
+        place = Waiting(
+            charge=ask.charge,
+            held=wait.held,
+            victims=tuple(victim.charge.id for victim in wait.victims),
+            since=old.since if old is not None else now,
+            expires=now + hold_seconds if wait.held and hold_seconds else 0,
+            plans=(old.plans if old is not None else 0) + (1 if wait.victims else 0),
+            passed=old.passed if old is not None else 0,
+            preempts=ask.preempts,
+        )
+        self.wait(place)
+        return place
+
+    # sums
+
+    def _each(self, charge: Charge) -> Iterable[tuple[Totals, Amounts | None]]:
+        book = self.edit(charge.tenant)
+        for quota in self.quotas(charge.tenant):
+            if counts(quota, charge):
+                yield book.quotas.setdefault(quota.name, Totals()), quota.hard
+        yield book.whole, None
+
+    def _used(self, charge: Charge, sign: int) -> None:
+        before = self._contribution(charge)
+        for totals, hard in self._each(charge):
+            _move(totals.used, charge.amounts, sign, hard)
+            if charge.evicting:
+                _move(totals.evicting, charge.amounts, sign, hard)
+        self._carry(charge, before)
+
+    def _held(self, charge: Charge, sign: int) -> None:
+        before = self._contribution(charge)
+        for totals, hard in self._each(charge):
+            _move(totals.held, charge.amounts, sign, hard)
+        self._carry(charge, before)
+
+    def _contribution(self, charge: Charge) -> dict[str, tuple[int, int]]:
+        """What the tenant weighs in its cohort, of the resources that the charge moves."""
+        policy = self.policy(charge.tenant)
+        cohort = self.cohort(policy.cohort) if policy.cohort else None
+        if cohort is None:
+            return {}
+        whole = self.whole(charge.tenant)
+        return {r: _weight(whole, policy, r) for r in cohort.capacity if charge.amounts.get(r)}
+
+    def _carry(self, charge: Charge, before: Mapping[str, tuple[int, int]]) -> None:
+        if not before:
+            return
+        policy = self.policy(charge.tenant)
+        whole = self.whole(charge.tenant)
+        everyone = self.edit_cohort(policy.cohort)
+        for resource, (taken, claimed) in before.items():
+            now_taken, now_claimed = _weight(whole, policy, resource)
+            everyone.taken[resource] = everyone.taken.get(resource, 0) + now_taken - taken
+            everyone.claimed[resource] = everyone.claimed.get(resource, 0) + now_claimed - claimed
+
+    # from scratch
+
+    def recount(self, tenant: str, objects: Mapping[str, int] | None = None) -> Book:
+        """The book that the entries of a tenant add up to; ``objects`` are the counts of what is no workload."""
+        book = Book()
+        for quota in self.quotas(tenant):
+            totals = book.quotas[quota.name] = Totals(used=dict.fromkeys(quota.hard, 0))
+            if not quota.scopes:
+                _move(totals.used, objects or {}, +1, quota.hard)
+        for charge in self.charges(tenant):
+            for quota in self.quotas(tenant):
+                if counts(quota, charge):
+                    _move(book.quotas[quota.name].used, charge.amounts, +1, quota.hard)
+                    if charge.evicting:
+                        _move(book.quotas[quota.name].evicting, charge.amounts, +1, quota.hard)
+            _move(book.whole.used, charge.amounts, +1)
+            if charge.evicting:
+                _move(book.whole.evicting, charge.amounts, +1)
+        for waiting in self.waiting(tenant):
+            if waiting.held:
+                for quota in self.quotas(tenant):
+                    if counts(quota, waiting.charge):
+                        _move(book.quotas[quota.name].held, waiting.charge.amounts, +1, quota.hard)
+                _move(book.whole.held, waiting.charge.amounts, +1)
+        return book
+
+    def recount_cohort(self, cohort: Cohort) -> CohortTotals:
+        """The sums that the tenants' books add up to."""
+        everyone = CohortTotals()
+        for tenant in self.members(cohort.name):
+            whole, policy = self.whole(tenant), self.policy(tenant)
+            for resource in cohort.capacity:
+                taken, claimed = _weight(whole, policy, resource)
+                everyone.taken[resource] = everyone.taken.get(resource, 0) + taken
+                everyone.claimed[resource] = everyone.claimed.get(resource, 0) + claimed
+        return everyone
+
+
+def _weight(whole: Totals, policy: Policy, resource: str) -> tuple[int, int]:
+    reserve = policy.reserve(resource)
+    return max(whole.used.get(resource, 0), reserve), max(whole.soft(resource), reserve)
+
+
+class Ledger(Accounts):
+    """The books in memory."""
+
+    def __init__(self) -> None:
+        self._quotas: dict[str, tuple[Quota, ...]] = {}
+        self._policies: dict[str, Policy] = {}
+        self._cohorts: dict[str, Cohort] = {}
+        self._members: dict[str, dict[str, None]] = {}
+        self._budgets: dict[str, tuple[Budget, ...]] = {}
+        self._charges: dict[str, dict[str, Charge]] = {}
+        self._lines: dict[str, WaitingLine] = {}
+        self._books: dict[str, Book] = {}
+        self._cohort_totals: dict[str, CohortTotals] = {}
+
+    # configuration; sums are counted anew, for quotas change seldom
+
+    def set_quotas(self, tenant: str, quotas: Iterable[Quota]) -> None:
+        self._quotas[tenant] = tuple(quotas)
+        self.settle(tenant)
+
+    def set_policy(self, tenant: str, policy: Policy) -> None:
+        old = self._policies.get(tenant, NO_POLICY)
+        self._policies[tenant] = policy
+        if old.cohort:
+            self._members.get(old.cohort, {}).pop(tenant, None)
+        if policy.cohort:
+            self._members.setdefault(policy.cohort, {})[tenant] = None
+        self.settle(tenant)
+        if old.cohort != policy.cohort and (cohort := self._cohorts.get(old.cohort)):
+            self._cohort_totals[cohort.name] = self.recount_cohort(cohort)
+
+    def set_cohort(self, cohort: Cohort) -> None:
+        self._cohorts[cohort.name] = cohort
+        self._cohort_totals[cohort.name] = self.recount_cohort(cohort)
+
+    def set_budgets(self, tenant: str, budgets: Iterable[Budget]) -> None:
+        self._budgets[tenant] = tuple(budgets)
+
+    def settle(self, tenant: str) -> None:
+        """Set the sums to what the entries add up to. Objects that are no workload are counted again by the caller."""
+        self._books[tenant] = self.recount(tenant)
+        policy = self.policy(tenant)
+        if policy.cohort and (cohort := self._cohorts.get(policy.cohort)):
+            self._cohort_totals[cohort.name] = self.recount_cohort(cohort)
+
+    # where books lie
+
+    def quotas(self, tenant: str) -> tuple[Quota, ...]:
+        return self._quotas.get(tenant, ())
+
+    def policy(self, tenant: str) -> Policy:
+        return self._policies.get(tenant, NO_POLICY)
+
+    def cohort(self, name: str) -> Cohort | None:
+        return self._cohorts.get(name)
+
+    def members(self, cohort: str) -> Iterable[str]:
+        return self._members.get(cohort, ())
+
+    def budgets(self, tenant: str) -> Iterable[Budget]:
+        return self._budgets.get(tenant, ())
+
+    def tenants(self) -> Iterable[str]:
+        return sorted({*self._quotas, *self._policies, *self._charges, *self._lines})
+
+    def charge(self, tenant: str, uid: str) -> Charge | None:
+        return self._charges.get(tenant, {}).get(uid)
+
+    def charges(self, tenant: str) -> Iterable[Charge]:
+        return list(self._charges.get(tenant, {}).values())
+
+    def waiter(self, tenant: str, uid: str) -> Waiting | None:
+        line = self._lines.get(tenant)
+        return line.get(uid) if line else None
+
+    def waiting(self, tenant: str) -> Iterable[Waiting]:
+        line = self._lines.get(tenant)
+        return line.ordered() if line else ()
+
+    def line(self, tenant: str) -> WaitingLine:
+        return self._lines.setdefault(tenant, WaitingLine())
+
+    def first(self, tenant: str) -> Waiting | None:
+        line = self._lines.get(tenant)
+        return line.first() if line else None
+
+    def book(self, tenant: str) -> Book:
+        return self._books.setdefault(tenant, Book())
+
+    def edit(self, tenant: str) -> Book:
+        return self._books.setdefault(tenant, Book())
+
+    def cohort_totals(self, name: str) -> CohortTotals:
+        return self._cohort_totals.setdefault(name, CohortTotals())
+
+    def edit_cohort(self, name: str) -> CohortTotals:
+        return self._cohort_totals.setdefault(name, CohortTotals())
+
+    def _keep_charge(self, charge: Charge) -> None:
+        self._charges.setdefault(charge.tenant, {})[charge.uid] = charge
+
+    def _drop_charge(self, charge: Charge) -> None:
+        self._charges[charge.tenant].pop(charge.uid, None)
+
+    def _keep_waiting(self, waiting: Waiting) -> None:
+        self.line(waiting.charge.tenant).put(waiting)
+
+    def _drop_waiting(self, waiting: Waiting) -> None:
+        self.line(waiting.charge.tenant).drop(waiting.charge.uid)

@@ -1,0 +1,98 @@
+"""Every limit that an ask would touch, and how short each would be: the arithmetic under a decision.
+
+A quota's line and a tenant's borrowing line are plain sums.  The cohort's is a sum over tenants of what each takes or
+keeps in reserve, whichever is more, so that an unlent guarantee cannot be given away.
+"""
+
+from __future__ import annotations
+
+from isoplane.quota.model import Amounts, Ask, Line, Policy, Totals
+from isoplane.quota.scopes import counts
+from isoplane.quota.view import View
+
+
+def lines_of(view: View, ask: Ask) -> list[Line]:
+    """The lines of the quotas that count the ask, then of its borrowing, then of its cohort. Only what it needs."""
+    charge = ask.charge
+    tenant = charge.tenant
+    head = view.head(ask)
+    lines: list[Line] = []
+    for quota in view.quotas(tenant):
+        if not counts(quota, charge):
+            continue
+        totals = view.totals(tenant, quota.name)
+        kept = head.charge.amounts if head is not None and counts(quota, head.charge) else {}
+        for resource, limit in quota.hard.items():
+            need = charge.amounts.get(resource, 0)
+            if need > 0:
+                ahead = kept.get(resource, 0)
+                # Who could never fit keeps nobody out.
+                ahead = ahead if ahead <= limit else 0
+                lines.append(_line(f"quota/{quota.name}", resource, need, limit, totals, ask.holding, ahead))
+    policy = view.policy(tenant)
+    if policy.cohort:
+        lines += _cohort_lines(view, ask, policy, head.charge.amounts if head is not None else {})
+    return lines
+
+
+def _line(node: str, resource: str, need: int, limit: int, totals: Totals, holding: bool, ahead: int) -> Line:
+    used = totals.used.get(resource, 0)
+    evicting = totals.evicting.get(resource, 0)
+    held = totals.held.get(resource, 0) - (need if holding else 0)
+    taken = need + ahead - limit
+    return Line(node, resource, need, limit, used, held, evicting, used + taken, used - evicting + held + taken, ahead)
+
+
+def _cohort_lines(view: View, ask: Ask, policy: Policy, kept: Amounts) -> list[Line]:
+    charge = ask.charge
+    own = view.whole(charge.tenant)
+    lines: list[Line] = []
+    for resource, more in policy.borrowing.items():
+        need = charge.amounts.get(resource, 0)
+        if need > 0:
+            limit = policy.guaranteed.get(resource, 0) + more
+            ahead = kept.get(resource, 0)
+            ahead = ahead if ahead <= limit else 0
+            lines.append(_line(f"borrowing/{charge.tenant}", resource, need, limit, own, ask.holding, ahead))
+    cohort = view.cohort(policy.cohort)
+    if cohort is None:
+        return lines
+    everyone = view.cohort_totals(cohort.name)
+    for resource, limit in cohort.capacity.items():
+        need = charge.amounts.get(resource, 0)
+        if need <= 0:
+            continue
+        reserve = policy.reserve(resource)
+        used = own.used.get(resource, 0)
+        soft = own.soft(resource) - (need if ask.holding else 0)
+        taken = everyone.taken.get(resource, 0)
+        claimed = everyone.claimed.get(resource, 0)
+        if ask.holding:
+            claimed -= max(soft + need, reserve) - max(soft, reserve)
+        ahead = kept.get(resource, 0)
+        more = need + (ahead if ahead <= limit else 0)
+        short_now = taken - max(used, reserve) + max(used + more, reserve) - limit
+        short = claimed - max(soft, reserve) + max(soft + more, reserve) - limit
+        # What others hold and give back is seen as the difference between the two sums.
+        lines.append(
+            Line(
+                f"cohort/{cohort.name}", resource, need, limit, taken, max(0, claimed - taken),
+                max(0, taken - claimed), short_now, short, more - need,
+            )
+        )  # fmt: skip
+    return lines
+
+
+def within_guarantee(view: View, ask: Ask) -> bool:
+    """Whether the tenant stays at or under its guarantee with the ask, in everything the cohort shares."""
+    policy = view.policy(ask.charge.tenant)
+    cohort = view.cohort(policy.cohort) if policy.cohort else None
+    if cohort is None:
+        return False
+    own = view.whole(ask.charge.tenant)
+    for resource in cohort.capacity:
+        need = ask.charge.amounts.get(resource, 0)
+        taken = max(own.used.get(resource, 0), own.soft(resource) - (need if ask.holding else 0))
+        if need > 0 and taken + need > policy.guaranteed.get(resource, 0):
+            return False
+    return True

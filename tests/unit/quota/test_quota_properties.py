@@ -1,0 +1,325 @@
+"""Every invariant of quota, on random histories of arrivals, ends, deletions and changed limits.
+
+A small world plays the server's part: it carries out what is decided, lets victims go when told to, lets their owners create them
+again, and wakes who waits.  After every step the books must balance.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isoplane.quota.decide import MAX_PLANS, decide
+from isoplane.quota.ledger import Ledger
+from isoplane.quota.model import Admit, Ask, Charge, Cohort, Deny, Policy, Quota, ScopeTerm, Wait
+from isoplane.quota.release import ask_of, release
+from isoplane.quota.scopes import counts
+
+CASES = 10_000 if os.environ.get("CI") else 400
+RESOURCES = ("requests.cpu", "requests.memory", "pods")
+GOLD = ScopeTerm("PriorityClass", "In", frozenset({"gold"}))
+
+
+@dataclass
+class World:
+    """A ledger, and what a server would do with its decisions."""
+
+    state: Ledger
+    cohort: bool
+    now: float = 0
+    evictions: int = 0
+    births: int = 0
+    owned: set[str] = field(default_factory=set)
+    lowered: set[str] = field(default_factory=set)
+
+    def arrive(
+        self, tenant: str, priority: int, gold: bool, amounts: tuple[int, ...], owned: bool, never: bool
+    ) -> None:
+        self.births += 1
+        self.now += 1
+        charge = Charge(
+            uid=f"u{self.births:04}",
+            id=f"pod/{tenant}/u{self.births:04}",
+            tenant=tenant,
+            amounts=dict(zip(RESOURCES, amounts, strict=True)),
+            priority=priority,
+            priority_class="gold" if gold else "",
+            cost=1 if amounts[0] % 2 else 10,
+            created=self.now,
+        )
+        self.ask(Ask(charge, owned=owned, preempts=not never))
+
+    def ask(self, ask: Ask) -> None:
+        before = self.picture()
+        decision = decide(self.state, ask, self.now)
+        assert self.picture() == before, "deciding writes nothing"
+        assert decide(self.state, ask, self.now) == decision
+        if ask.owned:
+            self.owned.add(ask.charge.uid)
+        if isinstance(decision, Admit):
+            self.state.add(replace(ask.charge, since=self.now))
+            self.admitted(ask.charge)
+        elif isinstance(decision, Wait):
+            self.check_plan(ask, decision)
+            self.evictions += len(decision.victims)
+            self.state.commit(ask, decision, self.now)
+        else:
+            assert isinstance(decision, Deny)
+            assert not ask.owned
+
+    def check_plan(self, ask: Ask, wait: Wait) -> None:
+        """The victims are legal, they suffice, and none of them is superfluous."""
+        own = ask.charge.tenant
+        policy = self.state.policy(own)
+        for victim in wait.victims:
+            assert not victim.charge.evicting
+            assert ask.preempts
+            if victim.rule != "reclaim":
+                assert policy.threshold is not None
+                assert ask.charge.priority > policy.threshold
+                assert victim.charge.priority < ask.charge.priority
+            if victim.charge.tenant != own:
+                whole = self.state.whole(victim.charge.tenant)
+                floor = self.state.policy(victim.charge.tenant).guaranteed
+                assert any(whole.soft(r) > floor.get(r, 0) for r in RESOURCES), "no reclaim within a guarantee"
+        if not wait.victims and not wait.bumped:
+            return
+        assert wait.held
+        assert self.would_fit(ask, wait, skip=""), "nobody leaves unless that makes room"
+        for uid in [v.charge.uid for v in wait.victims] + list(wait.bumped):
+            assert not self.would_fit(ask, wait, skip=uid), "everybody who leaves is needed"
+
+    def would_fit(self, ask: Ask, wait: Wait, skip: str) -> bool:
+        """Whether it fits once the plan's people (but one) are leaving: read off a ledger built anew."""
+        copy = self.rebuilt(reverse=True)
+        for victim in wait.victims:
+            if victim.charge.uid != skip:
+                copy.change(replace(victim.charge, evicting=True))
+        for uid in wait.bumped:
+            waiting = copy.waiter(ask.charge.tenant, uid)
+            if uid != skip and waiting is not None:
+                copy.wait(replace(waiting, held=False))
+        decision = decide(copy, replace(ask, may_evict=False), self.now)
+        return all(line.short <= 0 for line in decision.lines)
+
+    def rebuilt(self, reverse: bool) -> Ledger:
+        """The same state, entered in another order."""
+        copy = Ledger()
+        for tenant in ("a", "b"):
+            copy.set_quotas(tenant, self.state.quotas(tenant))
+            copy.set_policy(tenant, self.state.policy(tenant))
+        if cohort := self.state.cohort("default"):
+            copy.set_cohort(cohort)
+        for tenant in ("a", "b"):
+            for charge in sorted(self.state.charges(tenant), key=lambda c: c.uid, reverse=reverse):
+                copy.add(charge)
+            for waiting in sorted(self.state.waiting(tenant), key=lambda w: w.charge.uid, reverse=reverse):
+                copy.wait(waiting)
+        return copy
+
+    def admitted(self, charge: Charge) -> None:
+        """What was just admitted passes no limit, lowered or not."""
+        for quota in self.state.quotas(charge.tenant):
+            if counts(quota, charge):
+                totals = self.state.totals(charge.tenant, quota.name)
+                for resource, limit in quota.hard.items():
+                    if charge.amounts.get(resource, 0) > 0:
+                        assert totals.used.get(resource, 0) <= limit
+
+    def leave(self, index: int) -> None:
+        """Someone is really gone: a victim at the end of its grace period, or a workload that ended."""
+        everyone = [c for tenant in ("a", "b") for c in sorted(self.state.charges(tenant), key=lambda c: c.uid)]
+        if not everyone:
+            return
+        gone = everyone[index % len(everyone)]
+        self.state.remove(gone.tenant, gone.uid)
+        self.wake()
+        if gone.evicting and gone.uid in self.owned:
+            self.births += 1
+            again = replace(gone, uid=f"u{self.births:04}", evicting=False, created=self.now)
+            self.ask(Ask(again, owned=True))
+
+    def wake(self) -> None:
+        for tenant in ("a", "b"):
+            for waiting in release(self.state, self.state.line(tenant), self.now):
+                self.admitted(waiting.charge)
+
+    def retry(self) -> None:
+        """The repair pass: whoever waits without a hold may plan anew, a bounded number of times."""
+        for tenant in ("a", "b"):
+            for waiting in list(self.state.waiting(tenant)):
+                if not waiting.held and self.state.waiter(tenant, waiting.charge.uid) is not None:
+                    current = self.state.waiter(tenant, waiting.charge.uid)
+                    assert current is not None
+                    self.ask(ask_of(current, may_evict=current.plans < MAX_PLANS))
+
+    def picture(self) -> object:
+        return [
+            (t, list(self.state.charges(t)), list(self.state.waiting(t)), self.state.book(t).copy()) for t in ("a", "b")
+        ]
+
+    def balance(self) -> None:
+        for tenant in ("a", "b"):
+            book, truth = self.state.book(tenant), self.state.recount(tenant)
+            for quota in self.state.quotas(tenant):
+                got, want = book.quotas.get(quota.name), truth.quotas[quota.name]
+                for resource, limit in quota.hard.items():
+                    used = want.used.get(resource, 0)
+                    assert (got.used.get(resource, 0) if got else 0) == used
+                    assert (got.soft(resource) if got else 0) == want.soft(resource)
+                    if f"{tenant}/{quota.name}" not in self.lowered:
+                        assert used <= limit, "U passes H"
+                        assert want.soft(resource) <= limit, "U - E + R passes H"
+            assert book.whole == truth.whole
+            both = {c.uid for c in self.state.charges(tenant)} & {w.charge.uid for w in self.state.waiting(tenant)}
+            assert not both, "gated is uncharged"
+        if cohort := self.state.cohort("default"):
+            totals, truth_of = self.state.cohort_totals("default"), self.state.recount_cohort(cohort)
+            for resource, limit in cohort.capacity.items():
+                assert totals.taken.get(resource, 0) == truth_of.taken.get(resource, 0)
+                assert totals.claimed.get(resource, 0) == truth_of.claimed.get(resource, 0)
+                assert totals.taken.get(resource, 0) <= limit, "U passes the cohort's capacity"
+                assert totals.claimed.get(resource, 0) <= limit, "U - E + R passes the cohort's capacity"
+
+
+limit = st.integers(0, 12)
+amount = st.tuples(st.integers(0, 6), st.integers(0, 6), st.just(1))
+threshold = st.one_of(st.none(), st.integers(-1, 4))
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    state = Ledger()
+    shared = draw(st.booleans())
+    for tenant in ("a", "b"):
+        quotas = [Quota("all", {"requests.cpu": draw(limit), "requests.memory": draw(limit), "pods": draw(limit)})]
+        if draw(st.booleans()):
+            quotas.append(Quota("gold", {"requests.cpu": draw(limit)}, (GOLD,)))
+        state.set_quotas(tenant, quotas)
+        guaranteed = {"requests.cpu": draw(st.integers(0, 5)), "requests.memory": draw(st.integers(0, 5))}
+        state.set_policy(
+            tenant,
+            Policy(
+                threshold=draw(threshold),
+                min_run=draw(st.sampled_from([0, 0, 3])),
+                guaranteed=guaranteed if shared else {},
+                borrowing=draw(st.sampled_from([{}, {}, {"requests.cpu": 2}])) if shared else {},
+                lending=draw(st.sampled_from([{}, {}, {"requests.cpu": 1}])) if shared else {},
+                cohort="default" if shared else "",
+            ),
+        )
+    if shared:
+        state.set_cohort(
+            Cohort("default", {"requests.cpu": draw(st.integers(10, 16)), "requests.memory": draw(st.integers(10, 16))})
+        )
+    return World(state, shared)
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("arrive"), st.sampled_from("ab"), st.integers(0, 5), st.booleans(), amount, st.booleans(),
+            st.sampled_from([False, False, False, True]),
+        ),
+        st.tuples(st.just("leave"), st.integers(0, 30)),
+        st.tuples(st.just("delete"), st.integers(0, 30)),
+        st.tuples(st.just("limit"), st.sampled_from("ab"), st.integers(0, 12)),
+        st.tuples(st.just("retry")),
+    ),
+    max_size=25,
+)  # fmt: skip
+
+
+def play(world: World, step: tuple) -> None:
+    state = world.state
+    match step:
+        case ("arrive", *rest):
+            world.arrive(*rest)
+        case ("leave", index):
+            world.leave(index)
+        case ("delete", index):
+            everyone = [c for tenant in ("a", "b") for c in sorted(state.charges(tenant), key=lambda c: c.uid)]
+            if everyone:
+                state.change(replace(everyone[index % len(everyone)], evicting=True))
+                world.wake()
+        case ("limit", tenant, value):
+            first, *others = state.quotas(tenant)
+            if value < first.hard["requests.cpu"]:
+                world.lowered.add(f"{tenant}/all")
+            state.set_quotas(tenant, [replace(first, hard={**first.hard, "requests.cpu": value}), *others])
+            world.wake()
+        case ("retry",):
+            world.retry()
+
+
+@settings(max_examples=CASES)
+@given(worlds(), steps)
+def test_the_books_balance_whatever_happens(world: World, history: list[tuple]) -> None:
+    for step in history:
+        play(world, step)
+        world.balance()
+
+
+@settings(max_examples=CASES // 4)
+@given(worlds(), steps)
+def test_preemptions_end_when_arrivals_end(world: World, history: list[tuple]) -> None:
+    """Owners create their victims again at once and everyone who waits plans as often as allowed: it still comes to rest."""
+    for step in history:
+        play(world, step)
+    before = world.evictions
+    for _ in range(400):
+        leaving = [c for t in ("a", "b") for c in sorted(world.state.charges(t), key=lambda c: c.uid) if c.evicting]
+        if not leaving:
+            world.retry()
+            leaving = [c for t in ("a", "b") for c in world.state.charges(t) if c.evicting]
+            if not leaving:
+                break
+        everyone = [c for t in ("a", "b") for c in sorted(world.state.charges(t), key=lambda c: c.uid)]
+        world.leave(next(i for i, c in enumerate(everyone) if c.uid == leaving[0].uid))
+        world.now += 10
+        world.balance()
+    else:
+        raise AssertionError(f"still evicting after {world.evictions - before} evictions")
+
+
+@settings(max_examples=CASES // 4)
+@given(worlds(), steps, st.tuples(st.sampled_from("ab"), st.integers(0, 5), amount))
+def test_a_decision_does_not_depend_on_the_order_of_the_past(world: World, history: list[tuple], last: tuple) -> None:
+    for step in history:
+        play(world, step)
+    tenant, priority, amounts = last
+    asked = Ask(Charge("zz", f"pod/{tenant}/zz", tenant, dict(zip(RESOURCES, amounts, strict=True)), priority))
+    assert decide(world.rebuilt(False), asked, 99) == decide(world.rebuilt(True), asked, 99)
+
+
+@settings(max_examples=CASES // 4)
+@given(worlds(), st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 5), amount), min_size=1, max_size=12))
+def test_nobody_evicts_whoever_evicted_them(world: World, arrivals: list[tuple]) -> None:
+    """No pair preempts each other: what left for somebody never makes that somebody leave, in a tenant."""
+    left_for: set[tuple[str, str]] = set()
+    for tenant, priority, amounts in arrivals:
+        world.births += 1
+        charge = Charge(
+            f"u{world.births}",
+            f"pod/{tenant}/u{world.births}",
+            tenant,
+            dict(zip(RESOURCES, amounts, strict=True)),
+            priority,
+        )
+        decision = decide(world.state, Ask(charge, owned=True), 0)
+        if isinstance(decision, Admit):
+            world.state.add(charge)
+        elif isinstance(decision, Wait):
+            world.state.commit(Ask(charge, owned=True), decision, 0)
+            for victim in decision.victims:
+                if victim.rule == "in-tenant":
+                    left_for.add((victim.charge.uid, charge.uid))
+                    assert (charge.uid, victim.charge.uid) not in left_for
+                world.state.remove(victim.charge.tenant, victim.charge.uid)
+                again = Ask(victim.charge, owned=True)
+                back = decide(world.state, again, 0)
+                assert not (isinstance(back, Wait) and charge.uid in {v.charge.uid for v in back.victims})
+            world.wake()
