@@ -58,7 +58,7 @@ class Controller(ABC):
         Returns the seconds after which to look again by itself, or None.  Any exception means: try again later.
         """
 
-    async def started(self) -> None:
+    async def started(self) -> None:  # noqa: B027 (optional: most have nothing to do here)
         """Called once, with every informer in sync, before the first key: for what must be looked at in any case."""
 
     def enqueue(self, key: str, after: float = 0.0) -> None:

@@ -36,7 +36,7 @@ FINAL = ("Succeeded", "Failed")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do, in this order: hold, respec, create, status, stop, let go, release."""
+    """What to do, in this order: hold, strategy, create, (status), let go, stop, bump; or release."""
 
     hold: bool = False
     """Put our finalizer on the VM."""
