@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+
 from fabric_support import (
     EchoServer,
     TapGuest,
@@ -19,10 +20,9 @@ from fabric_support import (
     udp_reaches,
     workload,
 )
-from support import require
-
 from isoplane.node.network.fabric import FabricSettings, HostFabric
 from isoplane.workload.shape import Attachment
+from support import require
 
 pytestmark = pytest.mark.root
 

@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from isoplane.node.network import nat, netns, sysctl
+from isoplane.node.network.attachment import attachment_of, plug_of
 from isoplane.node.network.bridge import MachineBridge
 from isoplane.node.network.ipam import Ipam, Lease
 from isoplane.node.network.links import SANDBOX_INTERFACE, Links
@@ -118,7 +119,7 @@ class HostFabric:
             lease = await self._work(what, self._lease_and_link, workload, wiring)
             if lease.wiring is Wiring.BRIDGED and self.bridge is not None:
                 await self.bridge.add(lease, self._bridge_leases())
-            return self._attachment(lease)
+            return attachment_of(lease, self.settings)
 
     def _lease_and_link(self, workload: Workload, wiring: Wiring) -> Lease:
         lease = self._ipam.lease(workload.uid, workload.namespace, workload.name, workload.attachment, wiring)
@@ -144,33 +145,7 @@ class HostFabric:
 
     async def plugs(self) -> Sequence[Plug]:
         """Every workload with a lease: also one whose link a crash left unfinished, which ``plug`` completes."""
-        return [self._plug(lease) for lease in self._ipam.leases()]
-
-    def _plug(self, lease: Lease) -> Plug:
-        return Plug(
-            lease.uid,
-            lease.namespace,
-            lease.name,
-            lease.kind,
-            self._attachment(lease),
-            lease.port_number,
-            lease.port_number,
-        )
-
-    def _attachment(self, lease: Lease) -> NetworkAttachment:
-        routed = lease.wiring is Wiring.ROUTED
-        link = self.names.link(lease.kind, lease.uid)
-        tap = lease.kind is Attachment.TAP
-        return NetworkAttachment(
-            netns="" if tap else str(self.names.netns_path(lease.uid)),
-            tap=link if tap else "",
-            mac=lease.mac,
-            address=lease.address,
-            prefix_length=32 if routed and not tap else lease.network.prefixlen,
-            gateway=self.ranges.node if routed and not tap else str(lease.network[1]),
-            mtu=self.settings.mtu,
-            host_interface=link,
-        )
+        return [plug_of(lease, self.settings) for lease in self._ipam.leases()]
 
     def _bridge_leases(self) -> Sequence[Lease]:
         return [lease for lease in self._ipam.leases() if lease.wiring is Wiring.BRIDGED]
@@ -186,7 +161,8 @@ class HostFabric:
             bridge = self.bridge or MachineBridge(self.settings, self.ranges, self._links, self._workers)
             await bridge.teardown()
             await self._work("removing links", self._remove_links)
-        await nat.disable(self.names, self._note)
+        await nat.remove_tables(self.names)
+        sysctl.give_back(self._note)
         self._ipam.close()
         self._workers.shutdown()
         shutil.rmtree(self.settings.directory, ignore_errors=True)

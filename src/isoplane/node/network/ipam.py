@@ -12,9 +12,9 @@ import ipaddress
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 
 from isoplane.node.network.protocol import FabricFailure
@@ -34,11 +34,11 @@ CREATE TABLE IF NOT EXISTS resting (
 """
 
 
-def choose(first: int, last: int, taken: Container[int], after: int) -> int | None:
+def choose(first: int, last: int, taken: Callable[[int], bool], after: int) -> int | None:
     """The next free number in [first, last] after ``after``, round and round; None when every one is taken."""
     start = after + 1 if first <= after + 1 <= last else first
     numbers = chain(range(start, last + 1), range(first, start))
-    return next((number for number in numbers if number not in taken), None)
+    return next((number for number in numbers if not taken(number)), None)
 
 
 def mac_of(address: str) -> str:
@@ -80,8 +80,9 @@ class Ipam:
         self._lock = threading.RLock()
         self._ranges: Mapping[Wiring, ipaddress.IPv4Network] = {}
         self._leases: dict[str, Lease] = {}
-        self._taken: dict[Wiring, dict[int, float]] = {wiring: {} for wiring in Wiring}
-        """Number → when it may be given out again; infinite while leased."""
+        self._leased: dict[Wiring, set[int]] = {wiring: set() for wiring in Wiring}
+        self._resting: dict[Wiring, dict[int, float]] = {wiring: {} for wiring in Wiring}
+        """Number → when it may be given out again, the soonest first."""
         self._cursor = dict.fromkeys(Wiring, 0)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,15 +123,22 @@ class Ipam:
             self._load(rows)
 
     def _load(self, rows: Sequence[tuple[str, str, str, str, str, int]]) -> None:
-        self._taken = {wiring: {} for wiring in Wiring}
-        for wiring, number, until in self._db.execute("SELECT wiring, number, until FROM resting"):
-            self._taken[Wiring(wiring)][number] = until
+        self._leased = {wiring: set() for wiring in Wiring}
+        self._resting = {wiring: {} for wiring in Wiring}
+        for wiring, number, until in self._db.execute("SELECT wiring, number, until FROM resting ORDER BY until"):
+            self._resting[Wiring(wiring)][number] = until
         self._leases = {}
         for uid, namespace, name, kind, wiring_text, number in rows:
             wiring = Wiring(wiring_text)
             self._leases[uid] = Lease(uid, namespace, name, Attachment(kind), wiring, number, self._ranges[wiring])
-            self._taken[wiring][number] = float("inf")
-        self._cursor = {wiring: max(self._taken[wiring], default=0) for wiring in Wiring}
+            self._leased[wiring].add(number)
+        self._cursor = {wiring: max((*self._leased[wiring], *self._resting[wiring]), default=0) for wiring in Wiring}
+
+    def _is_taken(self, wiring: Wiring) -> Callable[[int], bool]:
+        leased, resting, now = self._leased[wiring], self._resting[wiring], self._clock()
+        for number in [*takewhile(lambda one: resting[one] <= now, resting)]:
+            del resting[number]
+        return lambda number: number in leased or number in resting
 
     def lease(self, uid: str, namespace: str, name: str, kind: Attachment, wiring: Wiring) -> Lease:
         """The workload's lease, made durable before it is told. FabricFailure when the range is used up."""
@@ -139,10 +147,9 @@ class Ipam:
                 return known
             network = self._ranges[wiring]
             last = network.num_addresses - 2
-            self._awaken(wiring)
-            number = choose(RESERVED_AT_START, last, self._taken[wiring], self._cursor[wiring])
+            number = choose(RESERVED_AT_START, last, self._is_taken(wiring), self._cursor[wiring])
             if number is None:
-                resting = sum(1 for until in self._taken[wiring].values() if until != float("inf"))
+                resting = len(self._resting[wiring])
                 raise FabricFailure(
                     f"no free address in {network} for {namespace}/{name}: {last - 1 - resting} in use, {resting} released "
                     "a moment ago and resting; delete workloads or configure a larger range"
@@ -161,14 +168,9 @@ class Ipam:
                     f"the address of {namespace}/{name} could not be recorded in {self._path}: {error}"
                 ) from error
             self._leases[uid] = made
-            self._taken[wiring][number] = float("inf")
+            self._leased[wiring].add(number)
             self._cursor[wiring] = number
             return made
-
-    def _awaken(self, wiring: Wiring) -> None:
-        now, taken = self._clock(), self._taken[wiring]
-        for number in [number for number, until in taken.items() if until <= now]:
-            del taken[number]
 
     def _undo(self) -> None:
         if self._db.in_transaction:
@@ -195,7 +197,8 @@ class Ipam:
                     f"the address {lease.address} could not be released in {self._path}: {error}"
                 ) from error
             del self._leases[uid]
-            self._taken[lease.wiring][lease.number] = until
+            self._leased[lease.wiring].discard(lease.number)
+            self._resting[lease.wiring][lease.number] = until
 
     def get(self, uid: str) -> Lease | None:
         return self._leases.get(uid)

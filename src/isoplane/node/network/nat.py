@@ -10,7 +10,8 @@ from pathlib import Path
 
 from isoplane.node.network import sysctl
 from isoplane.node.network.netlink import Netlink
-from isoplane.node.network.process import run
+from isoplane.node.network.process import find, run
+from isoplane.node.network.protocol import FabricFailure
 from isoplane.node.network.settings import Names, Ranges
 
 
@@ -36,7 +37,11 @@ async def enable(names: Names, ranges: Ranges, note: Path) -> None:
     sysctl.borrow(note, {f"ipv4/conf/{interface}/forwarding": "1" for interface in outside_interfaces()})
 
 
-async def disable(names: Names, note: Path) -> None:
-    table = f"ip {names.nat_table}"
-    await run("nft", "-f", "-", stdin=f"add table {table}\ndelete table {table}\n".encode())
-    sysctl.give_back(note)
+async def remove_tables(names: Names) -> None:
+    """Remove this table and the policy engine's. A host without nft has neither."""
+    try:
+        find("nft")
+    except FabricFailure:
+        return
+    tables = (f"ip {names.nat_table}", f"inet {names.table}")
+    await run("nft", "-f", "-", stdin="".join(f"add table {one}\ndelete table {one}\n" for one in tables).encode())

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -99,18 +100,26 @@ class Daemon:
         others = [int(entry) for entry in os.listdir("/proc") if entry.isdecimal() and self._is_it(int(entry))]
         return min(others, default=0)
 
-    def signal(self, number: signal.Signals) -> bool:
-        """Send a signal to this daemon and no other process. False when it is not running."""
+    def handle(self) -> int:
+        """A pidfd of this daemon and no other process, for the caller to close; -1 when it is not running."""
         pid = self.pid
         if not pid:
-            return False
+            return -1
         try:
             descriptor = os.pidfd_open(pid)
         except ProcessLookupError:
+            return -1
+        if not self._is_it(pid):
+            os.close(descriptor)
+            return -1
+        return descriptor
+
+    def signal(self, number: signal.Signals) -> bool:
+        """Send a signal. False when it is not running."""
+        descriptor = self.handle()
+        if descriptor < 0:
             return False
         try:
-            if not self._is_it(pid):
-                return False
             signal.pidfd_send_signal(descriptor, number)
             return True
         except ProcessLookupError:
@@ -118,18 +127,32 @@ class Daemon:
         finally:
             os.close(descriptor)
 
-    async def gone(self, timeout: float) -> bool:
-        """Wait until it no longer runs; False when it still does after ``timeout`` seconds."""
-        deadline = asyncio.get_running_loop().time() + timeout
-        while self.pid:
-            if asyncio.get_running_loop().time() > deadline:
-                return False
-            await asyncio.sleep(0.01)
-        return True
-
-    async def stop(self, timeout: float = 5) -> None:
-        """SIGTERM, then SIGKILL."""
-        if self.signal(signal.SIGTERM) and not await self.gone(timeout):
-            self.signal(signal.SIGKILL)
-            await self.gone(timeout)
+    async def stop(self, ask: Callable[[], Awaitable[object]] | None = None, timeout: float = 5) -> None:
+        """End it and wait until it is gone with all it held: by ``ask`` or SIGTERM, and by SIGKILL after ``timeout`` seconds."""
+        descriptor = self.handle()
+        if descriptor >= 0:
+            try:
+                with suppress(ProcessLookupError):
+                    try:
+                        if ask is not None:
+                            await ask()
+                        else:
+                            signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+                    except FabricFailure:  # it hangs, or its socket is gone
+                        signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+                    if not await _ended(descriptor, timeout):
+                        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                        await _ended(descriptor, timeout)
+            finally:
+                os.close(descriptor)
         self.pid_file.unlink(missing_ok=True)
+
+
+async def _ended(descriptor: int, timeout: float) -> bool:
+    """Whether the process behind the pidfd ended, with its files closed, within ``timeout`` seconds."""
+    deadline = asyncio.get_running_loop().time() + timeout
+    while not select.select([descriptor], [], [], 0)[0]:
+        if asyncio.get_running_loop().time() > deadline:
+            return False
+        await asyncio.sleep(0.005)
+    return True

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
+from pathlib import Path
 
 TUNSETIFF, TUNSETPERSIST = 0x400454CA, 0x400454CB
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 
 
 def create(name: str) -> None:
-    """Make the tap or keep the one that is there. OSError when /dev/net/tun cannot be used, EBUSY while a machine has it open."""
+    """Make the tap or keep the one that is there. OSError when /dev/net/tun cannot be used, EBUSY while it is open."""
     descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
     try:
-        request = struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
-        fcntl.ioctl(descriptor, TUNSETIFF, request)
+        fcntl.ioctl(descriptor, TUNSETIFF, _request(name, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
         fcntl.ioctl(descriptor, TUNSETPERSIST, 1)
     finally:
         os.close(descriptor)
+
+
+def busy(name: str) -> bool:
+    """Whether a process has the tap open. A name that is free, or no tap at all, is not busy."""
+    if not os.path.exists(f"/sys/class/net/{name}/tun_flags"):
+        return False
+    flags = int(Path(f"/sys/class/net/{name}/tun_flags").read_text(), 16) & (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
+    descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(descriptor, TUNSETIFF, _request(name, flags))
+    except OSError as error:
+        return error.errno == errno.EBUSY
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _request(name: str, flags: int) -> bytes:
+    return struct.pack("16sH22x", name.encode(), flags)

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from isoplane.node.network import tap
 from isoplane.node.network.netlink import Netlink
 from isoplane.node.network.ovs import jsonrpc
 from isoplane.node.network.ovs.database import ensure_root
@@ -105,6 +106,7 @@ class OpenvswitchDaemons:
         async with self._one_at_a_time():
             fresh = not self._switch.pid
             if fresh:
+                self._remove_links(self._settings.names.datapath_link)
                 await self._userspace_link_free()
                 await self._run_detached("ovs-vswitchd", f"unix:{self._directory}/db.sock", control="vswitchd.ctl")
             await ready()
@@ -116,15 +118,21 @@ class OpenvswitchDaemons:
         return fresh
 
     async def _userspace_link_free(self) -> None:
+        """A device that a dead switch left behind is taken over; one that is held by a living switch is in the way."""
         deadline = asyncio.get_running_loop().time() + 3
+        while tap.busy(USERSPACE_DATAPATH_LINK):
+            if asyncio.get_running_loop().time() > deadline:
+                raise FabricFailure(
+                    f"another ovs-vswitchd holds the device {USERSPACE_DATAPATH_LINK}: stop it, or, if it serves the host, "
+                    f"let it answer at {self._settings.openvswitch_rundir}/db.sock so that it can be used"
+                )
+            await asyncio.sleep(0.05)
+
+    def _remove_links(self, *names: str) -> None:
         with Netlink() as host:
-            while host.index(USERSPACE_DATAPATH_LINK):
-                if asyncio.get_running_loop().time() > deadline:
-                    raise FabricFailure(
-                        f"another ovs-vswitchd holds the device {USERSPACE_DATAPATH_LINK}: stop it, or, if it serves the host, "
-                        f"let it answer at {self._settings.openvswitch_rundir}/db.sock so that it can be used"
-                    )
-                await asyncio.sleep(0.05)
+            for name in names:
+                if host.index(name):
+                    host.delete_link(name).commit()
 
     @asynccontextmanager
     async def _one_at_a_time(self) -> AsyncIterator[None]:
@@ -138,14 +146,10 @@ class OpenvswitchDaemons:
 
     async def stop(self) -> None:
         """Stop our own daemons, the switch with its bridges and ports, and forget their files."""
-        if self._switch.pid:
-            try:
-                await jsonrpc.call(self._directory / "vswitchd.ctl", "exit", ["--cleanup"])
-            except FabricFailure:
-                pass  # it hangs, or its socket is gone: it is ended below
-            await self._switch.gone(3)
-            await self._switch.stop()
+        await self._switch.stop(lambda: jsonrpc.call(self._directory / "vswitchd.ctl", "exit", ["--cleanup"]))
         await self._database.stop()
+        # A switch that was killed leaves its devices behind.
+        self._remove_links(self._settings.names.bridge, self._settings.names.datapath_link)
         shutil.rmtree(self._directory, ignore_errors=True)
 
     async def _run_detached(self, tool: str, *arguments: str, control: str) -> None:

@@ -1,0 +1,34 @@
+"""How a lease looks to a runtime and to an engine: every name follows from the uid, every address from the lease."""
+
+from __future__ import annotations
+
+from isoplane.node.network.ipam import Lease
+from isoplane.node.network.protocol import Plug
+from isoplane.node.network.settings import FabricSettings, Wiring
+from isoplane.node.runtime.protocol import NetworkAttachment
+from isoplane.workload.shape import Attachment
+
+
+def attachment_of(lease: Lease, settings: FabricSettings) -> NetworkAttachment:
+    """How a lease looks from the sandbox: names follow from the uid, addresses from the lease."""
+    names = settings.names
+    link = names.link(lease.kind, lease.uid)
+    tap = lease.kind is Attachment.TAP
+    alone = lease.wiring is Wiring.ROUTED and not tap
+    return NetworkAttachment(
+        netns="" if tap else str(names.netns_path(lease.uid)),
+        tap=link if tap else "",
+        mac=lease.mac,
+        address=lease.address,
+        prefix_length=32 if alone else lease.network.prefixlen,
+        gateway=str(lease.network[1]),
+        mtu=settings.mtu,
+        host_interface=link,
+    )
+
+
+def plug_of(lease: Lease, settings: FabricSettings) -> Plug:
+    """A lease as the engines and the agent know it."""
+    port = lease.port_number
+    attachment = attachment_of(lease, settings)
+    return Plug(lease.uid, lease.namespace, lease.name, lease.kind, attachment, ofport=port, zone=port)

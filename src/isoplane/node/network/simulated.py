@@ -1,0 +1,60 @@
+"""A fabric without links: addresses only, for ``--runtime simulated``. No root, no packages; durable like the real one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+
+from isoplane.node.network.attachment import attachment_of, plug_of
+from isoplane.node.network.ipam import Ipam
+from isoplane.node.network.protocol import FabricFailure, Plug
+from isoplane.node.network.settings import FabricSettings, Ranges
+from isoplane.node.runtime.protocol import NetworkAttachment
+from isoplane.workload.shape import Attachment, Workload
+
+DEFAULT_RANGE = "10.128.0.0/9"
+"""Nothing is routed, so that nothing can clash: room for every workload that a simulation may want."""
+
+
+class SimulatedFabric:
+    """Implements ``Fabric``. The same addresses, names and port numbers as on a real host, and nothing behind them."""
+
+    def __init__(self, settings: FabricSettings) -> None:
+        self.settings = replace(settings, cidr=settings.cidr or DEFAULT_RANGE)
+        self._ipam = Ipam(settings.directory / "ipam.sqlite", settings.quarantine_seconds)
+        self._ranges: Ranges | None = None
+
+    @property
+    def node_address(self) -> str:
+        if self._ranges is None:
+            raise FabricFailure("the fabric is not started")
+        return self._ranges.node
+
+    async def start(self) -> None:
+        try:
+            ranges = Ranges.of(self.settings.cidr)
+        except ValueError as error:
+            raise FabricFailure(f"the node's range {self.settings.cidr!r} is not usable: {error}") from error
+        self._ipam.settle(ranges)
+        self._ranges = ranges
+
+    async def close(self) -> None:
+        self._ipam.close()
+
+    async def plug(self, workload: Workload) -> NetworkAttachment:
+        if workload.attachment is Attachment.HOST:
+            return NetworkAttachment(address=self.node_address, mtu=self.settings.mtu)
+        wiring = self.settings.wiring_of(workload.attachment)
+        lease = self._ipam.lease(workload.uid, workload.namespace, workload.name, workload.attachment, wiring)
+        return attachment_of(lease, self.settings)
+
+    async def unplug(self, uid: str) -> None:
+        self._ipam.release(uid)
+
+    async def plugs(self) -> Sequence[Plug]:
+        return [plug_of(lease, self.settings) for lease in self._ipam.leases()]
+
+    async def teardown(self) -> None:
+        self._ipam.close()
+        shutil.rmtree(self.settings.directory, ignore_errors=True)

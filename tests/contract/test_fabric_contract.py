@@ -1,0 +1,144 @@
+"""What every Fabric promises, real or simulated: addresses by uid, idempotence, durability, and leaving nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from fabric_support import traces, workload
+from isoplane.node.network.fabric import HostFabric
+from isoplane.node.network.protocol import Fabric, FabricFailure
+from isoplane.node.network.settings import FabricSettings
+from isoplane.node.network.simulated import SimulatedFabric
+from isoplane.workload.shape import Attachment
+from support import require
+
+RANGE = "10.203.0.0/27"
+Make = Callable[..., Fabric]
+
+
+def _host(settings: FabricSettings) -> Fabric:
+    return HostFabric(settings)
+
+
+def _simulated(settings: FabricSettings) -> Fabric:
+    return SimulatedFabric(settings)
+
+
+@pytest_asyncio.fixture(params=["simulated", pytest.param("host", marks=pytest.mark.root)])
+async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Make]:
+    """Makes fabrics on one data directory, one after the other as restarts do, and takes the last one down."""
+    made: list[Fabric] = []
+    build = _simulated
+    if request.param == "host":
+        require("ovs-vswitchd", "ovsdb-server", "dnsmasq", "nft", root=True)
+        build = _host
+
+    def another(**changes: object) -> Fabric:
+        settings = FabricSettings(tmp_path, cidr=RANGE, enforced=False, quarantine_seconds=60)
+        made.append(build(replace(settings, **changes)))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield another
+    await made[-1].teardown()
+    assert traces(FabricSettings(tmp_path).names.tag, tmp_path) == []
+    assert not (tmp_path / "network").exists()
+
+
+async def test_every_workload_has_an_address_of_its_own(make: Make) -> None:
+    fabric = make()
+    await fabric.start()
+    kinds = [Attachment.VETH, Attachment.TAP] * 3
+    loads = [workload(f"w{i}", kind) for i, kind in enumerate(kinds)]
+    links = await asyncio.gather(*(fabric.plug(load) for load in loads))
+    addresses = {link.address for link in links}
+    assert len(addresses) == len(links)
+    assert all(ipaddress.ip_address(one) in ipaddress.ip_network(RANGE) for one in addresses)
+    assert fabric.node_address not in addresses
+    assert len({link.mac for link in links}) == len(links)
+    for load, link in zip(loads, links, strict=True):
+        assert bool(link.tap) is (load.attachment is Attachment.TAP)
+        assert bool(link.netns) is (load.attachment is Attachment.VETH)
+        assert link.gateway
+        assert link.host_interface
+        assert len(link.host_interface) <= 15
+    plugs = {plug.uid: plug for plug in await fabric.plugs()}
+    assert {uid: plug.attachment for uid, plug in plugs.items()} == {
+        load.uid: link for load, link in zip(loads, links, strict=True)
+    }
+    assert [plugs[load.uid].name for load in loads] == [load.name for load in loads]
+    bridged = [plug for plug in plugs.values() if plug.kind is Attachment.TAP]
+    assert len({plug.ofport for plug in bridged} | {0}) == len(bridged) + 1
+    assert len({plug.zone for plug in bridged} | {0}) == len(bridged) + 1
+
+
+async def test_plugging_and_unplugging_twice_changes_nothing(make: Make) -> None:
+    fabric = make()
+    await fabric.start()
+    for kind in (Attachment.VETH, Attachment.TAP):
+        load = workload("one", kind)
+        first, second = await asyncio.gather(fabric.plug(load), fabric.plug(load))
+        assert first == second == await fabric.plug(load)
+        await fabric.unplug(load.uid)
+        await fabric.unplug(load.uid)
+        await fabric.unplug("never heard of")
+        assert await fabric.plugs() == []
+
+
+async def test_a_host_workload_has_the_nodes_address_and_no_link(make: Make) -> None:
+    fabric = make()
+    await fabric.start()
+    link = await fabric.plug(workload("host", Attachment.HOST))
+    assert (link.address, link.netns, link.tap) == (fabric.node_address, "", "")
+    assert await fabric.plugs() == []
+
+
+async def test_a_restart_finds_everything_as_it_was(make: Make) -> None:
+    fabric = make()
+    await fabric.start()
+    loads = [workload("pod"), workload("machine", Attachment.TAP)]
+    links = [await fabric.plug(load) for load in loads]
+    before = sorted(await fabric.plugs(), key=lambda plug: plug.uid)
+    await fabric.close()
+    fabric = make()
+    await fabric.start()
+    assert sorted(await fabric.plugs(), key=lambda plug: plug.uid) == before
+    assert [await fabric.plug(load) for load in loads] == links
+
+
+async def test_a_released_address_rests_even_across_a_restart(make: Make) -> None:
+    fabric = make()
+    await fabric.start()
+    loads = [workload(f"w{i}") for i in range(13)]
+    for load in loads:
+        await fabric.plug(load)
+    with pytest.raises(FabricFailure, match="no free address"):
+        await fabric.plug(workload("too many"))
+    await fabric.unplug(loads[3].uid)
+    with pytest.raises(FabricFailure, match="1 released a moment ago"):
+        await fabric.plug(workload("too soon"))
+    await fabric.close()
+    fabric = make()
+    await fabric.start()
+    with pytest.raises(FabricFailure, match="no free address"):
+        await fabric.plug(workload("still too soon"))
+
+
+async def test_another_range_is_refused_while_addresses_are_in_use(make: Make) -> None:
+    fabric = make()
+    await fabric.start()
+    await fabric.plug(workload("pod"))
+    await fabric.close()
+    other = make(cidr="10.204.0.0/24")
+    with pytest.raises(FabricFailure, match="have addresses of"):
+        await other.start()
+    for wrong in ("10.204.0.0/31", "10.204.0.1/24", "fd00::/64", "nonsense"):
+        with pytest.raises(FabricFailure, match="is not usable"):
+            await make(cidr=wrong).start()
+    await make().start()

@@ -1,0 +1,164 @@
+"""After kill -9: what runs is adopted, what was half done is finished or removed, and dead daemons come back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from fabric_support import EchoServer, TapGuest, closing, tcp_reaches, tcp_socket, traces, workload
+from isoplane.node.network import netns
+from isoplane.node.network.fabric import FabricSettings, HostFabric
+from isoplane.node.network.netlink import Netlink
+from isoplane.node.network.protocol import FabricFailure
+from isoplane.workload.shape import Attachment
+from support import require
+
+pytestmark = pytest.mark.root
+RANGE = "10.205.0.0/20"
+
+
+def _settings(data: Path) -> FabricSettings:
+    return FabricSettings(data, cidr=RANGE, enforced=False, quarantine_seconds=0)
+
+
+@pytest_asyncio.fixture
+async def data(tmp_path: Path) -> AsyncIterator[Path]:
+    require("ovs-vswitchd", "ovsdb-server", "dnsmasq", "nft", root=True)
+    yield tmp_path
+    await HostFabric(_settings(tmp_path)).teardown()
+    assert traces(_settings(tmp_path).names.tag, tmp_path) == []
+
+
+async def test_a_new_plane_adopts_links_and_live_connections(data: Path) -> None:
+    first = HostFabric(_settings(data))
+    await first.start()
+    pod, machine = workload("pod"), workload("machine", Attachment.TAP)
+    container, tap = await first.plug(pod), await first.plug(machine)
+    guest = TapGuest(tap.tap, tap.mac, "t")
+    guest.use(tap.address, tap.prefix_length, tap.gateway)
+    server = EchoServer(guest.path, 7008)
+    with closing(guest, server), tcp_socket(container.netns) as client:
+        await asyncio.to_thread(client.connect, (tap.address, 7008))
+        client.sendall(b"before")
+        assert client.recv(100) == b"before"
+        daemons = [line for line in traces(first.names.tag, data) if line.startswith("process")]
+        # nothing is closed: this is what a killed process leaves
+        second = HostFabric(_settings(data))
+        await second.start()
+        assert await second.plug(pod) == container
+        assert await second.plug(machine) == tap
+        client.sendall(b"after")
+        assert client.recv(100) == b"after"
+        assert [line for line in traces(first.names.tag, data) if line.startswith("process")] == daemons
+        assert len(daemons) == 3
+        await first.close()
+        await second.close()
+
+
+async def test_a_killed_switch_comes_back_with_its_ports(data: Path) -> None:
+    fabric = HostFabric(_settings(data))
+    await fabric.start()
+    resets: list[int] = []
+    fabric.on_reset(lambda: resets.append(1))
+    tap = await fabric.plug(workload("machine", Attachment.TAP))
+    guest = TapGuest(tap.tap, tap.mac, "t")
+    guest.use(tap.address, tap.prefix_length, tap.gateway)
+    server = EchoServer(guest.path, 7009)
+    with closing(guest, server):
+        assert await asyncio.to_thread(tcp_reaches, "", tap.address, 7009)
+        for daemon in ("ovs-vswitchd", "ovsdb-server"):
+            os.kill(int((data / "network/ovs" / f"{daemon}.pid").read_text()), signal.SIGKILL)
+        deadline = time.monotonic() + 15
+        while not resets and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+        assert resets == [1]
+        assert await asyncio.to_thread(tcp_reaches, "", tap.address, 7009)
+        assert await asyncio.to_thread(guest.dhcp) == tap.address
+    await fabric.close()
+
+
+_VICTIM = """
+import asyncio, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from fabric_support import workload
+from isoplane.node.network.fabric import FabricSettings, HostFabric
+from isoplane.workload.shape import Attachment
+
+async def main():
+    fabric = HostFabric(FabricSettings(Path(sys.argv[1]), cidr=sys.argv[3], enforced=False, quarantine_seconds=0))
+    await fabric.start()
+    print("started", flush=True)
+    while True:
+        for turn in range(6):
+            uid = f"uid-{turn}"
+            kind = Attachment.TAP if turn % 3 == 0 else Attachment.VETH
+            await fabric.plug(workload(uid, kind, uid))
+        for turn in range(0, 6, 2):
+            await fabric.unplug(f"uid-{turn}")
+
+asyncio.run(main())
+"""
+
+
+async def test_killed_at_random_points_it_leaks_nothing(data: Path) -> None:
+    dice = random.Random(20)
+    for _ in range(8):
+        arguments = [sys.executable, "-c", _VICTIM, str(data), str(Path(__file__).parent.parent), RANGE]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE) as victim:  # noqa: ASYNC220
+            if dice.random() < 0.7:
+                assert victim.stdout is not None
+                await asyncio.to_thread(victim.stdout.readline)
+            await asyncio.sleep(dice.uniform(0.05, 0.4))
+            victim.kill()
+        fabric = HostFabric(_settings(data))
+        await fabric.start()
+        for plug in await fabric.plugs():
+            link = await fabric.plug(workload(plug.name, plug.kind, plug.uid))
+            assert link == plug.attachment
+        plugs = await fabric.plugs()
+        with Netlink() as host:
+            links = {link.name for link in host.links() if link.name.startswith(fabric.names.link_prefixes)}
+        assert links == {plug.attachment.host_interface for plug in plugs}
+        spaces = {str(entry) for entry in Path("/run/netns").glob(fabric.names.netns_prefix + "*")}
+        assert spaces == {plug.attachment.netns for plug in plugs if plug.attachment.netns}
+        assert all(netns.is_namespace(Path(space)) for space in spaces)
+        for plug in plugs:
+            if plug.attachment.netns:
+                server = EchoServer(plug.attachment.netns, 7010)
+                with closing(server):
+                    assert await asyncio.to_thread(tcp_reaches, "", plug.attachment.address, 7010)
+        await fabric.close()
+
+
+async def test_two_planes_share_a_host(data: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = tmp_path_factory.mktemp("other")
+    one = HostFabric(_settings(data))
+    two = HostFabric(FabricSettings(other, enforced=False, quarantine_seconds=0))
+    try:
+        await asyncio.gather(one.start(), two.start())
+        taps = [await plane.plug(workload("machine", Attachment.TAP)) for plane in (one, two)]
+        guests = [TapGuest(tap.tap, tap.mac, "t") for tap in taps]
+        with closing(*guests):
+            for tap, guest in zip(taps, guests, strict=True):
+                assert await asyncio.to_thread(guest.dhcp) == tap.address
+            server = EchoServer(guests[1].path, 7011)
+            with closing(server):
+                assert await asyncio.to_thread(tcp_reaches, "", taps[1].address, 7011)
+        clash = HostFabric(FabricSettings(tmp_path_factory.mktemp("third"), cidr=RANGE))
+        with pytest.raises(FabricFailure, match="overlaps a route"):
+            await clash.start()
+    finally:
+        await two.teardown()
+    assert traces(two.names.tag, other) == []
+    await one.close()
