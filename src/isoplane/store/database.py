@@ -53,6 +53,11 @@ class Database:
         if existed:
             self._check()
         try:
+            # Made here with its mode: SQLite gives the WAL the mode of the main file.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise StoreUnwritable(f"cannot open {self.path} for writing: {error.strerror}") from error
+        try:
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, cached_statements=32)
             # Exclusive locking keeps the WAL index in our memory: no shared-memory file, no lock calls per commit.
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -62,7 +67,6 @@ class Database:
             self._db.execute("PRAGMA cache_size=-4096")
             self._db.executescript(_SCHEMA)
             self._db.execute("INSERT OR IGNORE INTO fact VALUES ('format', ?)", (str(FORMAT),))
-            os.chmod(self.path, 0o600)
         except sqlite3.OperationalError as error:
             raise StoreUnwritable(
                 f"cannot open {self.path} for writing: {error}; check its permissions and the free space"

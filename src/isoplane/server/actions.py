@@ -1,0 +1,218 @@
+"""Action subresources: bind and evict a pod; start, stop and restart a VM; pause and unpause a VMI.
+
+Each changes desired state only; the controllers and the node act on it.  Sources: kube-apiserver's binding and eviction,
+KubeVirt's virt-api subresource handlers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from isoplane.objects.errors import BadRequest, Cause, MethodNotAllowed
+from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Resource
+from isoplane.objects.metadata import Object, rfc3339, set_condition
+from isoplane.objects.validation import invalid
+from isoplane.server import deletion, problems
+from isoplane.server.call import Call, DeleteOptions
+from isoplane.server.writes import Writes
+from isoplane.store.record import Record
+from isoplane.store.transaction import Transaction
+
+PAUSED = "isoplane.io/paused"
+"""Annotation on a VMI: ``"true"`` asks the node to keep the guest paused."""
+_FINISHED = ("Succeeded", "Failed")
+
+
+class Target:
+    """What an action works on: one object in one transaction."""
+
+    def __init__(
+        self, txn: Transaction, writes: Writes, resource: Resource, namespace: str, name: str, call: Call, now: float
+    ) -> None:
+        self.txn = txn
+        self.writes = writes
+        self.resource = resource
+        self.namespace = namespace
+        self.name = name
+        self.call = call
+        self.now = now
+
+    def change(self, action: str, make: Callable[[Object], Object]) -> Record:
+        return self.writes.change(self.txn, self.resource, self.namespace, self.name, action, self.call, make)
+
+    def refuse(self, why: str) -> Exception:
+        return problems.conflict(self.resource, self.name, why)
+
+    def instance(self) -> Object | None:
+        """The VMI of a VM, unless it has ended."""
+        found = self.txn.get(VIRTUALMACHINEINSTANCES, self.namespace, self.name)
+        if found is None:
+            return None
+        obj = found.object()
+        return None if (obj.get("status") or {}).get("phase") in _FINISHED else obj
+
+
+Action = Callable[[Target, Mapping[str, Any]], Record]
+
+
+def run(
+    txn: Transaction,
+    writes: Writes,
+    resource: Resource,
+    namespace: str,
+    name: str,
+    subresource: str,
+    body: Mapping[str, Any],
+    call: Call,
+    now: float,
+) -> Record:
+    """Do the action. Raises MethodNotAllowed for one that this resource does not have."""
+    action = _ACTIONS.get((resource, subresource))
+    if action is None:
+        raise MethodNotAllowed(f"the server does not allow {subresource!r} on {resource.qualified}")
+    if txn.get(resource, namespace, name) is None:
+        raise problems.not_found(resource, name)
+    return action(Target(txn, writes, resource, namespace, name, call, now), body)
+
+
+def exists(resource: Resource, subresource: str) -> bool:
+    return (resource, subresource) in _ACTIONS
+
+
+def _bind(target: Target, body: Mapping[str, Any]) -> Record:
+    node = (body.get("target") or {}).get("name")
+    if not node:
+        raise invalid(
+            target.resource, target.name, [Cause("target.name", "Required value: the node", "FieldValueRequired")]
+        )
+
+    def bound(old: Object) -> Object:
+        spec, meta = old.get("spec") or {}, old["metadata"]
+        if meta.get("deletionTimestamp"):
+            raise target.refuse(f"pod {target.name} is being deleted, cannot be assigned to a host")
+        if spec.get("nodeName"):
+            raise target.refuse(f"pod {target.name} is already assigned to node {spec['nodeName']!r}")
+        if spec.get("schedulingGates"):
+            raise target.refuse(f"pod {target.name} has non-empty .spec.schedulingGates")
+        status = dict(old.get("status") or {})
+        scheduled = {"type": "PodScheduled", "status": "True"}
+        status["conditions"] = set_condition(status.get("conditions") or (), scheduled, rfc3339(target.now))
+        return {**old, "metadata": dict(meta), "spec": {**spec, "nodeName": node}, "status": status}
+
+    return target.change("binding", bound)
+
+
+def _evict(target: Target, body: Mapping[str, Any]) -> Record:
+    options = DeleteOptions.read(body.get("deleteOptions") or {})
+    return deletion.delete(
+        target.txn, target.writes, target.resource, target.namespace, target.name, options, target.call
+    ).record
+
+
+def _run_strategy(vm: Object) -> str:
+    spec = vm.get("spec") or {}
+    if spec.get("runStrategy"):
+        return str(spec["runStrategy"])
+    return "Always" if spec.get("running") else "Halted"
+
+
+def _with_strategy(vm: Object, wanted: str) -> Object:
+    """The VM with its run strategy changed in the words its author uses (``running`` or ``runStrategy``)."""
+    spec = dict(vm.get("spec") or {})
+    if "running" in spec:
+        spec["running"] = wanted == "Always"
+    else:
+        spec["runStrategy"] = wanted
+    return {**vm, "metadata": dict(vm["metadata"]), "spec": spec}
+
+
+def _with_requests(vm: Object, requests: list[dict[str, Any]]) -> Object:
+    status = {**(vm.get("status") or {}), "stateChangeRequests": requests}
+    return {**vm, "metadata": dict(vm["metadata"]), "status": status}
+
+
+def _start(target: Target, body: Mapping[str, Any]) -> Record:
+    instance = target.instance()
+
+    def started(vm: Object) -> Object:
+        wanted = _run_strategy(vm)
+        if instance is not None:
+            raise target.refuse("VM is already running")
+        if wanted == "Halted":
+            return _with_strategy(vm, "Always")
+        if wanted in ("Manual", "RerunOnFailure"):
+            return _with_requests(vm, [{"action": "Start"}])
+        raise target.refuse(f"{wanted} does not support manual start requests")
+
+    return target.change("start", started)
+
+
+def _stop(target: Target, body: Mapping[str, Any]) -> Record:
+    instance = target.instance()
+    grace = body.get("gracePeriod")
+    if grace is not None and (isinstance(grace, bool) or not isinstance(grace, int) or grace < 0):
+        raise BadRequest(f"gracePeriod: {grace!r} is not a number of seconds")
+
+    def stopped(vm: Object) -> Object:
+        wanted = _run_strategy(vm)
+        if wanted == "Halted" and instance is None:
+            raise target.refuse("VM is not running")
+        if wanted in ("Manual", "RerunOnFailure"):
+            if instance is None:
+                raise target.refuse("VM is not running")
+            return _with_requests(vm, [{"action": "Stop", "uid": instance["metadata"]["uid"]}])
+        return _with_strategy(vm, "Halted")
+
+    if instance is not None and grace is not None:
+        spec = {**(instance.get("spec") or {}), "terminationGracePeriodSeconds": grace}
+        shorter = {**instance, "metadata": dict(instance["metadata"]), "spec": spec}
+        Target(
+            target.txn, target.writes, VIRTUALMACHINEINSTANCES, target.namespace, target.name, target.call, target.now
+        ).change("", lambda old: shorter)
+    return target.change("stop", stopped)
+
+
+def _restart(target: Target, body: Mapping[str, Any]) -> Record:
+    instance = target.instance()
+
+    def restarted(vm: Object) -> Object:
+        wanted = _run_strategy(vm)
+        if wanted == "Halted":
+            raise target.refuse("Halted does not support manual restart requests")
+        if instance is None:
+            raise target.refuse("VM is not running")
+        return _with_requests(vm, [{"action": "Stop", "uid": instance["metadata"]["uid"]}, {"action": "Start"}])
+
+    return target.change("restart", restarted)
+
+
+def _pause(target: Target, body: Mapping[str, Any]) -> Record:
+    def paused(vmi: Object) -> Object:
+        if (vmi.get("status") or {}).get("phase") != "Running":
+            raise target.refuse("VM is not running")
+        annotations = {**(vmi["metadata"].get("annotations") or {}), PAUSED: "true"}
+        return {**vmi, "metadata": {**vmi["metadata"], "annotations": annotations}}
+
+    return target.change("pause", paused)
+
+
+def _unpause(target: Target, body: Mapping[str, Any]) -> Record:
+    def resumed(vmi: Object) -> Object:
+        annotations = dict(vmi["metadata"].get("annotations") or {})
+        if annotations.pop(PAUSED, None) is None:
+            raise target.refuse("VMI is not paused")
+        return {**vmi, "metadata": {**vmi["metadata"], "annotations": annotations}}
+
+    return target.change("unpause", resumed)
+
+
+_ACTIONS: dict[tuple[Resource, str], Action] = {
+    (PODS, "binding"): _bind,
+    (PODS, "eviction"): _evict,
+    (VIRTUALMACHINES, "start"): _start,
+    (VIRTUALMACHINES, "stop"): _stop,
+    (VIRTUALMACHINES, "restart"): _restart,
+    (VIRTUALMACHINEINSTANCES, "pause"): _pause,
+    (VIRTUALMACHINEINSTANCES, "unpause"): _unpause,
+}

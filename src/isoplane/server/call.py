@@ -1,0 +1,64 @@
+"""Who calls and how: what every verb needs to know beside the object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from isoplane.objects.errors import BadRequest
+from isoplane.server.admission import SYSTEM, User
+
+FIELD_VALIDATION = ("Strict", "Warn", "Ignore")
+
+
+@dataclass(slots=True)
+class Call:
+    """One call. ``warnings`` collects what the client should read although the call succeeds."""
+
+    user: User = SYSTEM
+    dry_run: bool = False
+    field_validation: str = "Ignore"
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOptions:
+    """metav1.DeleteOptions. ``grace_seconds`` None: the object's own; ``propagation`` None: Background."""
+
+    grace_seconds: int | None = None
+    uid: str | None = None
+    resource_version: str | None = None
+    propagation: str | None = None
+
+    @classmethod
+    def read(cls, body: Mapping[str, Any]) -> DeleteOptions:
+        """From a DeleteOptions body (query parameters merged into it). Raises BadRequest."""
+        grace = body.get("gracePeriodSeconds")
+        if grace is not None and (isinstance(grace, bool) or not isinstance(grace, int) or grace < 0):
+            raise BadRequest(f"gracePeriodSeconds: {grace!r} is not a number of seconds")
+        preconditions = body.get("preconditions") or {}
+        propagation = body.get("propagationPolicy")
+        orphan = body.get("orphanDependents")
+        if orphan is not None:
+            if propagation is not None:
+                raise BadRequest("orphanDependents and propagationPolicy may not both be set")
+            propagation = "Orphan" if orphan else "Background"
+        if propagation not in (None, "Background", "Foreground", "Orphan"):
+            raise BadRequest(f"propagationPolicy: {propagation!r} is not one of Background, Foreground, Orphan")
+        return cls(grace, preconditions.get("uid"), preconditions.get("resourceVersion"), propagation)
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """metav1.ListOptions of a list or a watch."""
+
+    label_selector: str = ""
+    field_selector: str = ""
+    limit: int = 0
+    continue_token: str = ""
+    resource_version: str = ""
+    resource_version_match: str = ""
+    timeout_seconds: float | None = None
+    bookmarks: bool = False
+    send_initial_events: bool | None = None

@@ -1,0 +1,129 @@
+"""The ASGI application: who asks, what for, and every failure as a Status object."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+
+from isoplane.objects.errors import ApiError, Forbidden, Internal, NotAcceptable, NotFound, Unauthorized
+from isoplane.server.http import discovery, reply
+from isoplane.server.http.body import Disconnected, Receive
+from isoplane.server.http.documents import Documents
+from isoplane.server.http.handlers import Handlers
+from isoplane.server.http.negotiation import Media
+from isoplane.server.http.protocol import USER
+from isoplane.server.http.reply import Send
+from isoplane.server.http.request import Request, Scope
+from isoplane.server.http.routes import resolve
+from isoplane.server.tls import ADMIN_GROUP
+
+_log = logging.getLogger(__name__)
+_OPEN = frozenset(("healthz", "readyz", "livez", "version"))
+"""What anonymous clients may read."""
+Exec = Callable[[Request], Awaitable[None]]
+
+
+class App:
+    """``ready`` answers /readyz: what is not ready yet, or ''."""
+
+    def __init__(self, handlers: Handlers, documents: Documents, ready: Callable[[], str]) -> None:
+        self._handlers = handlers
+        self._documents = documents
+        self._ready = ready
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        try:
+            await self._route(scope, receive, send)
+        except ApiError as error:
+            # An unread body would be taken for the next request: better a new connection.
+            close = error.code in (401, 408, 413) or scope["method"] in ("POST", "PUT", "PATCH")
+            await reply.send_error(send, error, close=close and error.code in (401, 405, 406, 408, 413, 415))
+        except Disconnected:
+            return
+        except Exception:
+            _log.exception("%s %s failed", scope["method"], scope["path"])
+            await reply.send_error(send, Internal("an internal error occurred; the server's log has the details"))
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        parts = scope["path"].split("/")[1:]
+        while len(parts) > 1 and not parts[-1]:
+            parts.pop()
+        top = parts[0]
+        if top in _OPEN:
+            await self._public(scope["method"], top, send)
+            return
+        user = scope.get(USER)
+        if user is None:
+            raise Unauthorized("Unauthorized: show a client certificate of this server's CA (see its kubeconfig)")
+        if ADMIN_GROUP not in user.groups:
+            raise Forbidden(f'User "{user.name}" is not a member of {ADMIN_GROUP}; nothing else is authorized yet')
+        request = Request(scope, receive, send, user)
+        if top == "api" and len(parts) > 2:
+            await self._resource(request, "", parts[1], parts[2:])
+        elif top == "apis" and len(parts) > 3:
+            await self._resource(request, parts[1], parts[2], parts[3:])
+        else:
+            await self._document(request, parts)
+
+    async def _resource(self, request: Request, group: str, version: str, parts: list[str]) -> None:
+        route = resolve(group, version, parts)
+        if route is None:
+            raise NotFound("the server could not find the requested resource")
+        await self._handlers.handle(request, route)
+
+    async def _public(self, method: str, top: str, send: Send) -> None:
+        if top == "version":
+            await reply.send(send, 200, self._documents.version)
+            return
+        missing = self._ready() if top == "readyz" else ""
+        text = b"ok" if not missing else f"not ready: {missing}\n".encode()
+        await reply.send(send, 503 if missing else 200, text, content_type=b"text/plain; charset=utf-8")
+
+    async def _document(self, request: Request, parts: list[str]) -> None:
+        if request.method not in ("GET", "HEAD"):
+            raise NotFound("the server could not find the requested resource")
+        found = self._discovery(request, parts)
+        if found is None:
+            raise NotFound(f"the server could not find the requested resource: {request.path}")
+        content_type, body = found
+        await reply.send(request.send, 200, body, content_type=content_type)
+
+    def _discovery(self, request: Request, parts: list[str]) -> tuple[bytes, bytes] | None:
+        match parts:
+            case ["api"] | ["apis"]:
+                if _aggregated(request):
+                    return discovery.AGGREGATED_TYPE.encode(), self._documents.aggregated(core=parts == ["api"])
+                return _json(discovery.legacy_core() if parts == ["api"] else discovery.legacy_groups())
+            case ["api", version]:
+                return _json(discovery.legacy_resources("", version))
+            case ["apis", group]:
+                return _json(discovery.legacy_group(group))
+            case ["apis", group, version]:
+                return _json(discovery.legacy_resources(group, version))
+            case ["openapi", "v3"]:
+                return reply.JSON, self._documents.openapi_index
+            case ["openapi", "v3", *rest]:
+                document = self._documents.openapi("/".join(rest))
+                return None if document is None else (reply.JSON, document)
+            case [""]:
+                return _json({"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]})
+        return None
+
+
+def _aggregated(request: Request) -> bool:
+    """Whether the client reads v2; one that only knows v2beta1 gets the legacy document."""
+    try:
+        media: Media = request.media()
+    except NotAcceptable:
+        return False
+    return media.shape == "APIGroupDiscoveryList"
+
+
+def _json(document: Any) -> tuple[bytes, bytes] | None:
+    return None if document is None else (reply.JSON, orjson.dumps(document))

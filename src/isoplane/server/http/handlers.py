@@ -1,0 +1,212 @@
+"""From a routed request to one verb, and its answer back on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import orjson
+
+from isoplane.objects.decode import decode_body
+from isoplane.objects.errors import ApiError, BadRequest, MethodNotAllowed, UnsupportedMediaType
+from isoplane.objects.kinds import Resource
+from isoplane.server import actions, strategy
+from isoplane.server.call import Call, DeleteOptions
+from isoplane.server.http import query, reply
+from isoplane.server.http.logs import send_log
+from isoplane.server.http.representation import Representation
+from isoplane.server.http.request import Request
+from isoplane.server.http.routes import Route
+from isoplane.server.node_backend import NodeBackend
+from isoplane.server.verbs import PatchKind, Verbs
+from isoplane.server.watching import Step
+
+_PATCHES: dict[str, PatchKind] = {
+    "application/json-patch+json": "json",
+    "application/merge-patch+json": "merge",
+    "application/strategic-merge-patch+json": "strategic",
+    "application/apply-patch+yaml": "apply",
+}
+
+
+class Handlers:
+    """Dispatch by method and by what the route names."""
+
+    def __init__(self, verbs: Verbs, node: NodeBackend) -> None:
+        self._verbs = verbs
+        self.node = node
+
+    async def handle(self, request: Request, route: Route) -> None:
+        """Answer the request. Raises ApiError before anything is sent."""
+        method = request.method
+        if route.subresource and route.subresource not in ("status", "finalize"):
+            await self._subresource(request, route)
+        elif method in ("GET", "HEAD"):
+            if route.name:
+                self._allow(route, "get")
+                await self._get(request, route)
+            elif query.boolean(request.query, "watch"):
+                self._allow(route, "watch")
+                await self._watch(request, route)
+            else:
+                self._allow(route, "list")
+                await self._list(request, route)
+        elif method == "POST":
+            self._allow(route, "create", whole=not route.name)
+            await self._create(request, route)
+        elif method == "PUT":
+            self._allow(route, "update", whole=bool(route.name))
+            await self._update(request, route)
+        elif method == "PATCH":
+            self._allow(route, "patch", whole=bool(route.name) and route.subresource != "finalize")
+            await self._patch(request, route)
+        elif method == "DELETE":
+            self._allow(route, "delete" if route.name else "deletecollection", whole=not route.subresource)
+            await (self._delete if route.name else self._delete_collection)(request, route)
+        else:
+            raise MethodNotAllowed(f"the server does not allow the method {method} on the requested resource")
+
+    @staticmethod
+    def _allow(route: Route, verb: str, *, whole: bool = True) -> None:
+        if verb not in route.resource.verbs or not whole:
+            raise MethodNotAllowed(
+                f"the server does not allow this method on the requested resource: {verb} {route.resource.qualified}"
+            )
+
+    def _form(self, request: Request, resource: Resource) -> Representation:
+        return Representation(resource, request.media(), request.query.get("includeObject", ""))
+
+    # reads
+
+    async def _get(self, request: Request, route: Route) -> None:
+        form = self._form(request, route.resource)
+        record = self._verbs.get(route.resource, route.namespace or "", route.name)
+        await reply.send(request.send, 200, form.one(record))
+
+    async def _list(self, request: Request, route: Route) -> None:
+        form = self._form(request, route.resource)
+        listing = self._verbs.list(route.resource, _scope(route), query.list_options(request.query))
+        await reply.send(request.send, 200, form.many(listing))
+
+    async def _watch(self, request: Request, route: Route) -> None:
+        form = self._form(request, route.resource)
+        options = query.list_options(request.query)
+        steps = self._verbs.watch(route.resource, _scope(route), options)
+        await _stream(request, form, steps)
+
+    # writes
+
+    async def _create(self, request: Request, route: Route) -> None:
+        form, call = self._form(request, route.resource), request.call()
+        obj = await request.decoded()
+        record = await self._verbs.create(route.resource, route.namespace or "", obj, call)
+        await reply.send(request.send, 201, form.one(record), warnings=call.warnings)
+
+    async def _update(self, request: Request, route: Route) -> None:
+        form, call = self._form(request, route.resource), request.call()
+        obj = await request.decoded()
+        record = await self._verbs.update(
+            route.resource, route.namespace or "", route.name, obj, call, route.subresource
+        )
+        await reply.send(request.send, 200, form.one(record), warnings=call.warnings)
+
+    async def _patch(self, request: Request, route: Route) -> None:
+        form, call = self._form(request, route.resource), request.call()
+        content_type = request.content_type.partition(";")[0].strip().lower()
+        kind = _PATCHES.get(content_type)
+        if kind is None:
+            raise UnsupportedMediaType(
+                f"the body of the request was in an unknown format ({content_type or 'no content type'}) - accepted media "
+                f"types include: {', '.join(_PATCHES)}"
+            )
+        raw = await request.raw()
+        patch: Any = decode_body("application/yaml" if kind == "apply" else "application/json", raw)
+        record = await self._verbs.patch(
+            route.resource, route.namespace or "", route.name, patch, kind, call, route.subresource
+        )
+        await reply.send(request.send, 200, form.one(record), warnings=call.warnings)
+
+    async def _delete(self, request: Request, route: Route) -> None:
+        form, call = self._form(request, route.resource), request.call()
+        options = await _delete_options(request, call)
+        deleted = await self._verbs.delete(route.resource, route.namespace or "", route.name, options, call)
+        record = deleted.record
+        if deleted.removed and not strategy.of(route.resource).returns_deleted:
+            body = reply.success(route.resource, record.name, record.uid)
+        else:
+            body = form.one(record)
+        await reply.send(request.send, 200, body, warnings=call.warnings)
+
+    async def _delete_collection(self, request: Request, route: Route) -> None:
+        form, call = self._form(request, route.resource), request.call()
+        selection = query.list_options(request.query)
+        options = await _delete_options(request, call)
+        listing = await self._verbs.delete_collection(route.resource, _scope(route), selection, options, call)
+        await reply.send(request.send, 200, form.many(listing), warnings=call.warnings)
+
+    # subresources
+
+    async def _subresource(self, request: Request, route: Route) -> None:
+        if route.subresource == "log" and request.method == "GET":
+            record = self._verbs.get(route.resource, route.namespace or "", route.name)
+            await send_log(request, self.node, record)
+            return
+        if not actions.exists(route.resource, route.subresource) or request.method not in ("POST", "PUT"):
+            raise MethodNotAllowed(
+                f"the server does not allow {request.method} on {route.resource.qualified}/{route.subresource}"
+            )
+        call = request.call()
+        body = await request.decoded(optional=True)
+        call.dry_run = call.dry_run or "All" in (body.get("dryRun") or ())
+        await self._verbs.act(route.resource, route.namespace or "", route.name, route.subresource, body, call)
+        code = 202 if route.resource.custom else 201
+        await reply.send(
+            request.send, code, reply.success(route.resource, route.name, code=code), warnings=call.warnings
+        )
+
+
+def _scope(route: Route) -> str | None:
+    """The namespace to list: None for all, '' for cluster-scoped resources."""
+    return route.namespace if route.resource.namespaced else ""
+
+
+async def _delete_options(request: Request, call: Call) -> DeleteOptions:
+    body = await request.decoded(optional=True)
+    if body and body.get("kind") not in (None, "", "DeleteOptions"):
+        raise BadRequest(f"the body of a delete must be DeleteOptions, not {body.get('kind')}")
+    call.dry_run = call.dry_run or "All" in (body.get("dryRun") or ())
+    return DeleteOptions.read(query.delete_options(request.query, body))
+
+
+async def _stream(request: Request, form: Representation, steps: AsyncIterator[Sequence[Step]]) -> None:
+    """Send a watch until its time is over or the client leaves."""
+    task = asyncio.current_task()
+    gone = False
+
+    def lost() -> None:
+        nonlocal gone
+        gone = True
+        if task is not None:
+            task.cancel()
+
+    request.on_lost(lost)
+    send = request.send
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    try:
+        # The header goes out now: a client must not wait for the first event to know that its watch stands.
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
+        async for group in steps:
+            await send({"type": "http.response.body", "body": form.lines(group), "more_body": True})
+    except ApiError as error:
+        line = orjson.dumps({"type": "ERROR", "object": error.to_status()}) + b"\n"
+        await send({"type": "http.response.body", "body": line, "more_body": True})
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        return
+    finally:
+        close = getattr(steps, "aclose", None)
+        if close is not None:
+            await close()
+    await send({"type": "http.response.body", "body": b""})

@@ -1,0 +1,81 @@
+"""Logs of a container, and of a VM's serial console, streamed from the node."""
+
+from __future__ import annotations
+
+import asyncio
+
+from isoplane.objects.errors import BadRequest
+from isoplane.objects.metadata import posix
+from isoplane.server.http import query, reply
+from isoplane.server.http.request import Request
+from isoplane.server.node_backend import LogOptions, NodeBackend
+from isoplane.server.strategy import Clock
+from isoplane.store.record import Record
+
+_TEXT = b"text/plain; charset=utf-8"
+
+
+def read_options(asked: query.Query, now: float) -> LogOptions:
+    """metav1 PodLogOptions from the query. Raises BadRequest."""
+    since: float | None = query.number(asked, "sinceSeconds")
+    if asked.get("sinceTime"):
+        try:
+            moment = posix(asked["sinceTime"])
+        except ValueError as error:
+            raise BadRequest(f"sinceTime: {asked['sinceTime']!r} is not an RFC 3339 time") from error
+        since = max(now - (moment or now), 0.0)
+    return LogOptions(
+        container=asked.get("container", ""),
+        follow=query.boolean(asked, "follow"),
+        tail_lines=query.number(asked, "tailLines"),
+        since_seconds=since,
+        previous=query.boolean(asked, "previous"),
+        timestamps=query.boolean(asked, "timestamps"),
+        limit_bytes=query.number(asked, "limitBytes"),
+    )
+
+
+async def send_log(request: Request, node: NodeBackend, record: Record, clock: Clock | None = None) -> None:
+    """Stream the log; an error before the first byte is a Status, a later one ends the stream."""
+    import time
+
+    options = read_options(request.query, (clock or time.time)())
+    pieces = node.logs(record.resource, record.namespace, record.name, options)
+    task = asyncio.current_task()
+    gone = False
+
+    def lost() -> None:
+        nonlocal gone
+        gone = True
+        if task is not None:
+            task.cancel()
+
+    request.on_lost(lost)
+    started = False
+    try:
+        if options.follow:
+            started = True
+            await _begin(request)
+        async for piece in pieces:
+            if not started:
+                started = True
+                await _begin(request)
+            if piece:
+                await request.send({"type": "http.response.body", "body": piece, "more_body": True})
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        return
+    finally:
+        close = getattr(pieces, "aclose", None)
+        if close is not None:
+            await close()
+    if started:
+        await request.send({"type": "http.response.body", "body": b""})
+    else:
+        await reply.send(request.send, 200, b"", content_type=_TEXT)
+
+
+async def _begin(request: Request) -> None:
+    await request.send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", _TEXT)]})
+    await request.send({"type": "http.response.body", "body": b"", "more_body": True})

@@ -1,0 +1,113 @@
+"""One connection: who is at the other end of the TLS, and how long it may take.
+
+uvicorn's HTTP protocol knows neither the client's certificate nor any limit on slow senders and readers; both are added
+here, at no cost to a well-behaved request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from isoplane.server.admission import User
+
+HEADER_SECONDS = 10.0
+"""From the first byte of a request (or the connection) to the end of its headers."""
+STALLED_SECONDS = 60.0
+"""How long a client may leave a response unread before the connection is dropped."""
+HEADER_BYTES = 64 * 1024
+USER = "isoplane.user"
+LOST = "isoplane.lost"
+
+
+class ApiProtocol(HttpToolsProtocol):
+    """Adds to the scope ``isoplane.user`` (User or None) and ``isoplane.lost`` (call it to be told of the end)."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._user = _peer(transport)
+        self._guard: asyncio.TimerHandle | None = self.loop.call_later(HEADER_SECONDS, self._drop)
+        self._stalled: asyncio.TimerHandle | None = None
+        self._in_headers = True
+        self._header_bytes = 0
+        self._lost_callbacks: list[Callable[[], object]] = []
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._release_guard()
+        if self._stalled is not None:
+            self._stalled.cancel()
+        super().connection_lost(exc)
+        for callback in self._lost_callbacks:
+            callback()
+        self._lost_callbacks.clear()
+
+    def _drop(self) -> None:
+        self.transport.abort()
+
+    def _release_guard(self) -> None:
+        if self._guard is not None:
+            self._guard.cancel()
+            self._guard = None
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # A request that came whole leaves nothing to guard; only one cut inside its headers does.
+        idle = self.cycle is None or self.cycle.response_complete
+        if self._guard is None and (self._in_headers or (idle and self.timeout_keep_alive_task is None)):
+            self._guard = self.loop.call_later(HEADER_SECONDS, self._drop)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_headers = True
+        self._header_bytes = 0
+        extra: dict[str, Any] = self.scope  # type: ignore[assignment]
+        extra[USER] = self._user
+        extra[LOST] = self._lost_callbacks.append
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def _count(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > HEADER_BYTES:
+            self.transport.abort()
+
+    def on_headers_complete(self) -> None:
+        self._in_headers = False
+        self._release_guard()
+        self._lost_callbacks.clear()
+        super().on_headers_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._stalled is None:
+            self._stalled = self.loop.call_later(STALLED_SECONDS, self._drop)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+
+def _peer(transport: asyncio.Transport) -> User | None:
+    """The user that the client's certificate names: common name and organizations, as Kubernetes reads them."""
+    certificate = transport.get_extra_info("peercert")
+    if not certificate:
+        return None
+    name, groups = "", []
+    for relative in certificate.get("subject", ()):
+        for key, value in relative:
+            if key == "commonName":
+                name = value
+            elif key == "organizationName":
+                groups.append(value)
+    return User(name, (*groups, "system:authenticated")) if name else None

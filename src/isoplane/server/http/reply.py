@@ -1,0 +1,61 @@
+"""Responses: status, headers, body, in the form ASGI sends."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from isoplane.objects.errors import ApiError
+from isoplane.objects.kinds import Resource
+
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+JSON = b"application/json"
+
+
+async def send(
+    send_: Send,
+    status: int,
+    body: bytes,
+    *,
+    content_type: bytes = JSON,
+    warnings: Iterable[str] = (),
+    close: bool = False,
+) -> None:
+    """One whole response."""
+    headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
+    headers.extend((b"warning", warning(text)) for text in warnings)
+    if close:
+        headers.append((b"connection", b"close"))
+    await send_({"type": "http.response.start", "status": status, "headers": headers})
+    await send_({"type": "http.response.body", "body": body})
+
+
+def warning(text: str) -> bytes:
+    """A Warning header (RFC 7234) as Kubernetes clients print it; control characters cannot be in a header."""
+    clean = "".join(c if c.isprintable() else " " for c in text).replace("\\", "\\\\").replace('"', '\\"')
+    return f'299 - "{clean}"'.encode()[:4096]
+
+
+async def send_error(send_: Send, error: ApiError, *, close: bool = False) -> None:
+    await send(send_, error.code, orjson.dumps(error.to_status()), close=close)
+
+
+def success(resource: Resource, name: str, uid: str = "", code: int = 200) -> bytes:
+    """The Status of a deed that has no object to show."""
+    details: dict[str, Any] = {"name": name, "kind": resource.plural}
+    if resource.group:
+        details["group"] = resource.group
+    if uid:
+        details["uid"] = uid
+    status: dict[str, Any] = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        "details": details,
+    }
+    if code != 200:
+        status["code"] = code
+    return orjson.dumps(status)

@@ -1,0 +1,116 @@
+"""How records look to a client: as they are, as a Table, or metadata only; alone, in a list, in a watch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+
+from isoplane.objects.kinds import Resource
+from isoplane.objects.metadata import Object
+from isoplane.objects.tables import table
+from isoplane.server.http.negotiation import PLAIN, Media
+from isoplane.server.listing import Listing
+from isoplane.server.watching import Bookmark, Step
+from isoplane.store.record import Record
+
+
+class Representation:
+    """One negotiated form for one resource. ``include`` is the Table's includeObject parameter."""
+
+    def __init__(self, resource: Resource, media: Media, include: str, clock: Callable[[], float] = time.time) -> None:
+        self._resource = resource
+        self._media = media
+        self._include = include or "Metadata"
+        self._clock = clock
+
+    @property
+    def plain(self) -> bool:
+        return self._media is PLAIN
+
+    def one(self, record: Record) -> bytes:
+        match self._media.shape:
+            case "Table":
+                return orjson.dumps(self._table([record.object()], {"resourceVersion": str(record.revision)}))
+            case "PartialObjectMetadata":
+                return orjson.dumps(_partial(record))
+        return record.data
+
+    def many(self, listing: Listing) -> bytes:
+        """A list with its metadata; plain lists are the records' own bytes, joined."""
+        meta: dict[str, Any] = {"resourceVersion": str(listing.revision)}
+        if listing.continue_token:
+            meta["continue"] = listing.continue_token
+            if listing.remaining:
+                meta["remainingItemCount"] = listing.remaining
+        match self._media.shape:
+            case "Table":
+                return orjson.dumps(self._table([record.object() for record in listing.records], meta))
+            case "PartialObjectMetadata" | "PartialObjectMetadataList":
+                return orjson.dumps(
+                    {
+                        "kind": "PartialObjectMetadataList",
+                        "apiVersion": "meta.k8s.io/v1",
+                        "metadata": meta,
+                        "items": [_partial(record) for record in listing.records],
+                    }
+                )
+        head = b'{"kind":"%s","apiVersion":"%s","metadata":%s,"items":[' % (
+            self._resource.list_kind.encode(),
+            self._resource.api_version.encode(),
+            orjson.dumps(meta),
+        )
+        return b"".join((head, b",".join([record.data for record in listing.records]), b"]}"))
+
+    def _table(self, objects: Sequence[Object], meta: dict[str, Any]) -> dict[str, Any]:
+        made: dict[str, Any] = table(self._resource, objects, now=self._clock(), include_object=self._include)
+        made["apiVersion"] = f"meta.k8s.io/{self._media.version or 'v1'}"
+        made["metadata"] = meta
+        return made
+
+    # watches
+
+    def lines(self, steps: Sequence[Step]) -> bytes:
+        """The steps as newline-delimited watch events."""
+        return b"".join([self._line(step) for step in steps])
+
+    def _line(self, step: Step) -> bytes:
+        if isinstance(step, Bookmark):
+            return self._bookmark(step)
+        if self._media is PLAIN:
+            line = step.line
+            if line is None:
+                line = step.line = b'{"type":"%s","object":%s}\n' % (step.type.encode(), step.record.data)
+            return line
+        return _event(step.type, orjson.loads(self.one(step.record)))
+
+    def _bookmark(self, mark: Bookmark) -> bytes:
+        meta: dict[str, Any] = {"resourceVersion": str(mark.revision), "creationTimestamp": None}
+        if mark.initial:
+            meta["annotations"] = {"k8s.io/initial-events-end": "true"}
+        obj: Object = {"kind": self._resource.kind, "apiVersion": self._resource.api_version, "metadata": meta}
+        match self._media.shape:
+            case "Table":
+                # A bookmark's Table has no columns to print; its one row carries the revision.
+                row = {"cells": [], "object": {**obj, "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}}
+                obj = {
+                    "kind": "Table",
+                    "apiVersion": f"meta.k8s.io/{self._media.version}",
+                    "metadata": {"resourceVersion": str(mark.revision)},
+                    "columnDefinitions": None,
+                    "rows": [row],
+                }
+            case "PartialObjectMetadata" | "PartialObjectMetadataList":
+                obj = {**obj, "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
+        return _event("BOOKMARK", obj)
+
+
+def _event(kind: str, obj: Object) -> bytes:
+    return orjson.dumps({"type": kind, "object": obj}) + b"\n"
+
+
+def _partial(record: Record) -> Object:
+    obj = record.object()
+    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}

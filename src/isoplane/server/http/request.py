@@ -1,0 +1,80 @@
+"""One HTTP request as the handlers see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from isoplane.objects.decode import decode_body
+from isoplane.objects.errors import BadRequest
+from isoplane.objects.metadata import Object
+from isoplane.server.admission import User
+from isoplane.server.call import Call
+from isoplane.server.http import body, query
+from isoplane.server.http.body import Receive
+from isoplane.server.http.negotiation import Media, accepted
+from isoplane.server.http.reply import Send
+
+Scope = Mapping[str, Any]
+
+
+class Request:
+    """Method, path, query, headers, and the body on demand."""
+
+    __slots__ = ("_headers", "_query", "method", "path", "receive", "scope", "send", "user")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, user: User) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.user = user
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self._query: query.Query | None = None
+        self._headers: dict[bytes, bytes] | None = None
+
+    @property
+    def query(self) -> query.Query:
+        if self._query is None:
+            self._query = query.parse(self.scope["query_string"])
+        return self._query
+
+    def header(self, name: bytes) -> bytes | None:
+        if self._headers is None:
+            self._headers = dict(reversed(self.scope["headers"]))
+        return self._headers.get(name)
+
+    def all_headers(self, name: bytes) -> str:
+        """A header that may be given in several lines, joined."""
+        return ",".join(value.decode("latin-1") for key, value in self.scope["headers"] if key == name)
+
+    @property
+    def content_type(self) -> str:
+        return (self.header(b"content-type") or b"").decode("latin-1")
+
+    def media(self) -> Media:
+        return accepted(self.all_headers(b"accept"))
+
+    async def raw(self) -> bytes:
+        return await body.read(self.receive, self.header(b"content-length"))
+
+    async def decoded(self, *, optional: bool = False) -> Object:
+        """The decoded body. Raises BadRequest, TooLarge, UnsupportedMediaType; ``optional``: an empty body is {}."""
+        raw = await self.raw()
+        if not raw:
+            if optional:
+                return {}
+            raise BadRequest("the request has no body")
+        decoded = decode_body(self.content_type, raw)
+        if not isinstance(decoded, dict):
+            raise BadRequest(f"the body must be an object, not {type(decoded).__name__}")
+        return decoded
+
+    def call(self) -> Call:
+        return Call(self.user, query.dry_run(self.query), query.field_validation(self.query))
+
+    def on_lost(self, callback: Callable[[], object]) -> None:
+        """Call ``callback`` when the connection ends before the response does."""
+        register = self.scope.get("isoplane.lost")
+        if register is not None:
+            register(callback)

@@ -1,0 +1,133 @@
+"""The API server put together: store, verbs, admission, TLS, listener, kubeconfig.
+
+Controllers and the node attach to it from outside (``local_api``, ``node``); when the whole plane counts as ready is the
+command line's decision, through ``not_ready``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from isoplane.client.local import LocalApi
+from isoplane.server import kubeconfig
+from isoplane.server.admission import AdmissionPlugin, Chain
+from isoplane.server.bootstrap import bootstrap
+from isoplane.server.http.app import App
+from isoplane.server.http.documents import Documents
+from isoplane.server.http.handlers import Handlers
+from isoplane.server.http.listener import Listener
+from isoplane.server.local import LocalVerbs
+from isoplane.server.node_backend import NodeBackend, NoNode
+from isoplane.server.tls import Pki
+from isoplane.server.verbs import Verbs
+from isoplane.store import Store
+from isoplane.store.history import Retention
+
+
+class ApiServer:
+    """Lives between :meth:`start` and :meth:`stop` on one event loop.
+
+    ``listen`` is HOST:PORT (port 0: any free one, see ``url``).  ``kubeconfig_path`` None writes none.
+    ``admission`` plug-ins run in the given order.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        listen: str = "127.0.0.1:6443",
+        kubeconfig_path: Path | None = None,
+        *,
+        admission: Sequence[AdmissionPlugin] = (),
+        node: NodeBackend | None = None,
+        retention: Retention | None = None,
+    ) -> None:
+        self._data_dir = data_dir
+        self._host, self._port = parse_listen(listen)
+        self._kubeconfig_path = kubeconfig_path
+        self._retention = retention
+        self._admission = Chain(admission)
+        self._node: NodeBackend = node or NoNode()
+        self.not_ready = "the API server is starting"
+        """What /readyz says is missing; '' when ready. Set by whoever assembles the plane."""
+        self.store: Store
+        self.verbs: Verbs
+        self.local_api: LocalApi
+        self._handlers: Handlers | None = None
+        self._listener: Listener | None = None
+
+    async def start(self) -> None:
+        """Open the store, make what every plane has, listen, write the kubeconfig.
+
+        Raises StoreError, ListenError, KubeconfigError or OSError, each saying what to do; nothing is left open then.
+        """
+        self.store = Store.open(self._data_dir, self._retention)
+        try:
+            self.verbs = Verbs(self.store, self._admission)
+            self.local_api = LocalApi(LocalVerbs(self.verbs))
+            await bootstrap(self.verbs)
+            pki = Pki(self._data_dir / "pki")
+            context = pki.server_context(self._names())
+            self._handlers = Handlers(self.verbs, self._node)
+            app = App(self._handlers, Documents(_release()), lambda: self.not_ready)
+            self._listener = Listener(app, self._host, self._port, context)
+            await self._listener.start()
+            if self._kubeconfig_path is not None:
+                kubeconfig.write(self._kubeconfig_path, self.url, pki.ca.certificate, pki.admin())
+        except BaseException:
+            await self.stop()
+            raise
+        self.not_ready = ""
+
+    @property
+    def url(self) -> str:
+        """Where clients on this machine reach the server."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self._host, self._host)
+        port = self._listener.port if self._listener is not None else self._port
+        return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+    @property
+    def node(self) -> NodeBackend:
+        return self._node
+
+    @node.setter
+    def node(self, node: NodeBackend) -> None:
+        """Attach the node that answers for logs and exec."""
+        self._node = node
+        if self._handlers is not None:
+            self._handlers.node = node
+
+    def _names(self) -> list[str]:
+        """What clients may call this server: loopback, the host it listens on."""
+        names = ["localhost", "127.0.0.1", "::1"]
+        if self._host not in ("0.0.0.0", "::", "", *names):
+            names.append(self._host)
+        return names
+
+    async def stop(self) -> None:
+        """Finish running requests, end watches, commit what is pending, release the data directory."""
+        self.not_ready = "the API server is stopping"
+        if self._listener is not None:
+            await self._listener.stop()
+            self._listener = None
+        await self.store.close()
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """HOST:PORT, [V6]:PORT or :PORT. Raises ValueError with what is expected."""
+    host, separator, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not separator or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{text!r} is not an address to listen on; write HOST:PORT, such as 127.0.0.1:6443")
+    if ":" in host:
+        ipaddress.IPv6Address(host)
+    return host or "127.0.0.1", int(port)
+
+
+def _release() -> str:
+    try:
+        return version("isoplane")
+    except PackageNotFoundError:
+        return "unknown"

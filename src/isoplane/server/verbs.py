@@ -1,0 +1,168 @@
+"""The verbs of the Kubernetes API, whoever asks and over whatever transport.
+
+Reads answer from the committed state; writes are one store transaction each.  Records come back as they are served:
+bytes with an identity.  Representation (Table, metadata only) is the transport's, deciding is admission's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from isoplane.objects.errors import Expired, MethodNotAllowed, UnsupportedMediaType
+from isoplane.objects.kinds import Resource
+from isoplane.objects.metadata import Object
+from isoplane.objects.patch import apply_json, apply_merge, apply_strategic
+from isoplane.server import actions, deletion, listing, problems
+from isoplane.server.admission import Chain
+from isoplane.server.call import Call, DeleteOptions, ListOptions
+from isoplane.server.computed import Registry
+from isoplane.server.deletion import Deleted
+from isoplane.server.strategy import Clock
+from isoplane.server.watching import Step, watch_steps
+from isoplane.server.writes import Writes
+from isoplane.store import Record, Store, Transaction
+
+Records = list[Record]
+PatchKind = Literal["json", "merge", "strategic", "apply"]
+
+
+class Verbs:
+    """``clock`` gives POSIX seconds for stamps, ``monotonic`` seconds for time-outs."""
+
+    def __init__(
+        self, store: Store, admission: Chain | None = None, clock: Clock = time.time, monotonic: Clock = time.monotonic
+    ) -> None:
+        self.store = store
+        self.admission = admission or Chain()
+        self.computed = Registry(store)
+        self._clock = clock
+        self._monotonic = monotonic
+        self._writes = Writes(self.admission, clock)
+
+    # reads
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Record:
+        """Raises NotFound."""
+        if resource.computed:
+            return self.computed.get(resource, namespace, name)
+        record = self.store.state.get(resource, namespace, name)
+        if record is None:
+            raise problems.not_found(resource, name)
+        return record
+
+    def list(self, resource: Resource, namespace: str | None, options: ListOptions) -> listing.Listing:
+        """``namespace`` None: all. Raises BadRequest, Invalid, Expired."""
+        if resource.computed:
+            return self.computed.list(resource, namespace, options)
+        try:
+            return listing.list_records(self.store, resource, namespace, options)
+        except Expired as error:
+            raise (listing.expired_page(error) if options.continue_token else error) from error
+
+    def watch(self, resource: Resource, namespace: str | None, options: ListOptions) -> AsyncIterator[Sequence[Step]]:
+        """Steps in commit groups until the watch's time is over. Raises BadRequest, Invalid, Expired at once."""
+        if resource.computed:
+            return self.computed.watch(resource, namespace, options, self._monotonic)
+        return watch_steps(self.store, resource, namespace, options, self._monotonic)
+
+    # writes
+
+    async def create(self, resource: Resource, namespace: str, obj: Object, call: Call) -> Record:
+        self._writable(resource)
+
+        def evaluate(txn: Transaction) -> Record:
+            return self._writes.create(txn, resource, namespace, obj, call)
+
+        return await self.store.transact(evaluate, dry_run=call.dry_run)
+
+    async def update(
+        self, resource: Resource, namespace: str, name: str, obj: Object, call: Call, subresource: str = ""
+    ) -> Record:
+        """Replace the object or what the subresource (status, finalize) owns of it."""
+        self._writable(resource)
+
+        def evaluate(txn: Transaction) -> Record:
+            return self._writes.update(txn, resource, namespace, name, obj, subresource, call)
+
+        return await self.store.transact(evaluate, dry_run=call.dry_run)
+
+    async def patch(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        patch: Any,
+        kind: PatchKind,
+        call: Call,
+        subresource: str = "",
+    ) -> Record:
+        self._writable(resource)
+        apply = _patcher(resource, patch, kind)
+
+        def evaluate(txn: Transaction) -> Record:
+            return self._writes.patch(txn, resource, namespace, name, apply, subresource, call)
+
+        return await self.store.transact(evaluate, dry_run=call.dry_run)
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, options: DeleteOptions, call: Call
+    ) -> Deleted:
+        self._writable(resource)
+
+        def evaluate(txn: Transaction) -> Deleted:
+            return deletion.delete(txn, self._writes, resource, namespace, name, options, call)
+
+        return await self.store.transact(evaluate, dry_run=call.dry_run)
+
+    async def delete_collection(
+        self, resource: Resource, namespace: str | None, select: ListOptions, options: DeleteOptions, call: Call
+    ) -> listing.Listing:
+        """Delete what a list with these selectors shows, each object by itself; what vanished meanwhile is skipped."""
+        self._writable(resource)
+        found = self.list(resource, namespace, select).records
+
+        def evaluate(txn: Transaction) -> listing.Listing:
+            gone: Records = []
+            for record in found:
+                if txn.get(resource, record.namespace, record.name) is None:
+                    continue
+                one = deletion.delete(txn, self._writes, resource, record.namespace, record.name, options, call)
+                gone.append(one.record)
+            return listing.Listing(gone, txn.revision)
+
+        return await self.store.transact(evaluate, dry_run=call.dry_run)
+
+    async def act(
+        self, resource: Resource, namespace: str, name: str, subresource: str, body: Mapping[str, Any], call: Call
+    ) -> Record:
+        """Run an action subresource (binding, eviction, start, stop, restart, pause, unpause)."""
+
+        def evaluate(txn: Transaction) -> Record:
+            return actions.run(txn, self._writes, resource, namespace, name, subresource, body, call, self._clock())
+
+        return await self.store.transact(evaluate, dry_run=call.dry_run)
+
+    @staticmethod
+    def _writable(resource: Resource) -> None:
+        if "create" not in resource.verbs:
+            raise MethodNotAllowed(f"{resource.qualified} are computed; they cannot be written")
+
+
+def _patcher(resource: Resource, patch: Any, kind: PatchKind) -> Callable[[Object], Any]:
+    """How a patch body of this kind is applied. Raises UnsupportedMediaType for what the resource does not take."""
+    match kind:
+        case "json":
+            return lambda old: apply_json(old, patch)
+        case "merge":
+            return lambda old: apply_merge(old, patch)
+        case "strategic" if not resource.custom:
+            return lambda old: apply_strategic(resource, old, patch)
+        case "strategic":
+            raise UnsupportedMediaType(
+                "the body of the request was in an unknown format - accepted media types include: "
+                "application/json-patch+json, application/merge-patch+json"
+            )
+        case "apply":
+            raise UnsupportedMediaType("server-side apply is not served yet; use kubectl apply without --server-side")

@@ -1,0 +1,87 @@
+"""Watches: the initial state where it is asked for, then changes in order, bookmarks, and an end.
+
+A step is a Change of the store, or a Bookmark; steps come in the groups in which they were committed, so that whoever
+writes them to a socket writes once per group.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from isoplane.objects.errors import BadRequest, Expired, Invalid
+from isoplane.objects.kinds import Resource
+from isoplane.server.call import ListOptions
+from isoplane.server.listing import read_revision
+from isoplane.server.strategy import Clock
+from isoplane.store import Store
+from isoplane.store.filters import compile_filter
+from isoplane.store.transaction import Change
+
+BOOKMARK_SECONDS = 30.0
+_SHORTEST, _LONGEST = 1800.0, 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bookmark:
+    """Everything up to ``revision`` was sent; ``initial`` marks the end of the initial state."""
+
+    revision: int
+    initial: bool = False
+
+
+Step = Change | Bookmark
+
+
+def watch_steps(
+    store: Store, resource: Resource, namespace: str | None, options: ListOptions, monotonic: Clock
+) -> AsyncIterator[Sequence[Step]]:
+    """Start a watch; what is wrong with it is raised here and not later: BadRequest, Invalid, Expired."""
+    filter_ = compile_filter(resource, options.label_selector, options.field_selector)
+    since = read_revision(options.resource_version)
+    initial = _initial(options)
+    if since > store.revision:
+        raise Expired(f"Too large resource version: {since}, current: {store.revision}; list again")
+    first: list[Step] = []
+    if initial:
+        now = store.revision
+        # The present state and the subscription are taken in one go, so nothing falls between them.
+        first = [Change("ADDED", record.revision, record, None) for record in store.list(resource, namespace, filter_)]
+        if options.send_initial_events and options.bookmarks:
+            first.append(Bookmark(now, initial=True))
+        subscription = store.watch(resource, namespace, filter_)
+    else:
+        subscription = store.watch(resource, namespace, filter_, since=since if options.resource_version else None)
+
+    async def steps() -> AsyncIterator[Sequence[Step]]:
+        lasts = options.timeout_seconds if options.timeout_seconds else random.uniform(_SHORTEST, _LONGEST)
+        end = monotonic() + lasts
+        told = store.revision
+        try:
+            if first:
+                yield first
+            while (left := end - monotonic()) > 0:
+                changes = await subscription.next(min(left, BOOKMARK_SECONDS))
+                if changes:
+                    yield changes
+                elif options.bookmarks and store.revision >= told:
+                    told = store.revision
+                    yield (Bookmark(told),)
+        finally:
+            subscription.close()
+
+    return steps()
+
+
+def _initial(options: ListOptions) -> bool:
+    """Whether the watch begins with synthetic ADDED events for what exists."""
+    if options.send_initial_events is None:
+        return options.resource_version in ("", "0")
+    if options.resource_version_match != "NotOlderThan":
+        raise Invalid(
+            "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+        )
+    if options.limit or options.continue_token:
+        raise BadRequest("limit and continue are not allowed in a watch")
+    return options.send_initial_events

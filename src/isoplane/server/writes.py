@@ -1,0 +1,236 @@
+"""Create, replace and patch, evaluated inside one store transaction.
+
+check type, name, namespace → unknown fields → defaults → mutate → validate → name free? → decide in transaction → put
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from isoplane.objects.defaults import apply_defaults
+from isoplane.objects.errors import BadRequest, Cause, Forbidden
+from isoplane.objects.kinds import NAMESPACES, Resource
+from isoplane.objects.metadata import Object
+from isoplane.objects.validation import invalid, unknown_fields, validate, validate_update
+from isoplane.server import identity, problems, strategy
+from isoplane.server.admission import AdmissionRequest, Chain, Operation
+from isoplane.server.call import Call
+from isoplane.store.record import Record, snapshot
+from isoplane.store.transaction import Transaction
+
+_NAME_ATTEMPTS = 8
+
+
+class Writes:
+    """The write half of the verbs; every method runs inside a transaction."""
+
+    def __init__(self, chain: Chain, clock: strategy.Clock) -> None:
+        self._chain = chain
+        self._clock = clock
+
+    def request(
+        self,
+        txn: Transaction,
+        operation: Operation,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        call: Call,
+        *,
+        obj: Object | None = None,
+        old: Object | None = None,
+        subresource: str = "",
+        removes: bool = False,
+    ) -> AdmissionRequest:
+        return AdmissionRequest(
+            operation, resource, subresource, namespace, name, obj, old, call.user, call.dry_run, self._clock(), txn,
+            removes, call.warnings,
+        )  # fmt: skip
+
+    # create
+
+    def create(self, txn: Transaction, resource: Resource, namespace: str, obj: Object, call: Call) -> Record:
+        """Raises BadRequest, Invalid, NotFound (namespace), Forbidden (terminating), AlreadyExists, and what admission
+        raises."""
+        meta = identity.prepare_new(resource, obj, namespace)
+        self._check_fields(resource, obj, call)
+        prefix = "" if meta.get("name") else meta["generateName"]
+        name = meta.get("name") or identity.generated(prefix)
+        meta["name"] = name
+        strategy.prepare_create(resource, obj)
+        apply_defaults(resource, obj)
+        request = self.request(txn, "CREATE", resource, namespace, name, call, obj=obj)
+        self._chain.mutate(request)
+        obj = _object(request)
+        causes = validate(resource, obj)
+        if causes:
+            raise invalid(resource, name, causes)
+        self._chain.validate(request)
+        if resource.namespaced:
+            self._check_namespace(txn, resource, namespace, name)
+        attempts = _NAME_ATTEMPTS if prefix else 1
+        while txn.get(resource, namespace, name) is not None:
+            attempts -= 1
+            if not attempts:
+                raise problems.already_exists(resource, name)
+            name = request.name = identity.generated(prefix)
+            obj["metadata"]["name"] = name
+        identity.stamp_new(obj["metadata"], request.now)
+        self._chain.in_transaction(txn, request)
+        return txn.put(resource, _object(request))
+
+    def _check_fields(self, resource: Resource, obj: Object, call: Call) -> None:
+        if call.field_validation == "Ignore":
+            return
+        found = unknown_fields(resource, obj)
+        if not found:
+            return
+        if call.field_validation == "Strict":
+            raise BadRequest(
+                f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
+                f"strict decoding error: {', '.join(found)}"
+            )
+        call.warnings.extend(found)
+
+    def _check_namespace(self, txn: Transaction, resource: Resource, namespace: str, name: str) -> None:
+        found = txn.get(NAMESPACES, "", namespace)
+        if found is None:
+            raise problems.not_found(NAMESPACES, namespace)
+        if found.deleting:
+            message = f"because namespace {namespace} is being terminated"
+            raise Forbidden(
+                f'{resource.qualified} "{name}" is forbidden: unable to create new content in namespace {namespace} '
+                f"{message}",
+                causes=[
+                    Cause("metadata.namespace", f"namespace {namespace} is being terminated", "NamespaceTerminating")
+                ],
+                details=problems.details(resource, name),
+            )
+
+    # update
+
+    def update(
+        self, txn: Transaction, resource: Resource, namespace: str, name: str, obj: Object, subresource: str, call: Call
+    ) -> Record:
+        """Replace an object, or the part of it that ``subresource`` owns."""
+        identity.check_type(resource, obj)
+        meta = identity.metadata_of(obj)
+        if not subresource or "namespace" in meta:
+            identity.place(resource, meta, namespace)
+        given = meta.get("name")
+        if given and given != name:
+            raise BadRequest(f"the name of the object ({given}) does not match the name on the URL ({name})")
+        self._check_fields(resource, obj, call)
+        return self.change(txn, resource, namespace, name, subresource, call, lambda old: obj)
+
+    def patch(
+        self,
+        txn: Transaction,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        apply: Callable[[Object], Any],
+        subresource: str,
+        call: Call,
+    ) -> Record:
+        """Read, apply, write, in one step: a patch never conflicts unless it names a resourceVersion."""
+
+        def patched(old: Object) -> Object:
+            new = apply(old)
+            if not isinstance(new, dict):
+                raise BadRequest("the patch does not leave an object")
+            identity.metadata_of(new)
+            if new["metadata"].get("name") != name:
+                raise invalid(
+                    resource, name, [Cause("metadata.name", "Invalid value: field is immutable", "FieldValueInvalid")]
+                )
+            if (new.get("kind"), new.get("apiVersion")) != (resource.kind, resource.api_version):
+                raise problems.wrong_kind(resource, new.get("apiVersion"), new.get("kind"))
+            self._check_fields(resource, new, call)
+            return new
+
+        return self.change(txn, resource, namespace, name, subresource, call, patched)
+
+    def change(
+        self,
+        txn: Transaction,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        subresource: str,
+        call: Call,
+        make: Callable[[Object], Object],
+    ) -> Record:
+        """Every update ends here. ``make`` gets the stored object, which it must not change, and returns the new one."""
+        stored = txn.get(resource, namespace, name)
+        if stored is None:
+            raise problems.not_found(resource, name)
+        old = stored.object()
+        new = make(old)
+        identity.check_preconditions(resource, new["metadata"], old)
+        new = strategy.isolate(resource, old, new, subresource)
+        identity.carry_over(old, new)
+        if subresource != "status":
+            apply_defaults(resource, new)
+        request = self.request(
+            txn, "UPDATE", resource, namespace, name, call, obj=new, old=old, subresource=subresource
+        )
+        self._chain.mutate(request)
+        new = _object(request)
+        if new == old:
+            return stored
+        causes = validate(resource, new)
+        if subresource != "status":
+            causes = [*causes, *validate_update(resource, new, old)]
+        if causes:
+            raise invalid(resource, name, causes)
+        _check_finalizers(resource, old, new)
+        self._chain.validate(request)
+        if strategy.changes_generation(resource, old, new):
+            new["metadata"]["generation"] = int(old["metadata"].get("generation") or 0) + 1
+        if released(new):
+            return self.remove(txn, stored, old, call, final=new)
+        self._chain.in_transaction(txn, request)
+        return txn.put(resource, _object(request))
+
+    def admit(self, txn: Transaction, request: AdmissionRequest) -> None:
+        """Ask admission about a write that changes no field of the author's (a deletion mark)."""
+        self._chain.validate(request)
+        self._chain.in_transaction(txn, request)
+
+    def remove(
+        self, txn: Transaction, stored: Record, old: Object, call: Call, *, final: Object | None = None
+    ) -> Record:
+        """Take an object out of the store for good; ``final`` is the state that released it, returned to the caller."""
+        request = self.request(
+            txn, "DELETE", stored.resource, stored.namespace, stored.name, call, old=old, removes=True
+        )
+        self.admit(txn, request)
+        last = txn.delete(stored)
+        return last if final is None else snapshot(stored.resource, final, last.revision)
+
+
+def released(obj: Object) -> bool:
+    """Whether a deleted object has nothing left to wait for: no grace, no finalizer."""
+    meta = obj["metadata"]
+    return bool(
+        meta.get("deletionTimestamp") and not meta.get("deletionGracePeriodSeconds") and not strategy.finalizers(obj)
+    )
+
+
+def _check_finalizers(resource: Resource, old: Object, new: Object) -> None:
+    if not old["metadata"].get("deletionTimestamp"):
+        return
+    before = set(old["metadata"].get("finalizers") or ())
+    added = [f for f in new["metadata"].get("finalizers") or () if f not in before]
+    if added:
+        message = (
+            f"Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers {added}"
+        )
+        raise invalid(resource, old["metadata"]["name"], [Cause("metadata.finalizers", message, "FieldValueForbidden")])
+
+
+def _object(request: AdmissionRequest) -> Object:
+    assert request.obj is not None
+    return request.obj
