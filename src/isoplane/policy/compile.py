@@ -58,7 +58,7 @@ class Compilation:
 
     def selection(self, position: int, direction: str) -> Selection | None:
         """The selection of an endpoint's group; None where no policy governs it."""
-        key = self._key(position, direction)
+        key = self.key(position, direction)
         if key is None:
             return None
         found = self._selections.get(key)
@@ -70,7 +70,7 @@ class Compilation:
 
     def table(self, position: int, direction: str) -> DirectionTable:
         """The table of an endpoint's group."""
-        key = self._key(position, direction)
+        key = self.key(position, direction)
         if key is None:
             return OPEN[direction]
         found = self._tables.get(key)
@@ -80,7 +80,8 @@ class Compilation:
             found = self._tables[key] = spread(selection, self.directory)
         return found
 
-    def _key(self, position: int, direction: str) -> tuple[str, Governing, Served] | None:
+    def key(self, position: int, direction: str) -> tuple[str, Governing, Served] | None:
+        """What an endpoint shares with all others under the same policies; None where nothing governs it."""
         governing = self._governing[direction].get(position)
         if governing is None:
             return None

@@ -5,10 +5,10 @@ A snapshot: immutable values, built offline by ``snapshot.py`` or live from Work
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from isoplane.policy.rules import ClusterPolicy, Policy
+from isoplane.policy.rules import DIRECTIONS, ClusterPolicy, Policy, Rule
 
 NAME_LABEL = "kubernetes.io/metadata.name"
 
@@ -72,6 +72,14 @@ class Cluster:
     policies: tuple[Policy, ...] = ()
     cluster_policies: tuple[ClusterPolicy, ...] = ()
     nodes: tuple[Node, ...] = ()
+
+    def rules(self) -> Iterator[Rule]:
+        """Every rule of every policy."""
+        for direction in DIRECTIONS:
+            for policy in self.policies:
+                yield from policy.rules(direction) or ()
+            for cluster_policy in self.cluster_policies:
+                yield from cluster_policy.rules(direction)
 
 
 def cluster(
