@@ -1,0 +1,156 @@
+"""Where everything of the OCI runtime lies, and how its records are written and read.
+
+    oci/boot                                    which boot of the host the rest is about
+    oci/state/                                  the low-level runtime's own state (--root)
+    oci/exits/<container id>                    exit codes, written by conmon
+    oci/trash/                                  what is being deleted
+    oci/pods/<uid>/sandbox.json                 written last by prepare: who it is, where it is plugged in
+    oci/pods/<uid>/etc/  volumes/  shm/         what its containers share
+    oci/pods/<uid>/units/<unit>/<attempt>/      one start of one container (see :class:`Attempt`)
+
+A record is one JSON file, replaced atomically.  Nothing here is synced to the disk: after a crash of the plane the kernel
+still has it, and after a crash of the host nothing runs that it could describe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace a record atomically."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(json.dumps(value))
+    os.replace(temporary, path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A record, or None when it is not there or not whole."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One start of one container.
+
+    record.json  written before anything starts: the container's id and what it is made of
+    lock         held by conmon while it lives
+    pid          the container's first process, by conmon;  process.json: the same with its start time
+    log, log.1…  its output;  message: its termination message;  final.json: how it ended
+    """
+
+    directory: Path
+    unit: str
+    number: int
+
+    @property
+    def record(self) -> Path:
+        return self.directory / "record.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.directory / "lock"
+
+    @property
+    def pid(self) -> Path:
+        return self.directory / "pid"
+
+    @property
+    def conmon_pid(self) -> Path:
+        return self.directory / "conmon.pid"
+
+    @property
+    def process(self) -> Path:
+        return self.directory / "process.json"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "log"
+
+    @property
+    def message(self) -> Path:
+        return self.directory / "message"
+
+    @property
+    def final(self) -> Path:
+        return self.directory / "final.json"
+
+    @property
+    def rootfs(self) -> Path:
+        return self.directory / "rootfs"
+
+
+class Layout:
+    """The directories of one runtime instance. ``plane`` tells apart what several instances put into shared places."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.root = data_dir.resolve() / "oci"
+        self.plane = hashlib.sha256(str(self.root).encode()).hexdigest()[:8]
+        self.state = self.root / "state"
+        self.exits = self.root / "exits"
+        self.trash = self.root / "trash"
+        self.pods = self.root / "pods"
+        self.boot = self.root / "boot"
+
+    def create(self) -> None:
+        for path in (self.root, self.state, self.exits, self.trash, self.pods):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def pod(self, uid: str) -> Path:
+        """A sandbox's directory. Raises ValueError for what could leave it."""
+        if not uid or "/" in uid or uid in (".", ".."):
+            raise ValueError(f"{uid!r} is not a workload's uid")
+        return self.pods / uid
+
+    def sandbox(self, uid: str) -> Path:
+        return self.pod(uid) / "sandbox.json"
+
+    def attempt(self, uid: str, unit: str, number: int) -> Attempt:
+        return Attempt(self.pod(uid) / "units" / unit / str(number), unit, number)
+
+    def attempts(self, uid: str, unit: str) -> list[Attempt]:
+        """All starts of a unit that left something, in order."""
+        directory = self.pod(uid) / "units" / unit
+        try:
+            numbers = sorted(int(name) for name in os.listdir(directory) if name.isdigit())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [self.attempt(uid, unit, number) for number in numbers]
+
+    def units(self, uid: str) -> list[str]:
+        try:
+            return sorted(os.listdir(self.pod(uid) / "units"))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def uids(self) -> list[str]:
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(os.listdir(self.pods))
+        return []
+
+    def everything(self) -> Iterator[tuple[str, Attempt]]:
+        """Every attempt of every sandbox."""
+        for uid in self.uids():
+            for unit in self.units(uid):
+                for attempt in self.attempts(uid, unit):
+                    yield uid, attempt
+
+    def container_id(self, uid: str, unit: str, number: int) -> str:
+        """The low-level runtime's name for one attempt: unique, and the same whenever it is asked for."""
+        return hashlib.sha256(f"{self.plane}/{uid}/{unit}/{number}".encode()).hexdigest()[:32]
+
+    def cgroup(self, uid: str, unit: str = "", number: int = 0) -> str:
+        """The cgroup of a sandbox, or of one attempt in it, from the hierarchy's root."""
+        path = f"/isoplane/{self.plane}/{uid}"
+        return f"{path}/{unit}.{number}" if unit else path

@@ -1,0 +1,76 @@
+"""After a restart of the plane, or of the host: finish or clear what was half done, find again what still runs."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+
+from isoplane.node.runtime.oci import cgroups, processes
+from isoplane.node.runtime.oci.launch import Starter
+from isoplane.node.runtime.oci.layout import Layout, read_json, write_json
+from isoplane.node.runtime.oci.observe import Look, look
+from isoplane.node.runtime.protocol import RuntimeFailure
+from isoplane.workload.shape import UnitState
+
+_ALIVE = (UnitState.CREATED, UnitState.RUNNING, UnitState.PAUSED)
+_LOST = 255
+_PATIENCE = 10.0
+
+
+def boot_id() -> str:
+    """Names the present boot of the host."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def recover(layout: Layout, starter: Starter) -> list[tuple[str, Look]]:
+    """Put everything into a state that can be told; returns what lives, with its workload's uid."""
+    for grave in layout.trash.iterdir():
+        shutil.rmtree(grave, ignore_errors=True)
+    _after_boot(layout)
+    alive = []
+    for uid, attempt in list(layout.everything()):
+        found = look(layout, attempt)
+        container_id = str(found.record.get("id") or layout.container_id(uid, attempt.unit, attempt.number))
+        if found.state is UnitState.CREATED:
+            processes.wait_pid(attempt.pid, attempt.lock, _PATIENCE)
+            found = look(layout, attempt)
+        if found.state is UnitState.ABSENT:
+            starter.clear(attempt, container_id)
+            cgroups.remove(layout.cgroup(uid, attempt.unit, attempt.number))
+            continue
+        if found.state in _ALIVE and not attempt.process.exists() and found.pid:
+            write_json(attempt.process, {"pid": found.pid, "startTicks": processes.start_ticks(found.pid)})
+        if found.state is UnitState.CREATED:
+            # One that cannot be started ends, and the controller sees that.
+            with contextlib.suppress(RuntimeFailure):
+                starter.launcher.isolated(lambda a=attempt, i=container_id: starter.release(a, i))  # type: ignore[misc]
+            found = look(layout, attempt)
+        if found.state in _ALIVE:
+            alive.append((uid, found))
+    return alive
+
+
+def _after_boot(layout: Layout) -> None:
+    """Containers of an earlier boot are gone, whatever their files say."""
+    now = boot_id()
+    before = layout.boot.read_text() if layout.boot.exists() else ""
+    if before == now:
+        return
+    if before:
+        for uid, attempt in list(layout.everything()):
+            layout.sandbox(uid).unlink(missing_ok=True)
+            record = read_json(attempt.record) or {}
+            if not attempt.final.exists() and not (layout.exits / str(record.get("id"))).exists():
+                write_json(
+                    attempt.final,
+                    {
+                        "exitCode": _LOST,
+                        "reason": "Unknown",
+                        "message": "the host was restarted",
+                        "finishedAt": attempt.pid.stat().st_mtime if attempt.pid.exists() else 0,
+                    },
+                )
+        shutil.rmtree(layout.state, ignore_errors=True)
+        layout.state.mkdir(mode=0o700, exist_ok=True)
+    layout.boot.write_text(now)

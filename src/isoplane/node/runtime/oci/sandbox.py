@@ -1,0 +1,138 @@
+"""What the containers of one workload share, made before the first of them and removed after the last. Blocking."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from isoplane.node.runtime.oci import cgroups, kernel, processes, volumes
+from isoplane.node.runtime.oci.environment import Facts
+from isoplane.node.runtime.oci.launch import Starter
+from isoplane.node.runtime.oci.layout import Layout, read_json, write_json
+from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
+
+_SHM = "mode=1777,size=65536k"
+_PATIENCE = 10.0
+
+
+def prepare(layout: Layout, facts: Facts) -> None:
+    """Volumes, /etc files, shared IPC; at last the record that says it is all there. Raises RuntimeFailure."""
+    workload, network = facts.workload, facts.materials.network
+    if network.netns and not Path(network.netns).exists():
+        raise RuntimeFailure(
+            RuntimeReason.SANDBOX,
+            f"network namespace {network.netns} of {workload.key} does not exist: plug it in first",
+        )
+    try:
+        directory = layout.pod(workload.uid)
+        directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        volumes.materialise(directory / "volumes", facts)
+        volumes.write_network_files(directory / "etc", facts)
+        if len(workload.units) > 1 and not workload.recipe.get("hostIPC"):
+            _share_ipc(directory)
+        write_json(
+            layout.sandbox(workload.uid),
+            {
+                "uid": workload.uid,
+                "namespace": workload.namespace,
+                "name": workload.name,
+                "netns": network.netns,
+                "address": facts.address,
+                "grace": workload.grace_seconds,
+            },
+        )
+    except (OSError, ValueError) as error:
+        raise RuntimeFailure(RuntimeReason.SANDBOX, f"sandbox of {workload.key} could not be made: {error}") from None
+
+
+def record(layout: Layout, uid: str) -> Mapping[str, Any]:
+    return read_json(layout.sandbox(uid)) or {}
+
+
+def is_prepared(found: Mapping[str, Any]) -> bool:
+    """Whether units can be started: the record is there, and so is the network namespace it names."""
+    return bool(found) and (not found.get("netns") or Path(str(found["netns"])).exists())
+
+
+def _share_ipc(directory: Path) -> None:
+    """An IPC namespace and /dev/shm for all containers, kept by mounts: no process has to hold them."""
+    shm, ipc = directory / "shm", directory / "ipc"
+    shm.mkdir(exist_ok=True)
+    if not os.path.ismount(shm):
+        kernel.mount("shm", shm, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, _SHM)
+    if str(ipc) in kernel.mounts_below(directory):
+        return
+    ipc.touch()
+    own = os.open("/proc/thread-self/ns/ipc", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        kernel.unshare(kernel.CLONE_NEWIPC)
+        try:
+            kernel.mount("/proc/thread-self/ns/ipc", ipc, flags=kernel.MS_BIND)
+        finally:
+            kernel.setns(own, kernel.CLONE_NEWIPC)
+    finally:
+        os.close(own)
+
+
+def remove(layout: Layout, starter: Starter, uid: str) -> None:
+    """End everything and remove every trace. Raises RuntimeFailure when something cannot be ended; again is harmless."""
+    directory = layout.pod(uid)
+    if not directory.exists():
+        return
+    attempts = [attempt for unit in layout.units(uid) for attempt in layout.attempts(uid, unit)]
+    ids = {
+        a: str((read_json(a.record) or {}).get("id") or layout.container_id(uid, a.unit, a.number)) for a in attempts
+    }
+    _kill(layout.cgroup(uid))
+    for attempt, container_id in ids.items():
+        if not processes.wait_unlocked(attempt.lock, _PATIENCE):
+            _kill_supervisor(layout, starter, uid, attempt.conmon_pid, container_id)
+        starter.delete(container_id)
+        (layout.exits / container_id).unlink(missing_ok=True)
+    if not cgroups.remove(layout.cgroup(uid)):
+        _kill(layout.cgroup(uid))
+        if not cgroups.remove(layout.cgroup(uid)):
+            left = sorted(cgroups.processes(layout.cgroup(uid)))
+            raise RuntimeFailure(
+                RuntimeReason.SANDBOX, f"sandbox {uid}: processes {left} do not end, not even when killed"
+            )
+    cgroups.remove_if_empty(f"/isoplane/{layout.plane}")
+    for point in kernel.mounts_below(directory):
+        kernel.unmount(point)
+    # One rename makes it gone for every observer; the deletion may then take its time.
+    grave = Path(tempfile.mkdtemp(dir=layout.trash))
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(directory, grave / "pod")
+    shutil.rmtree(grave, ignore_errors=True)
+
+
+def _kill(cgroup: str) -> None:
+    """Kill everything in a cgroup, frozen or not, and wait until it is gone."""
+    pids = cgroups.processes(cgroup)
+    for path in cgroups.children(cgroup):
+        cgroups.thaw(path)
+    for pid in pids:
+        processes.send(pid, signal.SIGKILL)
+    for pid in pids:
+        processes.wait_gone(pid, _PATIENCE)
+
+
+def _kill_supervisor(layout: Layout, starter: Starter, uid: str, pid_file: Path, container_id: str) -> None:
+    """A conmon that outlives its container: it hangs, or its container never came to be."""
+    starter.delete(container_id)
+    pid = processes.read_pid(pid_file)
+    if pid and processes.start_ticks(pid):
+        processes.send(pid, signal.SIGKILL)
+        processes.wait_gone(pid, _PATIENCE)
+    lock = pid_file.with_name("lock")
+    if not processes.wait_unlocked(lock, 1.0):
+        raise RuntimeFailure(
+            RuntimeReason.SANDBOX,
+            f"sandbox {uid}: conmon {pid or '(unknown)'} of container {container_id} does not end",
+        )

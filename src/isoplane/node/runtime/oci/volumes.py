@@ -1,0 +1,278 @@
+"""A Pod's volumes as directories of the host, and each container's mounts of them.
+
+``materialise`` makes them when the sandbox is prepared; ``mounts_of`` says what one container sees.  Kinds: emptyDir (on
+disk or in memory), hostPath, configMap, secret, downwardAPI, projected.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from isoplane.node.runtime.oci import kernel
+from isoplane.node.runtime.oci.environment import Facts, expand, field_value, missing, object_data, resource_value
+from isoplane.node.runtime.oci.spec import Mount
+from isoplane.objects import quantity
+from isoplane.workload.shape import Unit
+
+_SOURCES = ("emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected")
+_DEFAULT_MODE = 0o644
+_PROPAGATION = {"None": "rprivate", "HostToContainer": "rslave", "Bidirectional": "rshared", "": "rprivate"}
+
+
+def materialise(directory: Path, facts: Facts) -> None:
+    """Make every volume of the workload below ``directory``; again is harmless, and refreshes what is projected.
+
+    Raises RuntimeFailure (CreateContainerConfigError) naming the volume.
+    """
+    directory.mkdir(mode=0o755, exist_ok=True)
+    group = (facts.workload.recipe.get("securityContext") or {}).get("fsGroup")
+    for volume in facts.workload.volumes:
+        name = str(volume.get("name", ""))
+        path = _path(directory, name)
+        if (empty := volume.get("emptyDir")) is not None:
+            _empty_dir(path, empty, name)
+        elif (host := volume.get("hostPath")) is not None:
+            _host_path(host, name)
+            continue
+        elif files := _files(volume, name, facts):
+            _write_files(path, files)
+        elif not any(kind in volume for kind in _SOURCES):
+            kind = next((key for key in volume if key != "name"), "nothing")
+            raise missing(f"volume {name!r}: {kind} is not supported; supported are {', '.join(_SOURCES)}")
+        else:
+            path.mkdir(exist_ok=True)
+        if group is not None:
+            _give_to_group(path, int(group))
+
+
+def _path(directory: Path, name: str) -> Path:
+    if not name or "/" in name or name.startswith("."):
+        raise missing(f"{name!r} is not the name of a volume")
+    return directory / name
+
+
+def _empty_dir(path: Path, source: Mapping[str, Any], name: str) -> None:
+    path.mkdir(exist_ok=True)
+    os.chmod(path, 0o777)
+    if source.get("medium") != "Memory":
+        return
+    if os.path.ismount(path):
+        return
+    try:
+        limit = quantity.whole(source["sizeLimit"]) if source.get("sizeLimit") else 0
+    except ValueError as error:
+        raise missing(f"volume {name!r}: sizeLimit: {error}") from None
+    options = "mode=777" + (f",size={limit}" if limit else "")
+    kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+
+
+def _host_path(source: Mapping[str, Any], name: str) -> None:
+    path, kind = Path(str(source.get("path", ""))), str(source.get("type") or "")
+    if not path.is_absolute() or ".." in path.parts:
+        raise missing(f"volume {name!r}: hostPath {str(path)!r} must be an absolute path without ..")
+    if kind == "DirectoryOrCreate" and not path.exists():
+        path.mkdir(mode=0o755, parents=True)
+    elif kind == "FileOrCreate" and not path.exists():
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_CLOEXEC, 0o644))
+        except OSError as error:
+            raise missing(f"volume {name!r}: hostPath {path} cannot be created: {error.strerror}") from None
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise missing(f"volume {name!r}: hostPath {path}: {error.strerror}") from None
+    checks = {
+        "Directory": stat.S_ISDIR, "DirectoryOrCreate": stat.S_ISDIR, "File": stat.S_ISREG, "FileOrCreate": stat.S_ISREG,
+        "Socket": stat.S_ISSOCK, "CharDevice": stat.S_ISCHR, "BlockDevice": stat.S_ISBLK,
+    }  # fmt: skip
+    if kind and kind not in checks:
+        raise missing(f"volume {name!r}: {kind!r} is not a hostPath type")
+    if kind and not checks[kind](mode):
+        raise missing(f"volume {name!r}: hostPath type check failed: {path} is not a {kind.removesuffix('OrCreate')}")
+
+
+def _files(volume: Mapping[str, Any], name: str, facts: Facts) -> dict[str, tuple[bytes, int]] | None:
+    """Relative path → (content, mode) of a volume made of files; None for other kinds."""
+    for kind in ("configMap", "secret", "downwardAPI"):
+        if (source := volume.get(kind)) is not None:
+            mode = source.get("defaultMode")
+            return _source_files(kind, source, name, _DEFAULT_MODE if mode is None else int(mode), facts)
+    if (projected := volume.get("projected")) is None:
+        return None
+    mode = projected.get("defaultMode")
+    found: dict[str, tuple[bytes, int]] = {}
+    for part in projected.get("sources") or ():
+        for kind, source in part.items():
+            if kind not in ("configMap", "secret", "downwardAPI"):
+                raise missing(f"volume {name!r}: a projected {kind} is not supported")
+            found.update(_source_files(kind, source, name, _DEFAULT_MODE if mode is None else int(mode), facts))
+    return found
+
+
+def _source_files(
+    kind: str, source: Mapping[str, Any], name: str, mode: int, facts: Facts
+) -> dict[str, tuple[bytes, int]]:
+    if kind == "downwardAPI":
+        return {_inside(str(i.get("path", "")), name): _downward(i, mode, facts) for i in source.get("items") or ()}
+    optional = bool(source.get("optional"))
+    plural = "configmaps" if kind == "configMap" else "secrets"
+    data = object_data(facts.materials, plural, source, optional)
+    if data is None:
+        return {}
+    if source.get("items") is None:
+        return {_inside(key, name): (value, mode) for key, value in data.items()}
+    found = {}
+    for item in source["items"]:
+        key = str(item.get("key", ""))
+        if key not in data:
+            if optional:
+                continue
+            raise missing(f"volume {name!r}: {kind} has no key {key!r}")
+        own = item.get("mode")
+        found[_inside(str(item.get("path", "")), name)] = (data[key], mode if own is None else int(own))
+    return found
+
+
+def _downward(item: Mapping[str, Any], mode: int, facts: Facts) -> tuple[bytes, int]:
+    own = item.get("mode")
+    if (field_ref := item.get("fieldRef")) is not None:
+        text = field_value(str(field_ref.get("fieldPath", "")), facts)
+    else:
+        reference = item.get("resourceFieldRef") or {}
+        unit = facts.units.get(str(reference.get("containerName", "")))
+        if unit is None:
+            raise missing(f"downwardAPI {item.get('path')!r}: resourceFieldRef names no container of this Pod")
+        text = resource_value(unit, reference, facts)
+    return text.encode(), mode if own is None else int(own)
+
+
+def _inside(path: str, name: str) -> str:
+    if not path or path.startswith("/") or ".." in path.split("/"):
+        raise missing(f"volume {name!r}: {path!r} must be a relative path without ..")
+    return path
+
+
+def _write_files(path: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
+    """Write through a new directory and swap it in, so that a retry never shows half of it."""
+    new = path.with_name(path.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(mode=0o755)
+    for relative, (content, mode) in files.items():
+        target = new / relative
+        target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        target.write_bytes(content)
+        os.chmod(target, mode)
+    if path.exists():
+        # Containers have the directory itself mounted: keep it, and replace the files in it.
+        for relative in files:
+            (path / relative).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            os.replace(new / relative, path / relative)
+        shutil.rmtree(new)
+    else:
+        os.rename(new, path)
+
+
+def _give_to_group(path: Path, group: int) -> None:
+    for directory, _, names in os.walk(path):
+        for entry in (directory, *(os.path.join(directory, name) for name in names)):
+            os.chown(entry, -1, group, follow_symlinks=False)
+            if not os.path.islink(entry):
+                mode = stat.S_IMODE(os.stat(entry).st_mode)
+                extra = 0o2770 if os.path.isdir(entry) else 0o660
+                os.chmod(entry, mode | extra if mode & 0o200 else mode | 0o440)
+
+
+def mounts_of(unit: Unit, directory: Path, facts: Facts, values: Mapping[str, str]) -> list[Mount]:
+    """What one container mounts, outer directories first. Raises CreateContainerConfigError naming the mount."""
+    volumes = {str(v.get("name", "")): v for v in facts.workload.volumes}
+    found = []
+    for entry in unit.recipe.get("volumeMounts") or ():
+        name, target = str(entry.get("name", "")), str(entry.get("mountPath", ""))
+        volume = volumes.get(name)
+        if volume is None:
+            raise missing(f"volumeMount {target!r}: the Pod has no volume {name!r}")
+        if not target.startswith("/"):
+            target = "/" + target
+        host = volume.get("hostPath")
+        source = Path(str(host.get("path"))) if host is not None else _path(directory, name)
+        if sub := str(entry.get("subPath") or "") or expand(str(entry.get("subPathExpr") or ""), values):
+            source = _sub_path(source, sub, name, create="emptyDir" in volume or host is not None)
+        projected = not ("emptyDir" in volume or host is not None)
+        found.append(
+            Mount(
+                str(source),
+                target,
+                read_only=bool(entry.get("readOnly")) or projected,
+                propagation=_PROPAGATION.get(str(entry.get("mountPropagation") or ""), "rprivate"),
+            )
+        )
+    return sorted(found, key=lambda mount: mount.target.count("/"))
+
+
+def _sub_path(base: Path, sub: str, name: str, *, create: bool) -> Path:
+    if sub.startswith("/") or ".." in sub.split("/"):
+        raise missing(f"volume {name!r}: subPath {sub!r} must be a relative path without ..")
+    path = base / sub
+    # A container may have put a symbolic link there that leads out of its volume.
+    if not path.resolve().is_relative_to(base.resolve()):
+        raise missing(f"volume {name!r}: subPath {sub!r} leads out of the volume")
+    if not path.exists():
+        if not create:
+            raise missing(f"volume {name!r} has no {sub!r}")
+        path.mkdir(mode=0o755, parents=True)
+    return path.resolve()
+
+
+def write_network_files(directory: Path, facts: Facts) -> None:
+    """/etc/hosts, /etc/hostname and /etc/resolv.conf of a sandbox, as the kubelet writes them."""
+    directory.mkdir(mode=0o755, exist_ok=True)
+    spec, workload = facts.workload.recipe, facts.workload
+    domain = str(spec.get("subdomain") or "")
+    names = [f"{workload.hostname}.{domain}.{workload.namespace}.svc.cluster.local"] if domain else []
+    if facts.materials.network.netns:
+        text = (
+            "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+            "fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n"
+        )
+        if facts.address:
+            text += f"{facts.address}\t{' '.join([*names, workload.hostname])}\n"
+    else:
+        text = "# Kubernetes-managed hosts file (host network).\n" + _host_file("/etc/hosts")
+    for alias in spec.get("hostAliases") or ():
+        text += f"{alias.get('ip')}\t{' '.join(alias.get('hostnames') or ())}\n"
+    (directory / "hosts").write_text(text)
+    (directory / "hostname").write_text(workload.hostname + "\n")
+    (directory / "resolv.conf").write_text(_resolv_conf(spec))
+
+
+def _resolv_conf(spec: Mapping[str, Any]) -> str:
+    """The host's own, or none (dnsPolicy None), with what dnsConfig adds."""
+    config = spec.get("dnsConfig") or {}
+    lines = [] if spec.get("dnsPolicy") == "None" else _host_file("/etc/resolv.conf").splitlines()
+    lines = [line for line in lines if line.strip() and not line.lstrip().startswith(("#", ";"))]
+    lines += [f"nameserver {server}" for server in config.get("nameservers") or ()]
+    if searches := config.get("searches"):
+        lines = [line for line in lines if not line.startswith("search")]
+        lines.append(f"search {' '.join(searches)}")
+    options = [f"{o['name']}:{o['value']}" if o.get("value") else str(o["name"]) for o in config.get("options") or ()]
+    if options:
+        lines.append(f"options {' '.join(options)}")
+    return "".join(line + "\n" for line in lines)
+
+
+def _host_file(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def host_name(facts: Facts) -> str:
+    """The host name a container sees: its Pod's, or the host's own with host networking."""
+    return facts.workload.hostname if facts.materials.network.netns else socket.gethostname()
