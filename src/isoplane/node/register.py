@@ -42,7 +42,7 @@ def default_node_name() -> str:
     return name[:63] or "node"
 
 
-def this_machine(runtime: str) -> Machine:
+def this_machine(runtime: str = "") -> Machine:
     """What this host has, from /proc and /etc/os-release."""
     arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,125 @@
+"""``isoplane up``: serve the API and run workloads on this machine, in the foreground, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from enum import StrEnum
+from pathlib import Path
+
+import typer
+
+from isoplane.cli.terminal import BAD_INPUT, FINDING, default_data_dir, fail
+
+app = typer.Typer(add_completion=False)
+
+
+class RuntimeChoice(StrEnum):
+    """``--runtime``."""
+
+    REAL = "real"
+    SIMULATED = "simulated"
+
+
+class Engine(StrEnum):
+    """``--container-engine`` and ``--vm-engine``."""
+
+    NFTABLES = "nftables"
+    IPTABLES = "iptables"
+    OPENVSWITCH = "openvswitch"
+
+
+@app.command()
+def up(
+    data: Path | None = typer.Option(
+        None, "--data", help="Data directory [default: /var/lib/isoplane, or ~/.local/share]."
+    ),
+    listen: str = typer.Option("127.0.0.1:6443", "--listen", metavar="HOST:PORT", help="Where to serve the API."),
+    kubeconfig: Path | None = typer.Option(
+        None, "--kubeconfig", help="Where to write the kubeconfig [default: DATA/kubeconfig]."
+    ),
+    runtime: RuntimeChoice = typer.Option(
+        RuntimeChoice.REAL, "--runtime", help="Run for real, or simulate on a clock (no root)."
+    ),
+    container_engine: Engine = typer.Option(
+        Engine.NFTABLES, "--container-engine", help="What enforces policy on containers."
+    ),
+    vm_engine: Engine = typer.Option(Engine.OPENVSWITCH, "--vm-engine", help="What enforces policy on VMs."),
+    node_name: str = typer.Option("", "--node-name", help="This node's name [default: the host's]."),
+    stop_workloads: bool = typer.Option(False, "--stop-workloads", help="On SIGTERM stop the workloads too."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Log what the plane does."),
+) -> None:
+    """Serve the Kubernetes API and run workloads on this machine, in the foreground.
+
+    Prints one line that starts with `ready` when it serves. SIGTERM stops it cleanly and leaves the workloads running.
+    """
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    from isoplane.node.assembly import NodeOptions
+    from isoplane.plane import PlaneOptions
+
+    simulated = runtime is RuntimeChoice.SIMULATED
+    if not simulated and os.geteuid() != 0:
+        fail(
+            "--runtime real needs root (network namespaces, mounts, cgroups); "
+            "run it with sudo, or try --runtime simulated"
+        )
+    options = PlaneOptions(
+        data_dir=(data or default_data_dir()).absolute(),
+        listen=listen,
+        kubeconfig=kubeconfig.absolute() if kubeconfig else None,
+        node=NodeOptions(simulated=simulated, container_engine=container_engine.value, vm_engine=vm_engine.value),
+        node_name=node_name,
+    )
+    try:
+        import uvloop
+
+        code = uvloop.run(_serve(options, stop_workloads))
+    except KeyboardInterrupt:
+        code = 0
+    raise typer.Exit(code)
+
+
+async def _serve(options: object, stop_workloads: bool) -> int:
+    from isoplane.node.network.protocol import FabricFailure
+    from isoplane.node.runtime.protocol import RuntimeFailure
+    from isoplane.objects.errors import ApiError
+    from isoplane.plane import Plane, PlaneOptions
+    from isoplane.server.http.listener import ListenError
+    from isoplane.server.kubeconfig import KubeconfigError
+    from isoplane.store.errors import StoreError
+
+    assert isinstance(options, PlaneOptions)
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, asked.set)
+    try:
+        plane = Plane(options)
+        starting = asyncio.ensure_future(plane.start())
+        stopped = asyncio.ensure_future(asked.wait())
+        await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            return 0
+        starting.result()
+    except ValueError as error:
+        typer.echo(f"isoplane: {error}", err=True)
+        return BAD_INPUT
+    except (StoreError, ListenError, KubeconfigError, RuntimeFailure, FabricFailure, ApiError, OSError) as error:
+        typer.echo(f"isoplane: {error}", err=True)
+        return FINDING
+    told = f"kubeconfig {options.kubeconfig_path}"
+    print(f"ready: {plane.server.url}, node {plane.node_name}, {told}", flush=True)
+    await asked.wait()
+    if stop_workloads:
+        print("stopping the workloads", file=sys.stderr, flush=True)
+        await plane.stop_workloads()
+    await plane.stop()
+    return 0

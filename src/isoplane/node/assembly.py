@@ -1,0 +1,62 @@
+"""Chooses and makes the parts of a node: real or simulated runtimes, the fabric, the policy engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from isoplane.client.informer import Informers
+from isoplane.node.network.protocol import Fabric
+from isoplane.node.network.settings import FabricSettings
+from isoplane.node.network.simulated import SimulatedFabric
+from isoplane.node.register import Machine, simulated_machine
+from isoplane.node.runtime.protocol import Runtime
+from isoplane.node.runtime.simulated import CONTAINER_PACE, MACHINE_PACE, Pace, SimulatedRuntime
+from isoplane.node.workload_controller import Enforcement
+
+ENGINES = ("nftables", "iptables", "openvswitch")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """What an operator chooses of a node."""
+
+    simulated: bool = False
+    container_engine: str = "nftables"
+    vm_engine: str = "openvswitch"
+    cidr: str = ""
+    """The node's address range; '' takes one that no route of the host overlaps."""
+    images: Path | None = None
+    """The image store; None: ``images`` in the data directory."""
+    paces: Mapping[str, Pace] = field(default_factory=lambda: {"oci": CONTAINER_PACE, "qemu": MACHINE_PACE})
+    """How long simulated starts and stops take."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeParts:
+    """What a node agent is made of."""
+
+    runtimes: Mapping[str, Runtime]
+    fabric: Fabric
+    machine: Callable[[], Machine]
+    enforcement: Callable[[Informers], Enforcement] | None = None
+
+
+def make(data_dir: Path, options: NodeOptions) -> NodeParts:
+    """The parts, made and not yet started."""
+    return _simulated(data_dir, options) if options.simulated else _real(data_dir, options)
+
+
+def _simulated(data_dir: Path, options: NodeOptions) -> NodeParts:
+    runtimes: dict[str, Runtime] = {
+        name: SimulatedRuntime(data_dir, name, pace) for name, pace in options.paces.items()
+    }
+    return NodeParts(runtimes, SimulatedFabric(FabricSettings(data_dir=data_dir)), simulated_machine)
+
+
+def _real(data_dir: Path, options: NodeOptions) -> NodeParts:
+    # Imported here, so that a simulated plane starts without reading what only a real host needs.
+    from isoplane.node import host
+
+    return host.make(data_dir, options)

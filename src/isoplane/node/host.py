@@ -1,0 +1,47 @@
+"""The real parts of a node: OCI containers, QEMU machines, the host's network."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from isoplane.node.assembly import NodeOptions, NodeParts
+from isoplane.node.images.store import ImageStore
+from isoplane.node.network.fabric import HostFabric
+from isoplane.node.network.settings import FabricSettings, Wiring
+from isoplane.node.register import Machine, this_machine
+from isoplane.node.runtime.oci.runtime import OciRuntime
+from isoplane.node.runtime.protocol import Runtime
+from isoplane.node.runtime.qemu.runtime import QemuRuntime
+
+BRIDGED = "openvswitch"
+"""The engine whose endpoints hang on the bridge; the others' are routed."""
+
+
+def settings(data_dir: Path, options: NodeOptions) -> FabricSettings:
+    """The network of a node: the engine chooses the attachment."""
+
+    def wiring(engine: str) -> Wiring:
+        return Wiring.BRIDGED if engine == BRIDGED else Wiring.ROUTED
+
+    return FabricSettings(
+        data_dir=data_dir,
+        cidr=options.cidr,
+        container_wiring=wiring(options.container_engine),
+        machine_wiring=wiring(options.vm_engine),
+        enforced=False,
+    )
+
+
+def make(data_dir: Path, options: NodeOptions) -> NodeParts:
+    """The parts, made and not yet started."""
+    images = ImageStore(options.images or data_dir / "images")
+    containers = OciRuntime(data_dir, images)
+    machines = QemuRuntime(data_dir, images)
+    fabric = HostFabric(settings(data_dir, options))
+    runtimes: dict[str, Runtime] = {"oci": containers, "qemu": machines}
+
+    def machine() -> Machine:
+        return dataclasses.replace(this_machine(), runtime=containers.name)
+
+    return NodeParts(runtimes, fabric, machine)

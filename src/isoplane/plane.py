@@ -1,0 +1,145 @@
+"""The whole plane in one process: API server, controllers and this machine's node, started and stopped in order.
+
+The command line, the demos, the tests and the benchmarks all start this and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from isoplane.client.api import Api
+from isoplane.client.informer import Informers
+from isoplane.controllers.controller import Controller, Manager
+from isoplane.controllers.events import Recorder
+from isoplane.controllers.garbagecollector import GarbageCollector
+from isoplane.controllers.virtualmachine import VirtualMachineController
+from isoplane.node import assembly
+from isoplane.node.agent import NodeAgent
+from isoplane.node.backend import LocalNode
+from isoplane.node.register import default_node_name
+from isoplane.objects.errors import NotFound
+from isoplane.objects.kinds import WORKLOADS
+from isoplane.objects.metadata import Object
+from isoplane.server.admission import AdmissionPlugin
+from isoplane.server.computed import Derived
+from isoplane.server.plane import ApiServer
+from isoplane.server.stamp import AcceptedStamp
+from isoplane.store.record import Record
+from isoplane.workload.adapters import adapter_for, workload_resources
+from isoplane.workload.view import workload_object
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneOptions:
+    """What ``isoplane up`` can be told."""
+
+    data_dir: Path
+    listen: str = "127.0.0.1:6443"
+    kubeconfig: Path | None = None
+    node: assembly.NodeOptions = field(default_factory=assembly.NodeOptions)
+    node_name: str = ""
+
+    @property
+    def kubeconfig_path(self) -> Path:
+        return self.kubeconfig or self.data_dir / "kubeconfig"
+
+
+class Plane:
+    """Lives between :meth:`start` and :meth:`stop` on one event loop."""
+
+    def __init__(self, options: PlaneOptions) -> None:
+        self.options = options
+        self.node_name = options.node_name or default_node_name()
+        self.server = ApiServer(
+            options.data_dir, options.listen, options.kubeconfig_path, admission=admission_plugins()
+        )
+        self.informers: Informers
+        self._undo: list[tuple[str, Callable[[], Awaitable[None]]]] = []
+        self.agent: NodeAgent | None = None
+
+    @property
+    def api(self) -> Api:
+        """The in-process API, as the administrator."""
+        return self.server.local_api
+
+    async def start(self) -> None:
+        """Serve, adopt, reconcile. Raises what stands in the way, saying what to do; nothing is left half-started."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        parts = assembly.make(self.options.data_dir, self.options.node)
+        await self.server.start()
+        self._undo.append(("API server", self.server.stop))
+        self.server.not_ready = "the controllers are starting"
+        self.server.verbs.computed.register(Derived(WORKLOADS, workload_resources(), project_workload))
+        self.informers = Informers(self.api)
+        self._undo.append(("informers", self.informers.stop))
+        recorder = Recorder(self.api, "isoplane", instance=self.node_name)
+        self._undo.append(("events", recorder.close))
+        self.agent = NodeAgent(
+            name=self.node_name,
+            api=self.api,
+            informers=self.informers,
+            runtimes=parts.runtimes,
+            fabric=parts.fabric,
+            machine=parts.machine,
+            events=recorder,
+            enforcement=parts.enforcement(self.informers) if parts.enforcement else None,
+        )
+        self._undo.append(("node agent", self.agent.stop))
+        await self.agent.start()
+        self.server.node = LocalNode(self.informers, parts.runtimes)
+        manager = Manager(self.informers, self._controllers(recorder))
+        self._undo.append(("controllers", manager.stop))
+        await manager.start()
+        self.server.not_ready = ""
+
+    def _controllers(self, recorder: Recorder) -> list[Controller]:
+        return [
+            VirtualMachineController(self.api, self.informers, recorder),
+            GarbageCollector(self.api, self.informers),
+        ]
+
+    async def stop(self) -> None:
+        """Stop cleanly; workloads go on running."""
+        self.server.not_ready = "the plane is stopping"
+        while self._undo:
+            what, undo = self._undo.pop()
+            try:
+                await undo()
+            except Exception:
+                _log.exception("stopping the %s failed", what)
+
+    async def stop_workloads(self) -> None:
+        """Delete every workload gracefully and wait until all are gone."""
+        await delete_all(self.api)
+
+
+def admission_plugins() -> list[AdmissionPlugin]:
+    """What looks at every write, in order."""
+    return [AcceptedStamp()]
+
+
+def project_workload(record: Record) -> Object | None:
+    """The computed Workload of a stored Pod or VMI."""
+    adapter = adapter_for(record.resource)
+    return None if adapter is None else workload_object(adapter, record.object())
+
+
+async def delete_all(api: Api) -> None:
+    """Ask every workload to go."""
+    for resource in workload_resources():
+        page = await api.list(resource)
+        for obj in page.items:
+            with contextlib.suppress(NotFound):
+                await api.delete(resource, obj["metadata"]["name"], obj["metadata"]["namespace"])
