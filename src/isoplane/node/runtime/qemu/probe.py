@@ -1,0 +1,99 @@
+"""Which QEMU, and whether KVM works: found out by really booting something.
+
+/dev/kvm opens on hosts where guests then hang or crawl (nested virtualisation without support for it), so its presence
+proves nothing.  The probe boots a 512-byte sector that needs the timer's interrupts, protected mode and memory at full
+speed, and then says so on QEMU's debug-exit port; TCG takes it in 0.4 s, working KVM in less.  What a probe found is kept
+for as long as the host is up and QEMU stays the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
+from isoplane.node.runtime.qemu.command import KVM, TCG
+
+BINARY = "qemu-system-x86_64"
+PROBE_TIMEOUT = 2.0
+_SUCCESS = 65
+"""QEMU's exit status when the guest writes 0x20 to the debug-exit port: (0x20 << 1) | 1."""
+
+_BOOT_SECTOR = (
+    bytes.fromhex(
+        # 16-bit: wait for three timer ticks, halted in between.
+        "fa 31c0 8ed8 fb"  # cli; xor ax,ax; mov ds,ax; sti
+        "8b1e6c04 83c303"  # mov bx,[0x46c]; add bx,3
+        "f4 391e6c04 75f9"  # 1: hlt; cmp [0x46c],bx; jne 1b
+        # Enter protected mode with flat segments.
+        "fa 660f01166c7c"  # cli; lgdt [0x7c6c]
+        "0f20c0 0c01 0f22c0"  # mov eax,cr0; or al,1; mov cr0,eax
+        "ea287c0800"  # ljmp 8:0x7c28
+        "66b81000 8ed8 8ec0"  # mov ax,16; mov ds,ax; mov es,ax
+        # 32-bit: read, add and write 16 MiB eight times over.
+        "ba08000000"  # mov edx,8
+        "bf00001000 b900004000"  # 2: mov edi,1 MiB; mov ecx,4 Mi
+        "010f 83c704 49 75f8"  # 3: add [edi],ecx; add edi,4; dec ecx; jnz 3b
+        "4a 75eb"  # dec edx; jnz 2b
+        "66baf400 b020 ee"  # mov dx,0xf4; mov al,0x20; out dx,al
+        "f4 ebfd"  # 4: hlt; jmp 4b
+        "0000000000000000 ffff0000009acf00 ffff00000092cf00"  # descriptors: null, code, data
+        "1700 547c0000"  # their table: limit, address
+    ).ljust(510, b"\0")
+    + b"\x55\xaa"
+)
+
+
+def find_binary() -> str:
+    """The path of QEMU. Raises RuntimeFailure saying how to get it."""
+    found = shutil.which(BINARY)
+    if found is None:
+        message = f"{BINARY} is not on the PATH: install it, on Debian with `apt-get install qemu-system-x86`"
+        raise RuntimeFailure(RuntimeReason.SANDBOX, message)
+    return found
+
+
+async def probe_accelerator(binary: str, memory: Path) -> str:
+    """``kvm`` where a guest really runs under it, else ``tcg``. ``memory`` is the file that remembers the answer."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return TCG
+    key = {"boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(), "qemu": _version_of(binary)}
+    try:
+        known = json.loads(memory.read_bytes())
+        if known["key"] == key:
+            return str(known["accelerator"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    accelerator = KVM if await boots(binary, KVM) else TCG
+    memory.write_text(json.dumps({"key": key, "accelerator": accelerator}))
+    return accelerator
+
+
+def _version_of(binary: str) -> str:
+    found = os.stat(binary)
+    return f"{found.st_size}-{found.st_mtime_ns}"
+
+
+async def boots(binary: str, accelerator: str, timeout: float = PROBE_TIMEOUT) -> bool:
+    """Whether a guest gets through the boot sector within ``timeout`` seconds."""
+    with tempfile.TemporaryDirectory(prefix="isoplane-probe-") as directory:
+        sector = Path(directory, "sector")
+        sector.write_bytes(_BOOT_SECTOR)
+        guest = await asyncio.create_subprocess_exec(
+            binary, "-accel", accelerator, "-machine", "pc,hpet=off", "-m", "32", "-nodefaults", "-display", "none",
+            "-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-no-reboot",
+            "-drive", f"file={sector},format=raw,if=ide",
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            return await asyncio.wait_for(guest.wait(), timeout) == _SUCCESS
+        except TimeoutError:
+            return False
+        finally:
+            if guest.returncode is None:
+                guest.kill()
+                await guest.wait()

@@ -1,0 +1,100 @@
+"""What a machine's directory remembers, so that a plane that comes back knows what the one before it did.
+
+``sandbox.json`` is written when everything is prepared; ``run.json`` before QEMU is started and again once it runs;
+``end.json`` as soon as it is decided or known how the run ends, *before* QEMU is told to quit.  So whatever moment a
+plane dies at, the next one reads the truth: an end with a living process is finished off, a run without a process and
+without an end has crashed, a run that never was launched is started again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from isoplane.node.runtime.qemu.disks import BootFiles, DiskFile, ImageUse
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """A prepared machine: whose it is, what it boots from, the address it was promised."""
+
+    uid: str
+    namespace: str
+    name: str
+    unit: str
+    address: str
+    files: BootFiles
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One start. ``launched`` is False while it is not known that QEMU came up. Seconds are POSIX."""
+
+    attempt: int
+    accelerator: str
+    launched: bool = False
+    started_at: float = 0
+    pid: int = 0
+    limited: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How the run with the same ``attempt`` ended."""
+
+    attempt: int
+    reason: str
+    message: str
+    graceful: bool
+    exit_code: int
+    signal: int
+    finished_at: float
+
+
+R = TypeVar("R", Run, End)
+
+
+def save(path: Path, record: Sandbox | Run | End) -> None:
+    """Write a record in one step: readers see the old one or the new one."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(json.dumps(dataclasses.asdict(record), default=dict))
+    os.replace(temporary, path)
+
+
+def load(path: Path, kind: type[R]) -> R | None:
+    """A record, or None when it is missing or unreadable (a host that lost power may leave an empty file)."""
+    found = _read(path)
+    return None if found is None else _make(kind, found)
+
+
+def load_sandbox(path: Path) -> Sandbox | None:
+    found = _read(path)
+    if found is None:
+        return None
+    try:
+        files = found["files"]
+        disks = {name: DiskFile(**disk) for name, disk in files["disks"].items()}
+        images = tuple(ImageUse(**image) for image in files["images"])
+        return Sandbox(**{**found, "files": BootFiles(**{**files, "disks": disks, "images": images})})
+    except (KeyError, TypeError):
+        return None
+
+
+def _read(path: Path) -> Mapping[str, Any] | None:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _make(kind: type[R], found: Mapping[str, Any]) -> R | None:
+    try:
+        return kind(**found)
+    except TypeError:
+        return None

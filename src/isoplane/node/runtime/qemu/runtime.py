@@ -1,0 +1,278 @@
+"""QemuRuntime: virtual machines behind the Runtime protocol.
+
+Each sandbox is a ``Machine`` with a directory below ``<data_dir>/qemu/machines``; this class finds them again after a
+restart, hands every call to the right one, and turns a VMI's spec into files and a command line.  When to start, stop
+or kill is the controller's to decide; what a spec means is domain.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+from isoplane.node.images.model import ImageError
+from isoplane.node.runtime.protocol import ExecResult, Materials, RuntimeFailure, RuntimeReason
+from isoplane.node.runtime.qemu import command, process, records
+from isoplane.node.runtime.qemu.cgroup import Limits
+from isoplane.node.runtime.qemu.command import KVM, TCG, Identity
+from isoplane.node.runtime.qemu.disks import ImageSource, make_files
+from isoplane.node.runtime.qemu.domain import MIB, Domain, parse
+from isoplane.node.runtime.qemu.machine import Machine
+from isoplane.node.runtime.qemu.probe import find_binary, probe_accelerator
+from isoplane.node.runtime.qemu.records import Run, Sandbox
+from isoplane.node.runtime.qemu.serial import stamp
+from isoplane.workload.shape import Observed, Unit, Workload
+
+log = logging.getLogger(__name__)
+
+_TICK = 1.0
+
+
+class QemuRuntime:
+    """Machines below ``data_dir/qemu``. ``accelerator`` forces ``kvm`` or ``tcg``; by default it is probed at first need."""
+
+    name = "qemu"
+
+    def __init__(self, data_dir: Path, images: ImageSource, *, accelerator: str | None = None) -> None:
+        if accelerator not in (None, KVM, TCG):
+            raise ValueError(f"accelerator {accelerator!r} is not one of kvm, tcg")
+        self._root = data_dir.absolute() / "qemu"
+        self._machines_dir = self._root / "machines"
+        self._images = images
+        self._machines: dict[str, Machine] = {}
+        self._callbacks: list[Callable[[str], None]] = []
+        self._binary = ""
+        self._forced = accelerator
+        self._probe: asyncio.Task[str] | None = None
+        self._ticker: asyncio.Task[None] | None = None
+
+    # -- life of the runtime --------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Find QEMU, probe KVM in the background, adopt what runs. Raises RuntimeFailure without QEMU or a directory."""
+        self._binary = find_binary()
+        try:
+            self._machines_dir.mkdir(parents=True, exist_ok=True)
+            self._root.chmod(0o700)
+            await self._adopt_all()
+        except OSError as error:
+            message = f"{self._machines_dir}: {error.strerror or error}; check its permissions and free space"
+            raise RuntimeFailure(RuntimeReason.SANDBOX, message) from error
+        if self._forced is None:
+            self._probe = asyncio.create_task(probe_accelerator(self._binary, self._root / "accelerator.json"))
+        self._ticker = asyncio.create_task(self._tick())
+
+    async def close(self) -> None:
+        for task in (self._probe, self._ticker):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await task
+        for machine in self._machines.values():
+            machine.release()
+        self._machines.clear()
+
+    async def accelerator(self) -> str:
+        """``kvm`` or ``tcg``: what new machines run on."""
+        if self._forced is not None:
+            return self._forced
+        assert self._probe is not None, "start() comes first"
+        return await asyncio.shield(self._probe)
+
+    def on_change(self, callback: Callable[[str], None]) -> None:
+        self._callbacks.append(callback)
+
+    def _changed(self, uid: str) -> None:
+        for callback in self._callbacks:
+            callback(uid)
+
+    async def _adopt_all(self) -> None:
+        running = self._running()
+        for directory in self._machines_dir.iterdir():
+            self._machines[directory.name] = Machine(directory, self._changed)
+        await asyncio.gather(*(m.adopt(running.pop(uid, 0)) for uid, m in self._machines.items()))
+        for uid, pid in running.items():
+            log.warning("QEMU %d of the removed machine %s still runs; it is killed", pid, uid)
+            process.signal_process(pid, signal.SIGKILL)
+
+    def _running(self) -> dict[str, int]:
+        """uid → process, of every QEMU on this host that keeps its pid file below our directory."""
+        found: dict[str, int] = {}
+        for entry in os.listdir("/proc"):
+            words = process.command_line(int(entry)) if entry.isdigit() else []
+            for word in words:
+                path = Path(word)
+                if path.suffix == ".pid" and path.parent.parent == self._machines_dir:
+                    found[path.parent.name] = int(entry)
+        return found
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            for machine in list(self._machines.values()):
+                if machine.alive:
+                    try:
+                        machine.serial().tick()
+                    except OSError as error:
+                        log.warning("serial log of %s: %s", machine.uid, error)
+
+    # -- acts -----------------------------------------------------------------------------------------------------------
+
+    async def prepare(self, workload: Workload, materials: Materials) -> None:
+        machine = self._machine(workload.uid, create=True)
+        async with machine.lock:
+            if machine.sandbox is not None:
+                return
+            unit = workload.units[0]
+            domain = parse(unit.recipe)
+            files = await make_files(
+                domain,
+                machine.directory,
+                self._images,
+                materials,
+                instance_id=f"{workload.name}.{workload.namespace}.{workload.uid}",
+                hostname=workload.hostname or workload.name,
+            )
+            address = materials.network.address
+            sandbox = Sandbox(workload.uid, workload.namespace, workload.name, unit.name, address, files)
+            records.save(machine.directory / "sandbox.json", sandbox)
+            machine.sandbox = sandbox
+
+    async def start_unit(self, workload: Workload, unit: Unit, attempt: int, materials: Materials) -> None:
+        machine = self._machine(workload.uid)
+        async with machine.lock:
+            if machine.run is not None and machine.run.attempt == attempt and not machine.run.launched:
+                # An earlier call was cut off: whatever it left is ours to find, not to start beside.
+                left = process.find(str(machine.pid_file(attempt)))
+                await machine.adopt(next(left, 0))
+            if machine.alive or (machine.run is not None and machine.run.launched and machine.run.attempt >= attempt):
+                return
+            await self._launch(machine, workload, unit, attempt, materials)
+
+    async def _launch(
+        self, machine: Machine, workload: Workload, unit: Unit, attempt: int, materials: Materials
+    ) -> None:
+        if machine.sandbox is None:
+            raise RuntimeFailure(RuntimeReason.RUN, f"machine {workload.key} is not prepared")
+        domain = parse(unit.recipe)
+        run = Run(attempt, await self.accelerator())
+        argv = command.build(
+            domain,
+            machine.sandbox.files,
+            Identity(workload.uid, workload.namespace, workload.name),
+            materials.network,
+            command.Run(self._binary, run.accelerator, str(machine.pid_file(attempt)), f"serial-{attempt}.log"),
+        )
+        holds: list[int] = []
+        try:
+            holds += [used.image().hold() for used in machine.sandbox.files.images]
+            await machine.launch(run, argv, _limits(unit, domain, run.accelerator), holds)
+        except ImageError as error:
+            raise RuntimeFailure(RuntimeReason.RUN, str(error)) from error
+        finally:
+            for hold in holds:
+                os.close(hold)
+
+    async def stop_unit(self, uid: str, unit: str) -> None:
+        if machine := self._machines.get(uid):
+            await machine.power_button()
+
+    async def kill_unit(self, uid: str, unit: str) -> None:
+        if machine := self._machines.get(uid):
+            async with machine.lock:
+                await machine.kill()
+
+    async def pause_unit(self, uid: str, unit: str, paused: bool) -> None:
+        if machine := self._machines.get(uid):
+            await machine.pause(paused)
+
+    async def remove(self, uid: str) -> None:
+        machine = self._machines.get(uid)
+        if machine is None:
+            return
+        async with machine.lock:
+            await machine.remove()
+        self._machines.pop(uid, None)
+
+    def _machine(self, uid: str, create: bool = False) -> Machine:
+        machine = self._machines.get(uid)
+        if machine is None:
+            if not create:
+                raise RuntimeFailure(RuntimeReason.RUN, f"machine {uid} is not prepared")
+            directory = self._machines_dir / uid
+            try:
+                directory.mkdir(exist_ok=True)
+            except OSError as error:
+                raise RuntimeFailure(RuntimeReason.SANDBOX, f"{directory}: {error.strerror or error}") from error
+            machine = self._machines[uid] = Machine(directory, self._changed)
+        return machine
+
+    # -- what is --------------------------------------------------------------------------------------------------------
+
+    async def observe(self, uid: str) -> Observed | None:
+        machine = self._machines.get(uid)
+        return None if machine is None else _observed(machine)
+
+    async def observe_all(self) -> Sequence[Observed]:
+        return [_observed(machine) for machine in self._machines.values()]
+
+    def console(self, uid: str) -> Path:
+        """The unix socket of a machine's serial console, one client at a time. Raises RuntimeFailure when there is none."""
+        return self._machine(uid).console
+
+    async def exec(self, uid: str, unit: str, command: Sequence[str], timeout: float) -> ExecResult:
+        self._machine(uid)
+        raise RuntimeFailure(RuntimeReason.RUN, "no command can be run in a machine without the QEMU guest agent")
+
+    async def logs(
+        self,
+        uid: str,
+        unit: str,
+        *,
+        follow: bool,
+        tail_lines: int | None,
+        since: float | None,
+        previous: bool,
+        timestamps: bool,
+    ) -> AsyncIterator[bytes]:
+        machine = self._machine(uid)
+        attempt = machine.run.attempt if machine.run else 0
+        if previous and attempt == 0:
+            raise RuntimeFailure(RuntimeReason.RUN, f"machine {uid} has no earlier run")
+        serial = machine.serial(attempt - 1) if previous else machine.serial()
+        if follow and not previous:
+            async for when, line in serial.follow(lambda: not machine.alive, tail=tail_lines, since=since):
+                yield stamp(when, line) if timestamps else line
+            return
+        for when, line in serial.lines(tail=tail_lines, since=since):
+            yield stamp(when, line) if timestamps else line
+
+
+def _observed(machine: Machine) -> Observed:
+    sandbox = machine.sandbox
+    unit = machine.observed()
+    return Observed(
+        uid=machine.uid,
+        namespace=sandbox.namespace if sandbox else "",
+        name=sandbox.name if sandbox else "",
+        prepared=sandbox is not None,
+        units={unit.name: unit} if unit else {},
+        addresses=(sandbox.address,) if sandbox and sandbox.address else (),
+    )
+
+
+def _limits(unit: Unit, domain: Domain, accelerator: str) -> Limits:
+    """The unit's limits, with room for QEMU itself: a guest may use all of its memory without its machine being killed."""
+    memory = unit.memory_limit
+    if memory:
+        # Measured: QEMU's heap, stacks, firmware and page tables; a translation cache and its index under TCG.
+        overhead = 64 * MIB + 8 * MIB * domain.cpu.count + domain.memory // 512
+        if accelerator == TCG:
+            overhead += 2 * MIB * command.translation_cache(domain.memory)
+        memory = max(memory, domain.memory + overhead)
+    return Limits(unit.cpu_request, unit.cpu_limit, memory)
