@@ -23,6 +23,8 @@ from isoplane.store.fields import ResourceKey, resource_key
 
 DEFAULT_GRACE_SECONDS = 30
 NAMESPACE_FINALIZER = "kubernetes"
+OBSERVED_PREFIX = "isoplane.io/"
+"""Annotations that a status update may set: what the node observed and no upstream field can tell (transitions)."""
 _FINISHED = ("Succeeded", "Failed")
 
 
@@ -89,7 +91,7 @@ def isolate(resource: Resource, old: Object, new: Object, subresource: str) -> O
     """
     if subresource == "status":
         merged = {key: value for key, value in old.items() if key != "status"}
-        merged["metadata"] = dict(old["metadata"])
+        merged["metadata"] = _observed_metadata(old["metadata"], new.get("metadata") or {})
         if "status" in new:
             merged["status"] = new["status"]
         return merged
@@ -114,6 +116,15 @@ def isolate(resource: Resource, old: Object, new: Object, subresource: str) -> O
         else:
             new.pop("spec", None)
     return new
+
+
+def _observed_metadata(old: Object, new: Object) -> Object:
+    """The stored metadata with our own annotations as the status writer has them: they are observations too."""
+    merged = dict(old)
+    observed = {k: v for k, v in (new.get("annotations") or {}).items() if k.startswith(OBSERVED_PREFIX)}
+    if observed:
+        merged["annotations"] = {**(old.get("annotations") or {}), **observed}
+    return merged
 
 
 def changes_generation(resource: Resource, old: Object, new: Object) -> bool:

@@ -181,7 +181,8 @@ class Writes:
         if new == old:
             return stored
         causes = validate(resource, new)
-        if subresource != "status":
+        if not subresource:
+            # An action (binding, start…) is the server's own way of changing what authors may not.
             causes = [*causes, *validate_update(resource, new, old)]
         if causes:
             raise invalid(resource, name, causes)
