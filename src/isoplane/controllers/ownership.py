@@ -141,11 +141,10 @@ class Graph:
             for owner in item.owners:
                 self._dependents.setdefault(owner.uid, set()).add(item.uid)
         look: list[str] = []
-        if item.foreground or item.orphaning:
+        changed = old is None or old.owners != item.owners
+        if item.foreground or item.orphaning or (item.owners and changed):
             look.append(item.uid)
-        elif item.owners and (old is None or old.owners != item.owners):
-            look.append(item.uid)
-        if old is not None and old.owners != item.owners:
+        if old is not None and changed:
             # An owner that waits for its dependents may have lost the last one.
             look += [o.uid for o in old.owners if (found := self.items.get(o.uid)) is not None and found.foreground]
         return look

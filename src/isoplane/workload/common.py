@@ -36,6 +36,13 @@ def grace(obj: Mapping[str, Any]) -> tuple[int, float | None]:
     return seconds, metadata.posix(meta.get("deletionTimestamp"))
 
 
+def node_affinity(spec: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """The nodeSelectorTerms that placement has to obey; both kinds declare them alike."""
+    declared = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    required = declared.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    return tuple(required.get("nodeSelectorTerms") or ())
+
+
 def priority_class(obj: Mapping[str, Any]) -> str:
     """spec.priorityClassName, else the common annotation, else ''."""
     named = (obj.get("spec") or {}).get("priorityClassName")

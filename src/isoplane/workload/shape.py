@@ -196,6 +196,12 @@ class Workload:
     """Accounting mode → {"requests": …, "limits": …} where a quota may count other amounts than the node gives."""
     migrating: bool = False
     """Whether it is moving between nodes: never a victim meanwhile."""
+    tolerations: tuple[Mapping[str, Any], ...] = ()
+    """Which taints of a node it bears, as declared (core/v1 Toleration)."""
+    node_affinity: tuple[Mapping[str, Any], ...] = ()
+    """nodeSelectorTerms of which a node has to match one; empty: any node."""
+    scheduler: str = ""
+    """Who places it; '' and default-scheduler: isoplane."""
     recipe: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Its spec as declared, for what concerns the whole sandbox (a Pod's securityContext, hostAliases, dnsPolicy…); read by
     its own runtime only."""
