@@ -88,6 +88,8 @@ class WorkloadController(Controller):
         """One pass over one workload. Returns the seconds after which to look again by itself, or None."""
         track = self._tracks.setdefault(uid, Track())
         desired = self.desired(uid, track)
+        if desired is not None:
+            track.stages.setdefault(Stage.PLACED, self._clock())
         plan = steps.Plan()
         observed: Observed | None = None
         for _ in range(MAX_ROUNDS):
@@ -312,7 +314,6 @@ class WorkloadController(Controller):
         now = self._clock()
         workload = desired.workload
         reached = stage or stage_of(workload, observed)
-        track.stages.setdefault(Stage.PLACED, now)
         track.stages.setdefault(reached, now)
         address = await self._address(workload, observed, reached, track)
         report = Report(
