@@ -75,7 +75,6 @@ def charge_of(
         evicting=workload.deleting,
         finished=workload.finished,
         migrating=workload.migrating,
-        labels=dict(workload.labels),
     )
 
 

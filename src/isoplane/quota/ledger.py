@@ -39,9 +39,11 @@ class Book:
 
     quotas: dict[str, Totals] = field(default_factory=dict)
     whole: Totals = field(default_factory=Totals)
+    line: int = 0
+    """How often the tenant's line changed: tells a kept copy of the line whether it is still true."""
 
     def copy(self) -> Book:
-        return Book({name: totals.copy() for name, totals in self.quotas.items()}, self.whole.copy())
+        return Book({name: totals.copy() for name, totals in self.quotas.items()}, self.whole.copy(), self.line)
 
 
 def _move(column: dict[str, int], amounts: Amounts, sign: int, only: Amounts | None = None) -> None:

@@ -84,7 +84,6 @@ class Charge:
     finished: bool = False
     """Whether it ended and only its object still counts."""
     migrating: bool = False
-    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,8 @@ class PodAdapter:
             owner_uid=str((metadata.controller_of(obj) or {}).get("uid") or ""),
             owned_by_tenant=metadata.controller_of(obj) is not None,
             address=str(status.get("podIP") or ""),
+            scopes=requests.pod_scopes(spec),
+            unspecified=requests.pod_unspecified(spec),
         )
 
     def place(self, obj: Mapping[str, Any], node: str, now: float) -> Write:

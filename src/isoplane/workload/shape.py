@@ -192,8 +192,6 @@ class Workload:
     """The ResourceQuota scopes it is in (NotTerminating, BestEffort…), PriorityClass aside."""
     unspecified: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     """``limits.cpu`` → the units that leave it open, for quotas that insist on it."""
-    accounting: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict, hash=False)
-    """Accounting mode → {"requests": …, "limits": …} where a quota may count other amounts than the node gives."""
     migrating: bool = False
     """Whether it is moving between nodes: never a victim meanwhile."""
     tolerations: tuple[Mapping[str, Any], ...] = ()

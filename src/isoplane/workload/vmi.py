@@ -108,6 +108,7 @@ class MachineAdapter:
             owner_uid=str((owner or {}).get("uid") or ""),
             owned_by_tenant=owner is not None,
             address=str(interfaces[0].get("ipAddress") or "") if interfaces else "",
+            scopes=requests.vmi_scopes(spec),
         )
 
     def place(self, obj: Mapping[str, Any], node: str, now: float) -> Write:
@@ -153,7 +154,7 @@ class MachineAdapter:
 
     def charge(self, obj: Mapping[str, Any], mode: str) -> tuple[dict[str, int], dict[str, int]]:
         spec = obj.get("spec") or {}
-        return requests.vmi_requests(spec, mode), requests.vmi_limits(spec)
+        return requests.vmi_requests(spec, mode), requests.vmi_limits(spec, mode)
 
     def report(self, obj: Mapping[str, Any], report: Report, now: float) -> Object:
         new, spec = common.copy(obj), obj.get("spec") or {}
