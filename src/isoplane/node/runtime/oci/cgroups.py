@@ -86,11 +86,14 @@ def remove(cgroup: str) -> bool:
     return gone
 
 
-def remove_if_empty(cgroup: str) -> None:
-    """Remove a parent that has nothing below it any more."""
+def remove_empty_parents(cgroup: str) -> None:
+    """Remove a cgroup that nothing is below any more, and so on upwards."""
     for hierarchy in _hierarchies():
-        with contextlib.suppress(OSError):
-            os.rmdir(hierarchy / cgroup[1:])
+        for path in (hierarchy / cgroup[1:], *(hierarchy / cgroup[1:]).parents):
+            if path == hierarchy:
+                break
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
 
 
 def children(cgroup: str) -> list[str]:

@@ -24,6 +24,7 @@ from isoplane.node.runtime.protocol import ExecResult, RuntimeFailure, RuntimeRe
 
 _OUTPUT_LIMIT = 1 << 20
 _TIMED_OUT = 124
+_PATIENCE = 1.0
 
 
 class Execution:
@@ -54,10 +55,12 @@ class Execution:
         return code if code >= 0 else 128 - code
 
     def kill(self) -> None:
-        """End the command in the container, and what we started to reach it."""
-        if (pid := processes.read_pid(self._pid_file)) and self._process.poll() is None:
+        """End the command in the container. What we started to reach it then reaps it, and ends too."""
+        if self._process.poll() is not None:
+            return
+        if pid := processes.read_pid(self._pid_file):
             processes.send(pid, signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError):
+        else:
             self._process.kill()
 
     def resize(self, rows: int, columns: int) -> None:
@@ -75,7 +78,11 @@ class Execution:
         """Let go of everything; the command is killed if it still runs."""
         if self._process.poll() is None:
             self.kill()
-            self._process.wait()
+            try:
+                self._process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
         for fd in {self.stdin, self.stdout, self.stderr} - {-1}:
             os.close(fd)
         self.stdin = self.stdout = self.stderr = -1

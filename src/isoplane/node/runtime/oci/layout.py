@@ -103,6 +103,11 @@ class Layout:
         self.pods = self.root / "pods"
         self.boot = self.root / "boot"
 
+    @property
+    def parent_cgroup(self) -> str:
+        """What all cgroups of this instance are below."""
+        return f"/isoplane/{self.plane}"
+
     def create(self) -> None:
         for path in (self.root, self.state, self.exits, self.trash, self.pods):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -152,5 +157,5 @@ class Layout:
 
     def cgroup(self, uid: str, unit: str = "", number: int = 0) -> str:
         """The cgroup of a sandbox, or of one attempt in it, from the hierarchy's root."""
-        path = f"/isoplane/{self.plane}/{uid}"
+        path = f"{self.parent_cgroup}/{uid}"
         return f"{path}/{unit}.{number}" if unit else path

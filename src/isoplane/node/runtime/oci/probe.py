@@ -95,6 +95,7 @@ def _try(launcher: Launcher, layout: Layout) -> None:
         if (layout.state / name).exists():
             _delete(launcher, name, bundle)
         cgroups.remove(container.cgroup)
+        cgroups.remove_empty_parents(layout.parent_cgroup)
         shutil.rmtree(bundle, ignore_errors=True)
 
 

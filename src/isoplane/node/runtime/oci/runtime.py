@@ -18,6 +18,7 @@ from typing import ParamSpec, TypeVar
 from isoplane.node.images import Image, ImageStore
 from isoplane.node.runtime.oci import cgroups, container, logs, probe, processes, sandbox
 from isoplane.node.runtime.oci.environment import Facts
+from isoplane.node.runtime.oci.exclusive import KeyedLocks
 from isoplane.node.runtime.oci.execute import Execution, Executor
 from isoplane.node.runtime.oci.launch import Launch, Starter
 from isoplane.node.runtime.oci.launcher import CommandFailure, Launcher
@@ -60,7 +61,7 @@ class OciRuntime:
         self._threads = threads
         self._rotate_at = rotate_at
         self._rotate_period = rotate_period
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks = KeyedLocks()
         self._callbacks: list[Callable[[str], None]] = []
         self._launcher: Launcher | None = None
         self._watcher: Watcher | None = None
@@ -139,7 +140,9 @@ class OciRuntime:
         await self._exclusive(uid, sandbox.remove, self._layout, self._starter, uid)
         if self._watcher is not None:
             self._watcher.forget(uid)
-        self._locks.pop(uid, None)
+        if not self._locks and not self._layout.uids():
+            # Nothing is being started, and nothing can be meanwhile: this is the event loop.
+            cgroups.remove_empty_parents(self._layout.parent_cgroup)
 
     # -- observing --------------------------------------------------------------------------------------------------------
 
@@ -352,7 +355,7 @@ class OciRuntime:
         """Run blocking work while nothing else changes this sandbox, to its end even when the caller gives up."""
 
         async def run() -> T:
-            async with self._locks.setdefault(uid, asyncio.Lock()):
+            async with self._locks.hold(uid):
                 return await self._on_thread(work, *args, **kwargs)
 
         return await asyncio.shield(asyncio.ensure_future(run()))

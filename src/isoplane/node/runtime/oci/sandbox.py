@@ -102,7 +102,6 @@ def remove(layout: Layout, starter: Starter, uid: str) -> None:
             raise RuntimeFailure(
                 RuntimeReason.SANDBOX, f"sandbox {uid}: processes {left} do not end, not even when killed"
             )
-    cgroups.remove_if_empty(f"/isoplane/{layout.plane}")
     for point in kernel.mounts_below(directory):
         kernel.unmount(point)
     # One rename makes it gone for every observer; the deletion may then take its time.

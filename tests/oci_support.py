@@ -1,0 +1,58 @@
+"""What tests of containers share: the demonstration's images, built once, and a search for traces left on the host."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import shutil
+import tempfile
+import threading
+from functools import lru_cache
+from pathlib import Path
+
+from isoplane.node.images import ImageStore
+from isoplane.node.images.demo import build_demo
+from isoplane.node.runtime.oci.layout import Layout
+
+
+@lru_cache(maxsize=1)
+def demo_images() -> Path:
+    """The root of an image store that has the demonstration's images; one per test process, removed at its end."""
+    root = Path(tempfile.mkdtemp(prefix="isoplane-test-images-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    failures: list[BaseException] = []
+
+    def build() -> None:
+        try:
+            asyncio.run(build_demo(ImageStore(root)))
+        except BaseException as error:
+            failures.append(error)
+
+    # On a thread: the caller may be inside an event loop of its own.
+    thread = threading.Thread(target=build)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return root
+
+
+def traces_of(data_dir: Path) -> list[str]:
+    """Everything on the host that still speaks of a data directory's containers: mounts, cgroups, processes, files."""
+    layout = Layout(data_dir)
+    found = [
+        f"mount: {line}" for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(layout.root) in line
+    ]
+    found += [f"cgroup: {path}" for path in Path("/sys/fs/cgroup").glob(f"**/isoplane/{layout.plane}*")]
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(layout.root) in command:
+                found.append(f"process: {process.name} {command}")
+    for directory in (layout.pods, layout.state, layout.exits, layout.trash):
+        if directory.exists():
+            found += [f"file: {path}" for path in directory.iterdir()]
+    return found
