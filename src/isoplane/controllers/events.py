@@ -36,6 +36,10 @@ BURST = 25
 REFILL = 300.0
 AT_ONCE = 32
 """Writes under way at a time: they share the store's commits."""
+CALM_BURST = 1000
+CALM_RATE = 50.0
+"""Normal events of all objects together: so many at once, then so many a second; thousands of starts are no news.
+Warnings are never held back by this."""
 MESSAGE_LIMIT = 1024
 
 Fingerprint = tuple[str, str, str, str, str]
@@ -61,6 +65,7 @@ class Recorder:
         self._clock = clock
         self._known: OrderedDict[Fingerprint, _Known] = OrderedDict()
         self._budget: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._calm = (float(CALM_BURST), clock())
         self._queue: deque[tuple[Fingerprint, Object]] = deque()
         self._more = asyncio.Event()
         self._serial = itertools.count()
@@ -84,7 +89,8 @@ class Recorder:
                 known.dirty = True
                 self._put(fingerprint, {})
             return
-        if not self._affordable(metadata.uid(obj) or metadata.key(obj), now) or len(self._queue) >= QUEUED:
+        affordable = self._affordable(metadata.uid(obj) or metadata.key(obj), now)
+        if not affordable or (type_ == "Normal" and not self._is_calm(now)) or len(self._queue) >= QUEUED:
             self.dropped += 1
             return
         event = self._event(obj, type_, reason, message, now)
@@ -96,10 +102,15 @@ class Recorder:
     def _affordable(self, key: str, now: float) -> bool:
         """A token bucket per object, so that one crash loop cannot fill the store."""
         tokens, at = self._budget.pop(key, (float(BURST), now))
-        tokens = min(float(BURST), tokens + (now - at) / REFILL)
+        tokens = min(float(BURST), tokens + max(0.0, now - at) / REFILL)
         self._budget[key] = (max(tokens - 1, 0.0), now)
         if len(self._budget) > REMEMBERED:
             self._budget.popitem(last=False)
+        return tokens >= 1
+
+    def _is_calm(self, now: float) -> bool:
+        tokens = min(float(CALM_BURST), self._calm[0] + max(0.0, now - self._calm[1]) * CALM_RATE)
+        self._calm = (max(tokens - 1, 0.0), now)
         return tokens >= 1
 
     def _event(self, obj: Mapping[str, Any], type_: str, reason: str, message: str, now: float) -> Object:

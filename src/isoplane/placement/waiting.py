@@ -48,6 +48,11 @@ class Waiting:
     def discard(self, uid: str) -> None:
         self._members.pop(uid, None)
 
+    def same(self, workload: Workload) -> bool:
+        """Whether it waits here asking for the very same with the same rank."""
+        member = self._members.get(workload.uid)
+        return member is not None and member[0] == requirements(workload) and rank(member[1]) == rank(workload)
+
     def __contains__(self, uid: object) -> bool:
         return uid in self._members
 
