@@ -5,6 +5,7 @@ The command line, the demos, the tests and the benchmarks all start this and not
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
@@ -21,6 +22,7 @@ from isoplane.node import assembly
 from isoplane.node.agent import NodeAgent
 from isoplane.node.backend import LocalNode
 from isoplane.node.register import default_node_name
+from isoplane.node.takedown import take_down
 from isoplane.objects.errors import NotFound
 from isoplane.objects.kinds import WORKLOADS
 from isoplane.objects.metadata import Object
@@ -33,6 +35,9 @@ from isoplane.workload.adapters import adapter_for, workload_resources
 from isoplane.workload.view import workload_object
 
 _log = logging.getLogger(__name__)
+
+TAKE_DOWN_GRACE = 10.0
+"""Seconds that workloads have to end when the whole plane is taken down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +125,23 @@ class Plane:
             except Exception:
                 _log.exception("stopping the %s failed", what)
 
-    async def stop_workloads(self) -> None:
-        """Delete every workload gracefully and wait until all are gone."""
-        await delete_all(self.api)
+    async def stop_workloads(self, grace: float = 120.0) -> None:
+        """Delete every workload, each with its own grace period, and wait at most ``grace`` seconds until all are gone."""
+        for resource in workload_resources():
+            for obj in (await self.api.list(resource)).items:
+                with contextlib.suppress(NotFound):
+                    await self.api.delete(resource, obj["metadata"]["name"], obj["metadata"]["namespace"])
+        deadline = asyncio.get_running_loop().time() + grace
+        while asyncio.get_running_loop().time() < deadline:
+            if not any(len(self.informers.of(resource)) for resource in workload_resources()):
+                return
+            await asyncio.sleep(0.05)
+        _log.warning("some workloads did not go within %.0f s", grace)
+
+    async def take_down(self) -> None:
+        """Stop, and remove every trace of the workloads and of the network from the host. Objects stay in the store."""
+        await self.stop()
+        await take_down(assembly.make(self.options.data_dir, self.options.node), grace=TAKE_DOWN_GRACE)
 
 
 def admission_plugins() -> list[AdmissionPlugin]:
@@ -134,12 +153,3 @@ def project_workload(record: Record) -> Object | None:
     """The computed Workload of a stored Pod or VMI."""
     adapter = adapter_for(record.resource)
     return None if adapter is None else workload_object(adapter, record.object())
-
-
-async def delete_all(api: Api) -> None:
-    """Ask every workload to go."""
-    for resource in workload_resources():
-        page = await api.list(resource)
-        for obj in page.items:
-            with contextlib.suppress(NotFound):
-                await api.delete(resource, obj["metadata"]["name"], obj["metadata"]["namespace"])

@@ -1,0 +1,94 @@
+"""``isoplane down``: stop the workloads and remove every trace of them from the host."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import typer
+
+from isoplane.cli.terminal import FINDING, default_data_dir, fail
+
+app = typer.Typer(add_completion=False)
+
+STOP_SECONDS = 60.0
+
+
+@app.command()
+def down(
+    data: Path | None = typer.Option(
+        None, "--data", help="Data directory [default: /var/lib/isoplane, or ~/.local/share]."
+    ),
+    grace: float = typer.Option(30.0, "--grace", help="Seconds that workloads have to end by themselves."),
+) -> None:
+    """Stop the workloads and remove every trace: processes, namespaces, links, tables, bridges, mounts, cgroups.
+
+    A plane that runs on the data directory is stopped first. Objects and images stay: the next `isoplane up` starts the
+    workloads again.
+    """
+    directory = (data or default_data_dir()).absolute()
+    if not directory.is_dir():
+        fail(f"{directory} does not exist: there is nothing to take down")
+    from isoplane.store.errors import StoreError, StoreLocked
+    from isoplane.store.lock import DirectoryLock
+
+    try:
+        lock = DirectoryLock(directory)
+    except StoreLocked as held:
+        _stop_plane(held.pid)
+        try:
+            lock = DirectoryLock(directory)
+        except StoreError as error:
+            fail(str(error), FINDING)
+    except StoreError as error:
+        fail(str(error), FINDING)
+    try:
+        removed = asyncio.run(_take_down(directory, grace))
+    finally:
+        lock.release()
+    typer.echo(f"removed {removed} workload{'s' if removed != 1 else ''} and the network of {directory}")
+
+
+def _stop_plane(pid: int | None) -> None:
+    if pid is None:
+        fail("a plane runs on this data directory, and its process is unknown: stop it first", FINDING)
+    typer.echo(f"stopping the plane (process {pid})")
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[-1].split()[0] == "Z":
+            return
+        time.sleep(0.1)
+    fail(f"the plane (process {pid}) does not stop", FINDING)
+
+
+async def _take_down(directory: Path, grace: float) -> int:
+    from isoplane.node import assembly
+    from isoplane.node.network.protocol import FabricFailure
+    from isoplane.node.runtime.protocol import RuntimeFailure
+    from isoplane.node.takedown import take_down
+
+    removed = 0
+    for options in (assembly.NodeOptions(simulated=True), assembly.NodeOptions()):
+        if not _used(directory, options.simulated):
+            continue
+        if not options.simulated and os.geteuid() != 0:
+            fail("real workloads ran here: taking them down needs root", FINDING)
+        try:
+            removed += await take_down(assembly.make(directory, options), grace)
+        except (RuntimeFailure, FabricFailure) as failure:
+            fail(str(failure), FINDING)
+    return removed
+
+
+def _used(directory: Path, simulated: bool) -> bool:
+    """Whether a node of that kind ever ran on the data directory."""
+    places = ("simulated",) if simulated else ("oci", "qemu")
+    return any((directory / place).exists() for place in places)
