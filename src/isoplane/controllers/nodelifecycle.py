@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 LEASE_NAMESPACE = "kube-node-lease"
 DEFAULT_LEASE_SECONDS = 40
 UNREACHABLE_TAINT = "node.kubernetes.io/unreachable"
+SETTLE_SECONDS = 10.0
+"""How long a node that took its leave may be away, restarting, before its workloads are doubted."""
 ORPHANED_SECONDS = 40.0
 """How long a node must have been gone before what was bound to it is removed."""
 AT_ONCE = 32
@@ -46,11 +48,10 @@ class Verdict:
 
 def judge(node: Mapping[str, Any], lease: Mapping[str, Any] | None, silent_for: float) -> Verdict:
     """Whether a node counts as lost, ``silent_for`` seconds after the last renewal that was seen. Pure."""
-    ready = metadata.condition(node, "Ready") or {}
-    if ready.get("status") == "Unknown":
-        # Lost, or its agent took its leave; either way nobody looks after its workloads now.
-        return Verdict(True, None)
     patience = float(((lease or {}).get("spec") or {}).get("leaseDurationSeconds") or DEFAULT_LEASE_SECONDS)
+    if (metadata.condition(node, "Ready") or {}).get("status") == "Unknown":
+        # Lost, or its agent took its leave and may be on its way back.
+        patience = min(patience, SETTLE_SECONDS)
     if silent_for < patience:
         return Verdict(False, patience - silent_for + 0.1)
     return Verdict(True, None)
