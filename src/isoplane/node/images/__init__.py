@@ -6,7 +6,24 @@ writes small images from local files.  Which image a unit needs, and when, is th
 
 from __future__ import annotations
 
-from isoplane.node.images.model import Image, ImageConfig, ImageError, Progress, ProgressCallback, StoredImage
+from isoplane.node.images.model import (
+    Image,
+    ImageConfig,
+    ImageError,
+    ImageInputError,
+    Progress,
+    ProgressCallback,
+    StoredImage,
+)
 from isoplane.node.images.store import ImageStore
 
-__all__ = ["Image", "ImageConfig", "ImageError", "ImageStore", "Progress", "ProgressCallback", "StoredImage"]
+__all__ = [
+    "Image",
+    "ImageConfig",
+    "ImageError",
+    "ImageInputError",
+    "ImageStore",
+    "Progress",
+    "ProgressCallback",
+    "StoredImage",
+]

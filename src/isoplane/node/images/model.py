@@ -14,6 +14,10 @@ class ImageError(Exception):
     """An image could not be loaded, found or removed: what, why, and what to do."""
 
 
+class ImageInputError(ImageError):
+    """What was asked for cannot be an image: a malformed name, a path with nothing to load at it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far a load has come. ``total`` is 0 while it is unknown; both in bytes."""

@@ -11,16 +11,15 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from isoplane.node.images import reference as names
-from isoplane.node.images.model import ImageError
+from isoplane.node.images.model import ImageError, ImageInputError
 
 _OCI_NAME = "org.opencontainers.image.ref.name"
 _CONTAINERD_NAME = "io.containerd.image.name"
-_ANNOTATION_SEPARATOR = ":"
 TRANSPORTS = ("docker", "oci", "oci-archive", "docker-archive")
 
 
@@ -49,7 +48,7 @@ def registry(reference: names.Reference, insecure: Sequence[str] = ()) -> Source
 
 
 def recognise(text: str, insecure: Sequence[str] = ()) -> Source:
-    """Read a source. Raises ImageError when nothing can be found there, saying what was looked for.
+    """Read a source. Raises ImageInputError when nothing can be found there, saying what was looked for.
 
     Accepted: ``docker://NAME``; ``oci:DIR[:NAME]``, ``oci-archive:FILE[:NAME]``, ``docker-archive:FILE[:NAME]``; the bare
     path of a directory or file; else an image name to be asked of its registry.
@@ -64,7 +63,7 @@ def recognise(text: str, insecure: Sequence[str] = ()) -> Source:
     if path.exists():
         return _local(path, name, "")
     if text.startswith(("/", ".", "~")):
-        raise ImageError(f"{text}: no such file or directory")
+        raise ImageInputError(f"{text}: no such file or directory")
     return registry(_parse(text), insecure)
 
 
@@ -72,9 +71,9 @@ def _parse(text: str) -> names.Reference:
     try:
         reference = names.parse(text)
     except ValueError as error:
-        raise ImageError(str(error)) from None
+        raise ImageInputError(str(error)) from None
     if reference.local:
-        raise ImageError(
+        raise ImageInputError(
             f"{reference.canonical}: images under {names.LOCAL_DOMAIN}/ are built on this machine and never fetched; "
             "give the path of an OCI layout or archive, or run `isoplane image build-demo`"
         )
@@ -92,10 +91,10 @@ def _split(text: str) -> tuple[Path, str]:
 
 def _local(path: Path, name: str, transport: str) -> Source:
     if not path.exists():
-        raise ImageError(f"{path}: no such file or directory")
+        raise ImageInputError(f"{path}: no such file or directory")
     if path.is_dir():
         if transport not in ("", "oci") or not (path / "oci-layout").is_file():
-            raise ImageError(f"{path} is a directory without an oci-layout file: not an OCI image layout")
+            raise ImageInputError(f"{path} is a directory without an oci-layout file: not an OCI image layout")
         index = _read_json((path / "index.json").read_bytes, path)
         return _from_index(index, "oci", path, name, _tree_size(path / "blobs"))
     members = _archive_members(path)
@@ -107,18 +106,17 @@ def _local(path: Path, name: str, transport: str) -> Source:
         return _from_index(_read_json(lambda: members["index.json"], path), kind, path, name, size)
     if kind == "docker-archive" and "manifest.json" in members:
         return _from_docker_manifest(_read_json(lambda: members["manifest.json"], path), path, name, size)
-    raise ImageError(
+    raise ImageInputError(
         f"{path} is {'not a ' + transport if transport else 'neither an OCI nor a docker archive'}: "
         "expected a tar file with index.json or manifest.json, as written by `skopeo copy` or `docker save`"
     )
 
 
-def _read_json(read: object, path: Path) -> object:
-    assert callable(read)
+def _read_json(read: Callable[[], bytes], path: Path) -> object:
     try:
         return json.loads(read())
     except (OSError, ValueError) as error:
-        raise ImageError(f"{path}: its list of images cannot be read: {error}") from None
+        raise ImageInputError(f"{path}: its list of images cannot be read: {error}") from None
 
 
 def _archive_members(path: Path) -> dict[str, bytes]:
@@ -136,23 +134,23 @@ def _archive_members(path: Path) -> dict[str, bytes]:
                     break
     except (tarfile.TarError, OSError, EOFError) as error:
         if not found:
-            raise ImageError(f"{path} cannot be read as an image archive: {error}") from None
+            raise ImageInputError(f"{path} cannot be read as an image archive: {error}") from None
     return found
 
 
 def _from_index(index: object, transport: str, path: Path, wanted: str, size: int) -> Source:
     manifests = index.get("manifests") if isinstance(index, dict) else None
     if not isinstance(manifests, list) or not manifests:
-        raise ImageError(f"{path} holds no image")
+        raise ImageInputError(f"{path} holds no image")
     annotations = [dict(m.get("annotations") or {}) for m in manifests if isinstance(m, dict)]
     tags = [a[_OCI_NAME] for a in annotations if _OCI_NAME in a]
     if wanted and wanted not in tags:
-        raise ImageError(
+        raise ImageInputError(
             f"{path} holds no image named {wanted!r}, but {', '.join(sorted(tags)) or 'one without a name'}"
         )
     if not wanted and len(set(tags)) > 1:
         listed = ", ".join(sorted(set(tags)))
-        raise ImageError(f"{path} holds several images ({listed}): name one, as in {transport}:{path}:{tags[0]}")
+        raise ImageInputError(f"{path} holds several images ({listed}): name one, as in {transport}:{path}:{tags[0]}")
     tag = wanted or (tags[0] if tags else "")
     chosen = next((a for a in annotations if a.get(_OCI_NAME, "") == tag), {})
     full = chosen.get(_CONTAINERD_NAME) or (tag if "/" in tag else "")
@@ -164,15 +162,19 @@ def _from_docker_manifest(manifest: object, path: Path, wanted: str, size: int) 
     entries = [e for e in manifest if isinstance(e, dict)] if isinstance(manifest, list) else []
     tags = [str(tag) for entry in entries for tag in entry.get("RepoTags") or ()]
     if not entries:
-        raise ImageError(f"{path} holds no image")
+        raise ImageInputError(f"{path} holds no image")
     if wanted:
         canonical = _parse_any(wanted)
         match = next((tag for tag in tags if _parse_any(tag) == canonical), "")
         if not match:
-            raise ImageError(f"{path} holds no image named {wanted!r}, but {', '.join(tags) or 'one without a name'}")
+            raise ImageInputError(
+                f"{path} holds no image named {wanted!r}, but {', '.join(tags) or 'one without a name'}"
+            )
         return Source("docker-archive", f"{path}:{match}", match, size)
     if len(entries) > 1:
-        raise ImageError(f"{path} holds several images ({', '.join(tags)}): name one, as in docker-archive:{path}:NAME")
+        raise ImageInputError(
+            f"{path} holds several images ({', '.join(tags)}): name one, as in docker-archive:{path}:NAME"
+        )
     return Source("docker-archive", str(path), tags[0] if tags else "", size)
 
 
@@ -180,7 +182,7 @@ def _parse_any(text: str) -> str:
     try:
         return names.parse(text).canonical
     except ValueError as error:
-        raise ImageError(str(error)) from None
+        raise ImageInputError(str(error)) from None
 
 
 def _tree_size(path: Path) -> int:

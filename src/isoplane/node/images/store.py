@@ -21,14 +21,22 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
 from isoplane.node.images import reference as names
 from isoplane.node.images import sources
-from isoplane.node.images.model import Image, ImageConfig, ImageError, Progress, ProgressCallback, StoredImage
+from isoplane.node.images.model import (
+    Image,
+    ImageConfig,
+    ImageError,
+    ImageInputError,
+    Progress,
+    ProgressCallback,
+    StoredImage,
+)
 from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "ppc64le": "ppc64le", "s390x": "s390x"}
@@ -116,13 +124,15 @@ class ImageStore:
         found = await asyncio.to_thread(sources.recognise, source, self._insecure)
         text = name or found.name
         if not text:
-            raise ImageError(f"{source} does not say what its image is called: give it a name, `--name example/app:1`")
+            raise ImageInputError(
+                f"{source} does not say what its image is called: give it a name, `--name example/app:1`"
+            )
         try:
             wanted = names.parse(text)
         except ValueError as error:
-            raise ImageError(str(error)) from None
+            raise ImageInputError(str(error)) from None
         if wanted.digest and found.transport != "docker":
-            raise ImageError(f"{text}: a digest cannot be chosen for a loaded image: name it with a tag")
+            raise ImageInputError(f"{text}: a digest cannot be chosen for a loaded image: name it with a tag")
         return await self._load(found, wanted, progress or _silent)
 
     async def remove(self, reference: str, *, force: bool = False) -> tuple[str, ...]:
@@ -168,17 +178,16 @@ class ImageStore:
                 return _present(self._image(wanted.canonical, record), wanted.canonical)
         with self._scratch() as scratch:
             layout = scratch / "layout"
-            copy = sources.run(
-                "skopeo", "copy", *flags, source.url, f"oci:{layout}:image", timeout=_COPY_TIMEOUT
-            )  # fmt: skip
+            copy = sources.run("skopeo", "copy", *flags, source.url, f"oci:{layout}:image", timeout=_COPY_TIMEOUT)
             await _watched(copy, layout, total, progress)
             manifest_digest, manifest, document = await asyncio.to_thread(_read_layout, layout)
             _check_platform(wanted.canonical, document)
             hex_ = manifest_digest.removeprefix("sha256:")
+            rootless = () if os.geteuid() == 0 else ("--rootless",)
             if not (self._directory("images") / hex_).exists():
                 progress(Progress("unpacking", total, total))
                 await sources.run(
-                    "umoci", "raw", "unpack", "--image", f"{layout}:image", str(scratch / "rootfs"), timeout=_COPY_TIMEOUT
+                    "umoci", "raw", "unpack", *rootless, "--image", f"{layout}:image", str(scratch / "rootfs"), timeout=_COPY_TIMEOUT
                 )  # fmt: skip
                 size = sum(int(layer.get("size") or 0) for layer in manifest.get("layers") or ())
                 await asyncio.to_thread(self._keep, scratch, hex_, {**document, "isoplaneSize": size})
@@ -265,7 +274,7 @@ class ImageStore:
         try:
             canonical = names.parse(reference).canonical
         except ValueError as error:
-            raise ImageError(str(error)) from None
+            raise ImageInputError(str(error)) from None
         record = self._record(canonical)
         if record is None:
             raise ImageError(f"image {canonical} is not in the local image store: `isoplane image list` shows what is")
@@ -421,9 +430,10 @@ async def _watched(work: Awaitable[bytes], layout: Path, total: int, progress: P
     if progress is _silent:
         await task
         return
-    measure: Callable[[], int] = lambda: sum(  # noqa: E731
-        entry.stat().st_size for entry in layout.rglob("*") if entry.is_file()
-    )
+
+    def measure() -> int:
+        return sum(entry.stat().st_size for entry in layout.rglob("*") if entry.is_file())
+
     try:
         while not task.done():
             await asyncio.wait({task}, timeout=_PROGRESS_PERIOD)
