@@ -69,6 +69,7 @@ def _read(obj: Mapping[str, Any]) -> tuple[Policy, Problems]:
         subjects=subjects,
         ingress=rules[INGRESS] if INGRESS in types else None,
         egress=rules[EGRESS] if EGRESS in types else None,
+        ignored=tuple(rule for direction in DIRECTIONS if direction not in types for rule in rules[direction]),
     )
     return policy, problems
 

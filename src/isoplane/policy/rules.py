@@ -6,7 +6,7 @@ its own way.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from isoplane.objects.selectors import Selector
 from isoplane.policy.addresses import Prefix
@@ -78,6 +78,8 @@ class Policy:
     subjects: Selector
     ingress: tuple[Rule, ...] | None
     egress: tuple[Rule, ...] | None
+    ignored: tuple[Rule, ...] = ()
+    """Rules of a direction that policyTypes leaves out: they have no effect."""
 
     @property
     def id(self) -> str:
@@ -85,6 +87,9 @@ class Policy:
 
     def rules(self, direction: str) -> tuple[Rule, ...] | None:
         return self.ingress if direction == INGRESS else self.egress
+
+    def with_rules(self, direction: str, rules: tuple[Rule, ...]) -> Policy:
+        return replace(self, ingress=rules) if direction == INGRESS else replace(self, egress=rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,9 @@ class ClusterPolicy:
 
     def rules(self, direction: str) -> tuple[Rule, ...]:
         return self.ingress if direction == INGRESS else self.egress
+
+    def with_rules(self, direction: str, rules: tuple[Rule, ...]) -> ClusterPolicy:
+        return replace(self, ingress=rules) if direction == INGRESS else replace(self, egress=rules)
 
 
 def policy_of(rule_id: str) -> str:

@@ -1,0 +1,104 @@
+"""What explain proposes works, on the object as it would be patched; and differences are exact."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from policy_strategies import cluster_policies, clusters, packets, policies
+
+from isoplane.policy.change import changes_for
+from isoplane.policy.clusterpolicy import cluster_network_policy
+from isoplane.policy.diff import diff
+from isoplane.policy.model import Cluster, cluster
+from isoplane.policy.parse import network_policy
+from isoplane.policy.rules import DIRECTIONS
+from isoplane.policy.universe import Party
+from isoplane.policy.verdict import Connection, judge, judge_direction
+
+
+def patched(obj: dict[str, Any], patch: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+    """JSON patch, the operation add only."""
+    result = copy.deepcopy(obj)
+    for step in patch:
+        assert step["op"] == "add"
+        *parents, last = step["path"].split("/")[1:]
+        target: Any = result
+        for part in parents:
+            target = target[int(part)] if isinstance(target, list) else target[part]
+        if isinstance(target, list):
+            target.insert(len(target) if last == "-" else int(last), step["value"])
+        else:
+            target[last] = step["value"]
+    return result
+
+
+@given(clusters(), st.data())
+@settings(max_examples=60)
+def test_proposed_patches_allow_the_direction(base: Cluster, data: st.DataObject) -> None:
+    objects = [data.draw(policies(f"p{n}")) for n in range(3)]
+    wide = [data.draw(cluster_policies("c0"))]
+
+    def snapshot(listed: list[dict[str, Any]], cluster_listed: list[dict[str, Any]]) -> Cluster:
+        return cluster(
+            base.endpoints,
+            base.namespaces,
+            map(network_policy, listed),
+            map(cluster_network_policy, cluster_listed),
+            base.nodes,
+        )
+
+    before = snapshot(objects, wide)
+    blocked = [c for family in (4, 6) for c in packets(before, family) if not judge(before, c).allowed]
+    for connection in blocked[:: max(1, len(blocked) // 20)]:
+        for direction in DIRECTIONS:
+            if judge_direction(before, connection, direction).allowed:
+                continue
+            for change in changes_for(before, connection, direction):
+                namespaced = change.kind == "NetworkPolicy"
+                after = snapshot(
+                    [patched(o, change.patch) if namespaced and _id(o) == change.policy else o for o in objects],
+                    [
+                        patched(o, change.patch) if not namespaced and o["metadata"]["name"] == change.policy else o
+                        for o in wide
+                    ],
+                )
+                assert judge_direction(after, connection, direction).allowed, (change, connection)
+
+
+def _id(obj: dict[str, Any]) -> str:
+    return f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
+
+
+@given(clusters(), st.data())
+@settings(max_examples=60)
+def test_isolation_by_networkpolicy_always_has_a_way_out(base: Cluster, data: st.DataObject) -> None:
+    before = cluster(base.endpoints, base.namespaces, [network_policy(data.draw(policies("p")))], (), base.nodes)
+    for connection in packets(before, 4)[::7]:
+        for direction in DIRECTIONS:
+            if not judge_direction(before, connection, direction).allowed:
+                assert changes_for(before, connection, direction), connection
+
+
+@given(clusters(), st.data())
+@settings(max_examples=40)
+def test_diff_is_the_difference_of_references(old: Cluster, data: st.DataObject) -> None:
+    changed = [network_policy(data.draw(policies("p0"))), *old.policies[1:]]
+    new = cluster(old.endpoints, old.namespaces, {p.id: p for p in changed}.values(), old.cluster_policies, old.nodes)
+    found = diff(old, new)
+    told = {(d.change, d.source, d.destination, d.protocol): [] for d in found.differences}  # type: ignore[var-annotated]
+    for d in found.differences:
+        told[d.change, d.source, d.destination, d.protocol].append((d.low, d.high))
+    ends = [e for e in old.endpoints if e.governed]
+    for source in ends:
+        for destination in ends:
+            for protocol, port in (("TCP", 53), ("TCP", 80), ("TCP", 65535), ("UDP", 53), ("OTHER", 0)):
+                connection = Connection(
+                    Party(source, source.ips[0]), Party(destination, destination.ips[0]), protocol, port
+                )
+                before, after = (judge(c, connection).allowed for c in (old, new))
+                for change, expected in (("opened", after and not before), ("closed", before and not after)):
+                    spans = told.get((change, source.id, destination.id, protocol), [])
+                    assert any(low <= port <= high for low, high in spans) is expected
