@@ -6,6 +6,7 @@ A user without write access to the hierarchies runs machines without limits, and
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 
 PARENT = "isoplane"
 _PERIOD_US = 100_000
+_REMOVE_ATTEMPTS = 100
 _WANTED = ("memory", "cpu", "pids")
 
 
@@ -73,14 +75,24 @@ class Cgroup:
                 return True
         return False
 
-    def remove(self) -> None:
-        """Kill what is left in the groups and remove them. Repeat it when a process is still dying (raises OSError)."""
+    async def remove(self) -> None:
+        """Kill what is left in the groups and remove them. Raises OSError when a process will not die."""
+        for attempt in range(_REMOVE_ATTEMPTS):
+            try:
+                return self._remove()
+            except OSError:
+                # Busy: what was killed is still on its way out.
+                if attempt == _REMOVE_ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(0.02)
+
+    def _remove(self) -> None:
         for path in self._paths.values():
             try:
                 for pid in (path / "cgroup.procs").read_text().split():
                     os.kill(int(pid), signal.SIGKILL)
                 path.rmdir()
-            except (FileNotFoundError, ProcessLookupError):
+            except FileNotFoundError:
                 continue
 
 

@@ -43,6 +43,7 @@ START_TIMEOUT = 60.0
 QUIT_TIMEOUT = 5.0
 ADOPT_TIMEOUT = 10.0
 _CONNECT_PERIOD = 0.005
+_IO_ERROR_PERIOD = 10.0
 _BECOME_QEMU = (
     'cd "$1" || exit 1; shift; while [ "$1" != -- ]; do echo $$ >"$1" || exit 1; shift; done; shift; exec "$@"'
 )
@@ -68,6 +69,7 @@ class Machine:
         self._gone = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._serial: SerialLog | None = None
+        self._resumed = 0.0
 
     # -- what it is -----------------------------------------------------------------------------------------------------
 
@@ -114,7 +116,12 @@ class Machine:
             "started_at": run.started_at,
             "image_id": self.sandbox.files.images[0].digest if self.sandbox.files.images else "",
             "details": MappingProxyType(
-                {"accelerator": run.accelerator, "qmp_status": status, "cgroup_limits": run.limited}
+                {
+                    "accelerator": run.accelerator,
+                    "qmp_status": status,
+                    "cgroup_limits": run.limited,
+                    "mac": self.sandbox.mac,
+                }
             ),
         }
         if end:
@@ -246,6 +253,12 @@ class Machine:
         await self._command("system_powerdown")
 
     async def pause(self, paused: bool) -> None:
+        now = time.monotonic()
+        if not paused and self.status == "io-error":
+            # The host's disk was full. Going on fails again at once while it is, so give it time between two tries.
+            if now - self._resumed < _IO_ERROR_PERIOD:
+                return
+            self._resumed = now
         await self._command("stop" if paused else "cont")
         if self._qmp is not None:
             await self._refresh()
@@ -279,14 +292,10 @@ class Machine:
         if self.run is not None and not self.run.launched:
             for pid in process.find(str(self.pid_file(self.run.attempt))):
                 process.signal_process(pid, signal.SIGKILL)
-        for attempt in range(50):
-            try:
-                self._cgroup.remove()
-                break
-            except OSError as error:
-                if attempt == 49:
-                    raise RuntimeFailure(RuntimeReason.SANDBOX, f"control group of {self.uid}: {error}") from error
-                await asyncio.sleep(0.02)
+        try:
+            await self._cgroup.remove()
+        except OSError as error:
+            raise RuntimeFailure(RuntimeReason.SANDBOX, f"control group of {self.uid}: {error}") from error
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def release(self) -> None:
@@ -379,13 +388,17 @@ class Machine:
     def _disconnected(self, lost: Qmp) -> None:
         if self._qmp is lost:
             self._qmp = None
-            self._later(self._reconnect())
+            if self.run is not None and self.run.launched:
+                self._later(self._reconnect())
 
     async def _reconnect(self) -> None:
         """The process lives and its monitor went away: come back to it, for as long as it lives."""
-        delay = 0.05
-        while self.alive and self._qmp is None:
+        watch, delay = self._watch, 0.05
+        while True:
             await asyncio.sleep(delay)
+            # The machine may have ended and been started anew meanwhile; its monitor serves one client only.
+            if self._watch is not watch or self._watch is None or self._qmp is not None:
+                return
             try:
                 await self._connect()
                 self._changed(self.uid)

@@ -61,7 +61,7 @@ def spawn(argv: Sequence[str], errors: Path, holds: Sequence[int]) -> int:
         *((os.POSIX_SPAWN_DUP2, hold, hold) for hold in holds),
     ]
     return os.posix_spawn(
-        argv[0], argv, os.environ, file_actions=actions, setsid=True, setsigmask=(), setsigdef=(signal.SIGPIPE,)
+        argv[0], list(argv), os.environ, file_actions=actions, setsid=True, setsigmask=(), setsigdef=(signal.SIGPIPE,)
     )
 
 

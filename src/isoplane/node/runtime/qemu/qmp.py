@@ -8,12 +8,13 @@ who waits.  bench/vm_start.py has the figures of both.  Source: docs/interop/qmp
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
+
+from isoplane.node.runtime.qemu.sockets import short
 
 EventCallback = Callable[[str, Mapping[str, Any]], None]
 _LONGEST_LINE = 16 * 2**20
@@ -44,26 +45,18 @@ class Qmp(asyncio.Protocol):
     async def connect(cls, path: Path, on_event: EventCallback, *, timeout: float = 5) -> Qmp:
         """Connect and negotiate. Raises QmpClosed when nobody listens or answers within ``timeout`` seconds."""
         loop = asyncio.get_running_loop()
-        # A socket's path holds 107 bytes and data directories may be long: go by way of the directory's descriptor.
-        try:
-            directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-        except OSError as error:
-            raise QmpClosed(f"no monitor at {path}: {error}") from error
         qmp: Qmp | None = None
         try:
-            async with asyncio.timeout(timeout):
-                _, qmp = await loop.create_unix_connection(
-                    lambda: cls(on_event), f"/proc/self/fd/{directory}/{path.name}"
-                )
-                await qmp._greeting
-                await qmp.execute("qmp_capabilities")
-                return qmp
+            with short(path) as address:
+                async with asyncio.timeout(timeout):
+                    _, qmp = await loop.create_unix_connection(lambda: cls(on_event), address)
+                    await qmp._greeting
+                    await qmp.execute("qmp_capabilities")
+                    return qmp
         except (OSError, TimeoutError) as error:
             if qmp is not None:
                 qmp.close()
             raise QmpClosed(f"no monitor at {path}: {error or 'no answer'}") from error
-        finally:
-            os.close(directory)
 
     async def execute(self, command: str, arguments: Mapping[str, Any] | None = None, *, timeout: float = 10) -> Any:
         """Run a command and return its value. Raises QmpError, or QmpClosed when the machine is gone or does not answer."""

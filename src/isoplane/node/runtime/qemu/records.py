@@ -21,13 +21,14 @@ from isoplane.node.runtime.qemu.disks import BootFiles, DiskFile, ImageUse
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """A prepared machine: whose it is, what it boots from, the address it was promised."""
+    """A prepared machine: whose it is, what it boots from, the address and MAC it was given."""
 
     uid: str
     namespace: str
     name: str
     unit: str
     address: str
+    mac: str
     files: BootFiles
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from isoplane.node.images.model import ImageError
 from isoplane.node.runtime.protocol import ExecResult, Materials, RuntimeFailure, RuntimeReason
 from isoplane.node.runtime.qemu import command, process, records
-from isoplane.node.runtime.qemu.cgroup import Limits
+from isoplane.node.runtime.qemu.cgroup import Cgroup, Limits
 from isoplane.node.runtime.qemu.command import KVM, TCG, Identity
 from isoplane.node.runtime.qemu.disks import ImageSource, make_files
 from isoplane.node.runtime.qemu.domain import MIB, Domain, parse
@@ -26,6 +26,7 @@ from isoplane.node.runtime.qemu.machine import Machine
 from isoplane.node.runtime.qemu.probe import find_binary, probe_accelerator
 from isoplane.node.runtime.qemu.records import Run, Sandbox
 from isoplane.node.runtime.qemu.serial import stamp
+from isoplane.node.runtime.qemu.sockets import short
 from isoplane.workload.shape import Observed, Unit, Workload
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ class QemuRuntime:
         for uid, pid in running.items():
             log.warning("QEMU %d of the removed machine %s still runs; it is killed", pid, uid)
             process.signal_process(pid, signal.SIGKILL)
+            await Cgroup(uid).remove()
 
     def _running(self) -> dict[str, int]:
         """uid → process, of every QEMU on this host that keeps its pid file below our directory."""
@@ -138,8 +140,8 @@ class QemuRuntime:
                 instance_id=f"{workload.name}.{workload.namespace}.{workload.uid}",
                 hostname=workload.hostname or workload.name,
             )
-            address = materials.network.address
-            sandbox = Sandbox(workload.uid, workload.namespace, workload.name, unit.name, address, files)
+            net = materials.network
+            sandbox = Sandbox(workload.uid, workload.namespace, workload.name, unit.name, net.address, net.mac, files)
             records.save(machine.directory / "sandbox.json", sandbox)
             machine.sandbox = sandbox
 
@@ -221,9 +223,13 @@ class QemuRuntime:
     async def observe_all(self) -> Sequence[Observed]:
         return [_observed(machine) for machine in self._machines.values()]
 
-    def console(self, uid: str) -> Path:
-        """The unix socket of a machine's serial console, one client at a time. Raises RuntimeFailure when there is none."""
-        return self._machine(uid).console
+    async def console(self, uid: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to a machine's serial console. Raises RuntimeFailure when none runs; QEMU serves one at a time."""
+        try:
+            with short(self._machine(uid).console) as address:
+                return await asyncio.open_unix_connection(address)
+        except OSError as error:
+            raise RuntimeFailure(RuntimeReason.RUN, f"machine {uid} has no console now: {error.strerror}") from error
 
     async def exec(self, uid: str, unit: str, command: Sequence[str], timeout: float) -> ExecResult:
         self._machine(uid)

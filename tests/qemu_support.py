@@ -1,0 +1,149 @@
+"""What the tests of machines share: the demo guest built once, VMIs as workloads, a tap with the host at its other end."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import subprocess
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from isoplane.node.images import guest
+from isoplane.node.images.store import ImageStore
+from isoplane.node.runtime.protocol import Materials, NetworkAttachment
+from isoplane.node.runtime.qemu import QemuRuntime
+from isoplane.workload.shape import Unit, UnitObserved, UnitState, Workload
+from isoplane.workload.vmi import UNIT, MachineAdapter
+from support import require
+
+CACHE = Path(__file__).parent.parent / ".cache"
+TOOLS = ("qemu-system-x86_64", "skopeo", "umoci", "apt-get", "dpkg-deb")
+
+
+def guest_store() -> ImageStore:
+    """A store that holds the demo guest, built anew only when what it is made of has changed."""
+    require(*TOOLS, root=True)
+    sources = [Path(guest.__file__), *sorted((Path(guest.__file__).parent / "guest_files").iterdir())]
+    key = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+    store = ImageStore(CACHE / f"guest-{key}")
+    if store.lookup(guest.GUEST_IMAGE) is None:
+        asyncio.run(guest.build_guest(store, cache=CACHE / "packages"))
+    return store
+
+
+def machine_spec(arguments: str = "", *, memory: str = "96Mi", **more: Any) -> dict[str, Any]:
+    """The spec of a VMI that boots the demo guest; ``more`` are further members of the spec."""
+    container = {"image": guest.GUEST_IMAGE, "kernelPath": guest.KERNEL_PATH, "initrdPath": guest.INITRD_PATH}
+    boot = {"container": container, "kernelArgs": f"console=ttyS0 quiet {arguments}".strip()}
+    domain = {"memory": {"guest": memory}, "devices": {}, "firmware": {"kernelBoot": boot}}
+    return {"domain": {**domain, **more.pop("domain", {})}, **more}
+
+
+def machine_workload(spec: dict[str, Any], name: str = "vm", uid: str = "") -> Workload:
+    """What the VMI adapter makes of a spec."""
+    meta = {"name": name, "namespace": "tests", "uid": uid or str(uuid.uuid4())}
+    return MachineAdapter().project(
+        {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": meta, "spec": spec}
+    )
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A tap on this host. The host has ``gateway``, the guest is to have ``address``; both in a /30 of their own."""
+
+    attachment: NetworkAttachment
+
+    @property
+    def parameters(self) -> str:
+        """Kernel parameters that give the demo guest its address without DHCP."""
+        return f"isoplane.address={self.attachment.address}/30 isoplane.gateway={self.attachment.gateway}"
+
+
+@contextmanager
+def tap() -> Iterator[Tap]:
+    seed = uuid.uuid4().bytes
+    base = f"10.213.{seed[0]}.{seed[1] & ~3}".rsplit(".", 1)
+    low = int(base[1])
+    name, host, address = f"iqt{seed.hex()[:8]}", f"{base[0]}.{low + 1}", f"{base[0]}.{low + 2}"
+    subprocess.run(["ip", "tuntap", "add", name, "mode", "tap"], check=True)
+    try:
+        subprocess.run(["ip", "address", "add", f"{host}/30", "dev", name], check=True)
+        subprocess.run(["ip", "link", "set", name, "up"], check=True)
+        mac = "52:54:00:" + ":".join(f"{byte:02x}" for byte in seed[2:5])
+        yield Tap(NetworkAttachment(tap=name, mac=mac, address=address, prefix_length=30, gateway=host))
+    finally:
+        subprocess.run(["ip", "link", "delete", name], check=True)
+
+
+class Harness:
+    """One runtime in a directory, with the waits that tests need."""
+
+    def __init__(self, directory: Path, store: ImageStore, accelerator: str | None = "tcg") -> None:
+        self.runtime = QemuRuntime(directory, store, accelerator=accelerator)
+        self.changes: list[str] = []
+        self.runtime.on_change(self.changes.append)
+
+    async def __aenter__(self) -> Harness:
+        await self.runtime.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.runtime.close()
+
+    async def run(self, workload: Workload, network: NetworkAttachment | None = None, attempt: int = 0) -> Unit:
+        """Prepare and start."""
+        materials = Materials(network=network or NetworkAttachment())
+        await self.runtime.prepare(workload, materials)
+        await self.runtime.start_unit(workload, workload.units[0], attempt, materials)
+        return workload.units[0]
+
+    async def unit(self, uid: str) -> UnitObserved:
+        observed = await self.runtime.observe(uid)
+        assert observed is not None
+        return observed.unit(UNIT)
+
+    async def ended(self, uid: str, timeout: float = 30) -> UnitObserved:
+        """The unit once it has exited."""
+        return await self.until(uid, lambda unit: unit.state is UnitState.EXITED, timeout)
+
+    async def until(self, uid: str, holds: Callable[[UnitObserved], bool], timeout: float = 30) -> UnitObserved:
+        deadline = time.monotonic() + timeout
+        while not holds(unit := await self.unit(uid)):
+            assert time.monotonic() < deadline, f"still {unit}; its console: {await self.log(uid)}"
+            await asyncio.sleep(0.02)
+        return unit
+
+    async def log(self, uid: str, **options: Any) -> str:
+        asked = {"follow": False, "tail_lines": None, "since": None, "previous": False, "timestamps": False, **options}
+        return b"".join([line async for line in self.runtime.logs(uid, UNIT, **asked)]).decode(errors="replace")
+
+    async def says(self, uid: str, text: str, timeout: float = 30) -> str:
+        """The console log once ``text`` is in it."""
+        deadline = time.monotonic() + timeout
+        while text not in (log := await self.log(uid)):
+            assert time.monotonic() < deadline, f"{text!r} is not on the console: {log}"
+            await asyncio.sleep(0.05)
+        return log
+
+
+async def page(address: str, timeout: float = 30) -> str:
+    """The guest's page, as soon as it answers."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return await asyncio.to_thread(_get, f"http://{address}:8080/")
+        except OSError:
+            assert time.monotonic() < deadline, f"{address}:8080 does not answer"
+            await asyncio.sleep(0.05)
+
+
+def _get(url: str) -> str:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=1) as answer:
+        return str(answer.read().decode())
