@@ -16,8 +16,7 @@ from isoplane.client.api import Api
 from isoplane.client.informer import Informers
 from isoplane.controllers.controller import Controller, Manager
 from isoplane.controllers.events import Recorder
-from isoplane.controllers.garbagecollector import GarbageCollector
-from isoplane.controllers.virtualmachine import VirtualMachineController
+from isoplane.controllers.standard import standard_controllers
 from isoplane.node import assembly
 from isoplane.node.agent import NodeAgent
 from isoplane.node.backend import LocalNode
@@ -110,10 +109,7 @@ class Plane:
         self.server.not_ready = ""
 
     def _controllers(self, recorder: Recorder) -> list[Controller]:
-        return [
-            VirtualMachineController(self.api, self.informers, recorder),
-            GarbageCollector(self.api, self.informers),
-        ]
+        return standard_controllers(self.api, self.informers, recorder)
 
     async def stop(self) -> None:
         """Stop cleanly; workloads go on running."""
