@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import select
 import shutil
@@ -168,12 +169,15 @@ def udp_reaches(source: str, address: str, port: int, timeout: float = 0.5) -> b
             return False
 
 
+_IDENTS = itertools.count(os.getpid())
+
+
 def pings(source: str, address: str, timeout: float = 1.0) -> bool:
     """One ICMP echo, by a raw socket."""
     client = _inside(source, lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP))
     with client:
         client.settimeout(timeout)
-        ident = os.getpid() & 0xFFFF
+        ident = next(_IDENTS) & 0xFFFF
         body = struct.pack("!BBHHH", 8, 0, 0, ident, 1) + b"isoplane"
         total = sum(struct.unpack(f"!{len(body) // 2}H", body))
         total = (total >> 16) + (total & 0xFFFF)

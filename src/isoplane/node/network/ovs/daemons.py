@@ -41,6 +41,11 @@ class Switch:
     def database(self) -> Path:
         return self.rundir / "db.sock"
 
+    @property
+    def datapath_name(self) -> str:
+        """As ``ovs-appctl dpctl`` names it: type@backer."""
+        return f"{self.datapath}@ovs-{self.datapath}"
+
     def management(self, bridge: str) -> Path:
         """The bridge's OpenFlow socket."""
         return self.rundir / f"{bridge}.mgmt"

@@ -1,0 +1,253 @@
+"""Keeps the engines in line with the policies: on every change, after every failure, and when somebody meddles.
+
+One pass: ask for the rules of the moment (compiled and rendered elsewhere), load what forbids on every engine before what allows
+on any, cut the connections that are now denied, and only then tell that the revision is enforced.  An engine that refuses keeps
+its last good rules, and the pass is tried again.  Whether rules are still in place is looked up every few seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from isoplane.node.network.engines.protocol import Connection, Engine, EngineFailure
+from isoplane.node.network.protocol import Plug
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRules:
+    """What one engine is to load. ``update`` leads to ``text`` from the text of the revision ``base``."""
+
+    text: str
+    update: str | None = None
+    base: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The rules of one revision for every engine, by engine name."""
+
+    revision: str
+    """16 hexadecimal digits; the same for the same rules."""
+    rules: Mapping[str, EngineRules]
+    closing: Mapping[str, str] = field(default_factory=dict)
+    """Whole texts that allow only what both the last revision and this one allow: loaded everywhere first.
+
+    Empty when one engine is concerned, for there a change is atomic by itself."""
+    permits: Callable[[Connection], bool] = lambda connection: True
+    """Whether a connection of a plugged-in workload may exist under these rules."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnforcementStatus:
+    """What to tell people. ``failures``: engine name → why it does not have the wanted rules."""
+
+    revision: str
+    failures: Mapping[str, str]
+    drifts: int
+    """How often rules were found changed by others and were put back, since the start."""
+    cut: int
+    """How many connections were cut because a change forbade them, since the start."""
+
+
+def revision_of(*texts: str) -> str:
+    """A revision for rules that have no better one: 16 hexadecimal digits of their content."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+
+
+class Enforcer:
+    """One node's enforcement. ``compile`` gives the rules for what is plugged in; ``plugs`` says what that is.
+
+    Times in seconds: ``debounce`` lets changes that come together be one, ``drift`` is the longest time for which changed rules
+    stay unnoticed, ``retry`` grows from its first to its second value while an engine refuses.
+    """
+
+    def __init__(
+        self,
+        engines: Sequence[Engine],
+        compile: Callable[[Sequence[Plug]], Awaitable[Rendered]],
+        plugs: Callable[[], Awaitable[Sequence[Plug]]],
+        *,
+        debounce: float = 0.005,
+        drift: float = 5.0,
+        retry: tuple[float, float] = (0.25, 15.0),
+        on_enforced: Callable[[frozenset[str]], None] = lambda uids: None,
+    ) -> None:
+        self._engines, self._compile, self._plugs = tuple(engines), compile, plugs
+        self._debounce, self._drift, self._retry = debounce, drift, retry
+        self._on_enforced = on_enforced
+        self._wanted, self._done = 0, 0
+        self._wake = asyncio.Event()
+        self._finished = asyncio.Condition()
+        self._task: asyncio.Task[None] | None = None
+        self._loaded: dict[str, tuple[str, str]] = {}
+        """Engine → (revision, complete text) that it has; nothing while that is unknown."""
+        self._enforced: dict[str, str] = {}
+        self._addresses: dict[str, str] = {}
+        self._revision = ""
+        self._failures: dict[str, str] = {}
+        self._drifts, self._cut = 0, 0
+
+    async def start(self) -> None:
+        """Close every port that no rules guard yet, then keep enforcing. EngineFailure when a tool lacks."""
+        for engine in self._engines:
+            await engine.start()
+        self.poke()
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Stop; the loaded rules stay and keep working."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def clear(self) -> None:
+        """Stop and remove every rule (``isoplane down``)."""
+        await self.close()
+        for engine in self._engines:
+            await engine.clear()
+
+    def poke(self) -> None:
+        """Something changed: policies, labels, or what is plugged in."""
+        self._wanted += 1
+        self._wake.set()
+
+    def reset(self) -> None:
+        """The switch was started anew and is empty: load everything again."""
+        self._loaded.clear()
+        self.poke()
+
+    def changed(self, uid: str) -> None:
+        """A workload was plugged in or out."""
+        self.poke()
+
+    async def request(self) -> None:
+        """Poke, and wait until a pass that began afterwards is through. Whether it succeeded, ``status`` tells."""
+        self.poke()
+        mine = self._wanted
+        async with self._finished:
+            await self._finished.wait_for(lambda: self._done >= mine)
+
+    def enforced(self, uid: str) -> str | None:
+        """The revision that guards this workload's port on every engine; None while it is closed."""
+        return self._enforced.get(uid)
+
+    @property
+    def status(self) -> EnforcementStatus:
+        return EnforcementStatus(self._revision, dict(self._failures), self._drifts, self._cut)
+
+    async def _run(self) -> None:
+        delay = self._retry[0]
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), delay if self._failures else self._drift)
+            if self._wake.is_set():
+                await asyncio.sleep(self._debounce)
+            elif not self._failures:
+                await self._look()
+                continue
+            self._wake.clear()
+            target = self._wanted
+            await self._attempt()
+            delay = min(delay * 2, self._retry[1]) if self._failures else self._retry[0]
+            async with self._finished:
+                self._done = target
+                self._finished.notify_all()
+
+    async def _attempt(self) -> None:
+        try:
+            plugs = await self._plugs()
+            rendered = await self._compile(plugs)
+        except Exception as error:  # whatever a renderer stumbles over must not end the enforcement
+            log.exception("the rules cannot be made")
+            self._failures = {"compile": f"the rules cannot be made: {error}"}
+            return
+        if self._failures.pop("compile", None):
+            log.info("the rules can be made again")
+        if await self._load(rendered):
+            await self._settle(plugs, rendered)
+
+    async def _load(self, rendered: Rendered) -> bool:
+        """Every engine gets what forbids before any gets what allows. False when one of them refused."""
+        before = dict(self._failures)
+        stale = [engine for engine in self._engines if self._has(engine) != rendered.revision]
+        if len(stale) > 1:
+            for engine in stale:
+                if engine.name in rendered.closing and engine.name in self._loaded:
+                    text = rendered.closing[engine.name]
+                    if not await self._apply(engine, revision_of(text), EngineRules(text)):
+                        return False
+        for engine in stale:
+            await self._apply(engine, rendered.revision, rendered.rules[engine.name])
+        for name in before.keys() - self._failures.keys():
+            log.info("%s takes the rules again", name)
+        return not self._failures
+
+    def _has(self, engine: Engine) -> str:
+        return self._loaded.get(engine.name, ("", ""))[0]
+
+    async def _apply(self, engine: Engine, revision: str, rules: EngineRules) -> bool:
+        update = rules.update if rules.base and rules.base == self._has(engine) else None
+        try:
+            await engine.apply(rules.text, revision, update)
+        except EngineFailure as failure:
+            if engine.name not in self._failures:
+                log.error("%s keeps its last rules: %s", engine.name, failure)
+            self._failures[engine.name] = str(failure)
+            return False
+        self._failures.pop(engine.name, None)
+        self._loaded[engine.name] = (revision, rules.text)
+        return True
+
+    async def _settle(self, plugs: Sequence[Plug], rendered: Rendered) -> None:
+        """Cut what is now denied, and what belonged to workloads that are gone; then tell."""
+        addresses = {plug.uid: plug.attachment.address for plug in plugs}
+        gone = {address for uid, address in self._addresses.items() if addresses.get(uid) != address}
+        if rendered.revision != self._revision or gone:
+            await self._cut_denied(set(addresses.values()), gone, rendered.permits)
+        self._addresses, self._revision = addresses, rendered.revision
+        told = self._enforced
+        self._enforced = dict.fromkeys(addresses, rendered.revision)
+        fresh = frozenset(uid for uid, revision in self._enforced.items() if told.get(uid) != revision)
+        if fresh:
+            self._on_enforced(fresh)
+
+    async def _cut_denied(self, ours: set[str], gone: set[str], permits: Callable[[Connection], bool]) -> None:
+        for engine in self._engines:
+            try:
+                denied = [
+                    one
+                    for one in await engine.connections()
+                    if (one.source in gone or one.destination in gone)
+                    or ((one.source in ours or one.destination in ours) and not permits(one))
+                ]
+                await engine.cut(denied)
+            except EngineFailure as failure:
+                log.error("%s: connections that are denied now may live on: %s", engine.name, failure)
+                continue
+            self._cut += len(denied)
+
+    async def _look(self) -> None:
+        """Put back what others changed."""
+        for engine in self._engines:
+            if engine.name not in self._loaded:
+                continue
+            try:
+                if await engine.intact():
+                    continue
+                log.warning("%s: the rules were changed by somebody else; putting them back", engine.name)
+                self._drifts += 1
+                revision, text = self._loaded[engine.name]
+                await self._apply(engine, revision, EngineRules(text))
+            except EngineFailure as failure:
+                log.error("%s cannot be looked at: %s", engine.name, failure)
+                del self._loaded[engine.name]
+                self.poke()

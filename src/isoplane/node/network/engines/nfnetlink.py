@@ -1,0 +1,142 @@
+"""The kernel's netfilter over netlink: connections, and the counter that every change of any nftables rule turns.
+
+Blocking; called from worker threads.  Source: linux/netfilter/nfnetlink_conntrack.h, nf_tables.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from isoplane.node.network.engines.protocol import Connection
+
+NETLINK_NETFILTER = 12
+CT_GET, CT_DELETE, NFT_GETGEN = (1 << 8) | 1, (1 << 8) | 2, (10 << 8) | 16
+_REQUEST, _ACK, _DUMP, _ERROR, _DONE = 1, 4, 0x300, 2, 3
+_TUPLE_ORIG, _TUPLE_REPLY, _ZONE, _NESTED = 1, 2, 18, 0x8000
+_TUPLE_IP, _TUPLE_PROTO, _GEN_ID = 1, 2, 1
+_PORTED = {6: "TCP", 17: "UDP", 132: "SCTP"}
+_HEADER = struct.Struct("=LHHLL")
+_PAYLOAD_START = _HEADER.size + 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """What the kernel finds a connection by."""
+
+    family: int
+    original: bytes
+    zone: bytes
+
+
+def _socket() -> socket.socket:
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    made.bind((0, 0))
+    return made
+
+
+def _message(kind: int, flags: int, family: int, body: bytes, sequence: int = 1) -> bytes:
+    payload = struct.pack("!BBH", family, 0, 0) + body
+    return _HEADER.pack(_HEADER.size + len(payload), kind, flags, sequence, 0) + payload
+
+
+def _attribute(kind: int, payload: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(payload), kind) + payload + b"\0" * (-len(payload) % 4)
+
+
+def _attributes(data: bytes) -> dict[int, bytes]:
+    found, at = {}, 0
+    while at + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, at)
+        if length < 4:
+            break
+        found[kind & 0x3FFF] = data[at + 4 : at + length]
+        at += (length + 3) & ~3
+    return found
+
+
+def _answers(from_: socket.socket) -> Iterator[tuple[int, bytes]]:
+    data, at = from_.recv(1 << 18), 0
+    while at + _HEADER.size <= len(data):
+        size, kind, _, _, _ = _HEADER.unpack_from(data, at)
+        yield kind, data[at + _HEADER.size : at + size]
+        at += (size + 3) & ~3
+
+
+def generation() -> int:
+    """Turned by every committed change of any nftables rule in this network namespace."""
+    with _socket() as kernel:
+        kernel.send(_message(NFT_GETGEN, _REQUEST, socket.AF_UNSPEC, b""))
+        for kind, payload in _answers(kernel):
+            if kind == _ERROR:
+                code = -struct.unpack_from("=i", payload)[0]
+                raise OSError(code, f"nf_tables: {os.strerror(code)}")
+            return int(struct.unpack("!I", _attributes(payload[4:])[_GEN_ID])[0])
+    raise OSError(errno.EIO, "nf_tables did not answer")
+
+
+def connections(wanted: Callable[[bytes], bool] = lambda address: True) -> list[Connection]:
+    """The kernel's tracked connections with an end whose packed address is ``wanted``."""
+    found = []
+    with _socket() as kernel:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            kernel.send(_message(CT_GET, _REQUEST | _DUMP, family, b""))
+            running = True
+            while running:
+                for kind, payload in _answers(kernel):
+                    if kind in (_ERROR, _DONE):
+                        running = False
+                        break
+                    connection = _connection(payload, family, wanted)
+                    if connection is not None:
+                        found.append(connection)
+    return found
+
+
+def _connection(payload: bytes, family: int, wanted: Callable[[bytes], bool]) -> Connection | None:
+    parts = _attributes(payload[4:])
+    if _TUPLE_ORIG not in parts or _TUPLE_REPLY not in parts:
+        return None
+    source, _, protocol, source_port, _ = _tuple(parts[_TUPLE_ORIG])
+    # After a translation of the destination, the reply's source is where packets really go.
+    destination, _, _, destination_port, _ = _tuple(parts[_TUPLE_REPLY])
+    if not (wanted(source) or wanted(destination)):
+        return None
+    ported = protocol in _PORTED
+    return Connection(
+        _PORTED.get(protocol, str(protocol)),
+        socket.inet_ntop(family, source),
+        source_port if ported else 0,
+        socket.inet_ntop(family, destination),
+        destination_port if ported else 0,
+        struct.unpack("!H", parts[_ZONE])[0] if _ZONE in parts else 0,
+        _Key(family, parts[_TUPLE_ORIG], parts.get(_ZONE, b"")),
+    )
+
+
+def _tuple(data: bytes) -> tuple[bytes, bytes, int, int, int]:
+    """(source, destination, protocol, source port, destination port) of one direction."""
+    parts = _attributes(data)
+    ends, proto = _attributes(parts[_TUPLE_IP]), _attributes(parts[_TUPLE_PROTO])
+    source, destination = (ends[1], ends[2]) if 1 in ends else (ends[3], ends[4])
+    low, high = (struct.unpack("!H", proto[key])[0] if key in proto else 0 for key in (2, 3))
+    return source, destination, proto[1][0], low, high
+
+
+def cut(connections: Iterable[Connection]) -> None:
+    """Forget connections that ``connections`` told. Those that are gone by now are fine."""
+    with _socket() as kernel:
+        for connection in connections:
+            key = connection.handle
+            assert isinstance(key, _Key)
+            body = _attribute(_TUPLE_ORIG | _NESTED, key.original) + (_attribute(_ZONE, key.zone) if key.zone else b"")
+            kernel.send(_message(CT_DELETE, _REQUEST | _ACK, key.family, body))
+            for _, payload in _answers(kernel):
+                code = -struct.unpack_from("=i", payload)[0]
+                if code not in (0, errno.ENOENT):
+                    raise OSError(code, f"cutting {connection}: {os.strerror(code)}")

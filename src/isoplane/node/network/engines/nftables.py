@@ -1,0 +1,121 @@
+"""nftables: the whole table in one transaction, and a look at the kernel's change counter instead of a listing.
+
+Renderers name their table in general; on a host every plane has a table of its own, which is put in its place here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Sequence
+
+from isoplane.node.network.engines import nfnetlink
+from isoplane.node.network.engines.protocol import Connection, EngineFailure
+from isoplane.node.network.process import find, run
+from isoplane.node.network.protocol import FabricFailure
+
+_MARKER = re.compile(r"^\s*chain revision_([0-9a-f]{16}) \{", re.MULTILINE)
+_ELEMENTS = re.compile(r"elements = \{([^}]*)\}")
+
+
+class NftablesEngine:
+    """Implements ``Engine`` for routed endpoints. ``guarded``: prefixes of interfaces that are closed by default."""
+
+    name = "nftables"
+
+    def __init__(self, table: str, guarded: Sequence[str], rendered_table: str = "isoplane") -> None:
+        self._table = f"inet {table}"
+        self._rendered = re.compile(rf"\binet {re.escape(rendered_table)}\b")
+        self._guarded = tuple(guarded)
+        self._applied = ""
+        self._generation = -1
+        """The kernel's change counter when the rules were known to be ours; -1 while that is not known."""
+        self._digest = ""
+
+    async def start(self) -> None:
+        try:
+            find("nft")
+            if not await self.revision():
+                await self._load(self._closed())
+        except (FabricFailure, OSError) as failure:
+            raise EngineFailure(f"nftables: {failure}") from failure
+
+    def _closed(self) -> str:
+        arriving = "".join(f'    iifname "{prefix}*" drop\n' for prefix in self._guarded)
+        leaving = "".join(f'    oifname "{prefix}*" drop\n' for prefix in self._guarded)
+        return (
+            f"add table {self._table}\ndelete table {self._table}\ntable {self._table} {{\n"
+            f"  chain source_guard {{\n    type filter hook prerouting priority raw\n{arriving}  }}\n"
+            f"  chain forward {{\n    type filter hook forward priority filter\n{leaving}  }}\n}}\n"
+        )
+
+    async def apply(self, text: str, revision: str, update: str | None = None) -> None:
+        chosen = text if update is None else update
+        marked = self._rendered.sub(self._table, chosen)
+        if update is not None and self._applied:
+            marked += f"delete chain {self._table} revision_{self._applied}\n"
+        marked += f"add chain {self._table} revision_{revision}\n"
+        before = await asyncio.to_thread(nfnetlink.generation)
+        await self._load(marked)
+        after = await asyncio.to_thread(nfnetlink.generation)
+        self._applied, self._digest = revision, ""
+        self._generation = after if after == before + 1 else -1
+
+    async def _load(self, text: str) -> None:
+        try:
+            await run("nft", "-f", "-", stdin=text.encode())
+        except FabricFailure as failure:
+            raise EngineFailure(f"nftables refuses the rules: {failure}") from failure
+
+    async def _listing(self) -> str:
+        try:
+            return (await run("nft", "-s", "-n", "list", "table", *self._table.split())).decode()
+        except FabricFailure as failure:
+            if "No such file or directory" in str(failure):
+                return ""
+            raise EngineFailure(f"nftables cannot be read: {failure}") from failure
+
+    async def revision(self) -> str:
+        marker = _MARKER.search(await self._listing())
+        return marker[1] if marker else ""
+
+    async def intact(self) -> bool:
+        try:
+            now = await asyncio.to_thread(nfnetlink.generation)
+        except OSError as error:
+            raise EngineFailure(f"nftables cannot be read: {error}") from error
+        if now == self._generation and self._digest:
+            return True
+        digest = _digest(await self._listing())
+        if now == self._generation:
+            # Nobody changed a rule since ours were loaded: this is what they look like.
+            self._digest = digest
+            return True
+        if self._digest and digest == self._digest:
+            self._generation = now
+            return True
+        return False
+
+    async def connections(self) -> Sequence[Connection]:
+        try:
+            return await asyncio.to_thread(nfnetlink.connections)
+        except OSError as error:
+            raise EngineFailure(f"the kernel's connections cannot be read: {error}") from error
+
+    async def cut(self, connections: Sequence[Connection]) -> None:
+        try:
+            await asyncio.to_thread(nfnetlink.cut, connections)
+        except OSError as error:
+            raise EngineFailure(f"connections cannot be cut: {error}") from error
+
+    async def clear(self) -> None:
+        await self._load(f"add table {self._table}\ndelete table {self._table}\n")
+        self._applied, self._digest, self._generation = "", "", -1
+
+
+def _digest(listing: str) -> str:
+    """Of a listing, whatever order the kernel's hash tables have their elements in."""
+    elements = sorted("".join(one.split()) for block in _ELEMENTS.findall(listing) for one in block.split(","))
+    rest = _ELEMENTS.sub("elements", listing)
+    return hashlib.sha256("\n".join([rest, *elements]).encode()).hexdigest()

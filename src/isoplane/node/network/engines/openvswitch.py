@@ -1,0 +1,154 @@
+"""Open vSwitch: flows by bundles, which the switch takes or refuses as one.
+
+The difference to what was applied last is sent when it is known, and the switch compares for itself otherwise.  A flow that no
+packet reaches, in the last table, carries the revision as its cookie.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from isoplane.node.network.engines.protocol import Connection, EngineFailure
+from isoplane.node.network.ovs import jsonrpc
+from isoplane.node.network.process import find, run
+from isoplane.node.network.protocol import FabricFailure
+
+_MARKER_TABLE = 253
+_MARKER = re.compile(r"cookie=0x([0-9a-f]+)")
+_CLOSED = "table=0,priority=0,actions=drop\n"
+_NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
+_TRACKED = re.compile(
+    r"^(?P<protocol>[a-z0-9]+),orig=\(src=(?P<source>[^,)]+),dst=(?P<original>[^,)]+)(?P<from>[^)]*)\),"
+    r"reply=\(src=(?P<destination>[^,)]+),dst=[^,)]+(?P<to>[^)]*)\)(?P<rest>.*)$"
+)
+
+
+class OpenvswitchEngine:
+    """Implements ``Engine`` for bridge ports. ``management`` and ``control`` give the sockets of the switch of the moment."""
+
+    name = "openvswitch"
+
+    def __init__(
+        self, management: Callable[[], Path], control: Callable[[], Path], datapath: Callable[[], str]
+    ) -> None:
+        self._management, self._control, self._datapath = management, control, datapath
+        self._flows: frozenset[str] = frozenset()
+        """What was applied last, line by line; nothing while that is not known."""
+        self._digest = ""
+
+    async def start(self) -> None:
+        try:
+            find("ovs-ofctl")
+            if not await self.revision():
+                await self._ofctl("--bundle", "replace-flows", self._socket(), "-", stdin=_CLOSED)
+        except FabricFailure as failure:
+            raise EngineFailure(f"Open vSwitch: {failure}") from failure
+
+    def _socket(self) -> str:
+        return f"unix:{self._management()}"
+
+    async def _ofctl(self, *arguments: str, stdin: str | None = None) -> str:
+        try:
+            answer = await run("ovs-ofctl", "-OOpenFlow14", *arguments, stdin=None if stdin is None else stdin.encode())
+        except FabricFailure as failure:
+            raise EngineFailure(f"Open vSwitch refuses: {failure}") from failure
+        return answer.decode()
+
+    async def apply(self, text: str, revision: str, update: str | None = None) -> None:
+        marked = f"{text}table={_MARKER_TABLE},priority=0,cookie=0x{revision},actions=drop\n"
+        flows = frozenset(line for line in marked.splitlines() if line and not line.startswith("#"))
+        try:
+            if update is not None and self._flows:
+                await self._ofctl("--bundle", "add-flows", self._socket(), "-", stdin=difference(self._flows, flows))
+            else:
+                await self._ofctl("--bundle", "replace-flows", self._socket(), "-", stdin=marked)
+        except EngineFailure:
+            self._flows = frozenset()  # the next attempt lets the switch compare
+            raise
+        self._flows, self._digest = flows, ""
+
+    async def revision(self) -> str:
+        answer = await self._ofctl("dump-flows", self._socket(), f"table={_MARKER_TABLE}")
+        marker = _MARKER.search(answer)
+        return marker[1].zfill(16) if marker else ""
+
+    async def intact(self) -> bool:
+        if not self._flows:
+            return False
+        answer = await self._ofctl("--no-stats", "dump-flows", self._socket())
+        flows = sorted(line.strip() for line in answer.splitlines() if "actions=" in line)
+        digest = hashlib.sha256("\n".join(flows).encode()).hexdigest()
+        if not self._digest and len(flows) == len({_match(flow) for flow in self._flows}):
+            # The switch writes flows in words of its own: how it writes ours is learnt at the first look.
+            self._digest = digest
+        return digest == self._digest
+
+    async def _appctl(self, method: str, *arguments: str) -> str:
+        try:
+            return str(await jsonrpc.call(self._control(), method, list(arguments)))
+        except FabricFailure as failure:
+            raise EngineFailure(f"Open vSwitch's connections: {failure}") from failure
+
+    async def connections(self) -> Sequence[Connection]:
+        answer = await self._appctl("dpctl/dump-conntrack", self._datapath())
+        return [found for line in answer.splitlines() if (found := parse_connection(line)) is not None]
+
+    async def cut(self, connections: Sequence[Connection]) -> None:
+        for one in connections:
+            try:
+                # Open vSwitch 3.1 does not take a datapath's name here, though it says so; there is but one.
+                await self._appctl("dpctl/flush-conntrack", f"zone={one.zone}", str(one.handle))
+            except EngineFailure as failure:
+                if "No such file or directory" not in str(failure):
+                    raise
+
+    async def clear(self) -> None:
+        await self._ofctl("del-flows", self._socket())
+        self._flows, self._digest = frozenset(), ""
+
+
+def difference(old: frozenset[str], new: frozenset[str]) -> str:
+    """The flow changes that lead from one set of flow lines to another, removals first."""
+    kept = {_match(line) for line in new}
+    removed = [f"delete_strict {_match(line)}" for line in sorted(old - new) if _match(line) not in kept]
+    return "".join(f"{line}\n" for line in [*removed, *(f"add {line}" for line in sorted(new - old))])
+
+
+def _match(flow: str) -> str:
+    return re.sub(r"cookie=[^,]*,", "", flow.partition(",actions=")[0] + ",")[:-1]
+
+
+def parse_connection(line: str) -> Connection | None:
+    """One line of ``dpctl/dump-conntrack``; None for lines of another kind."""
+    found = _TRACKED.match(line.strip())
+    if found is None:
+        return None
+    protocol = {"tcp": "TCP", "udp": "UDP", "sctp": "SCTP", "icmp": "1", "icmpv6": "58"}.get(found["protocol"])
+    if protocol is None:
+        protocol = found["protocol"]
+    source_port, original_port = _field(found["from"], "sport"), _field(found["from"], "dport")
+    number = _NUMBERS.get(protocol) or int(protocol)
+    family = "ipv6" if ":" in found["source"] else "nw"
+    handle = f"ct_{family}_src={found['source']},ct_{family}_dst={found['original']},ct_nw_proto={number}"
+    if protocol in _NUMBERS:
+        handle += f",ct_tp_src={source_port},ct_tp_dst={original_port}"
+    else:
+        icmp = {name: _field(found["from"], name) for name in ("id", "type", "code")}
+        handle += "".join(f",icmp_{name}={value}" for name, value in icmp.items())
+    return Connection(
+        protocol,
+        found["source"],
+        source_port,
+        found["destination"],
+        _field(found["to"], "sport"),
+        _field(found["rest"], "zone"),
+        handle,
+    )
+
+
+def _field(text: str, name: str) -> int:
+    found = re.search(rf"\b{name}=(\d+)", text)
+    return int(found[1]) if found else 0

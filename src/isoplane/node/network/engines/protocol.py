@@ -1,0 +1,71 @@
+"""CONTRACT: the Engine protocol: load a text atomically, tell whether it is still loaded, cut connections.
+
+What the text says is the renderers' business (``isoplane.policy``); when it is loaded, and on which engine first, the
+enforcer's.  An engine adds one thing of its own to what it loads: a marker with the revision, so that anyone who looks at the
+host can tell what is enforced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class EngineFailure(Exception):
+    """Rules could not be loaded or read; what was loaded before still stands. What, why and what to do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One tracked connection, as its first packet was seen. ``protocol``: TCP, UDP, SCTP, or a number for all others.
+
+    The destination is the one after translation, where the packets really go.  Ports are 0 for protocols without.
+    """
+
+    protocol: str
+    source: str
+    source_port: int
+    destination: str
+    destination_port: int
+    zone: int = 0
+    handle: object = field(default=None, compare=False, hash=False)
+    """How the engine that told it finds it again."""
+
+
+class Engine(Protocol):
+    """One way of enforcing rules on one node."""
+
+    name: str
+    """nftables, iptables or openvswitch."""
+
+    async def start(self) -> None:
+        """Check the tools. When nothing is loaded, load rules that keep every port closed. EngineFailure says what lacks."""
+        ...
+
+    async def apply(self, text: str, revision: str, update: str | None = None) -> None:
+        """Load the complete ``text`` in one transaction, or ``update``, which leads to it from what was applied last.
+
+        ``revision`` has 16 hexadecimal digits.  On EngineFailure everything is as before.
+        """
+        ...
+
+    async def revision(self) -> str:
+        """The revision that the host's rules are marked with; '' when they are not ours or gone."""
+        ...
+
+    async def intact(self) -> bool:
+        """Whether the host still has what was applied last, to the letter."""
+        ...
+
+    async def connections(self) -> Sequence[Connection]:
+        """Every connection that the engine tracks."""
+        ...
+
+    async def cut(self, connections: Sequence[Connection]) -> None:
+        """Forget these connections, so that their next packet is judged anew. Those that are gone by now are fine."""
+        ...
+
+    async def clear(self) -> None:
+        """Remove every rule of ours."""
+        ...

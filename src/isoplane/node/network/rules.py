@@ -1,0 +1,117 @@
+"""From compiled tables to what the engines load on this node: the fabric's facts and the policies' renderers, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from isoplane.node.network.closing import meet_tables
+from isoplane.node.network.enforcer import EngineRules, Rendered, revision_of
+from isoplane.node.network.engines.protocol import Connection
+from isoplane.node.network.ipam import mac_of
+from isoplane.node.network.protocol import Plug
+from isoplane.node.network.settings import FabricSettings, Ranges
+from isoplane.policy.addresses import address
+from isoplane.policy.attachments import Attachment, NodeNetwork
+from isoplane.policy.nftables import Ruleset, ruleset
+from isoplane.policy.openflow import render_openflow
+from isoplane.policy.rules import OTHER, PORT_PROTOCOLS
+from isoplane.policy.table import EndpointTables, Tables
+
+
+def node_network(node: str, settings: FabricSettings, ranges: Ranges) -> NodeNetwork:
+    """The node's own part of every ruleset. The tracking zone differs between planes that share a kernel."""
+    names = settings.names
+    return NodeNetwork(
+        name=node,
+        ips=(ranges.node, ranges.bridge_gateway),
+        bridge_mac=mac_of(ranges.bridge_gateway),
+        guarded=names.link_prefixes,
+        zone=int(names.tag, 16) % 65534 + 1,
+    )
+
+
+def attachments_of(plugs: Sequence[Plug], settings: FabricSettings, ids: Callable[[Plug], str]) -> list[Attachment]:
+    """How the plugs hang on the node; behind a bridge port the host sees its packets on the bridge itself."""
+    return [
+        Attachment(
+            ids(plug),
+            (plug.attachment.address,),
+            settings.names.bridge if plug.ofport else plug.attachment.host_interface,
+            plug.ofport,
+            plug.attachment.mac,
+        )
+        for plug in plugs
+    ]
+
+
+class NodeRules:
+    """Renders for the engines of one node and remembers what it rendered last, for differences and for closing first.
+
+    ``ids`` tells the policies' name of a plug, e.g. ``pod/ns/name``.  Every engine gets the attachments of all
+    endpoints, for each judges both directions of what it sees.
+    """
+
+    def __init__(
+        self, node: str, settings: FabricSettings, ranges: Ranges, engines: Sequence[str], ids: Callable[[Plug], str]
+    ) -> None:
+        self._settings, self._engines, self._ids = settings, tuple(engines), ids
+        self._node = node_network(node, settings, ranges)
+        self._tables: Tables | None = None
+        self._texts: Mapping[str, str] = {}
+        self._ruleset = Ruleset()
+        self._revision = ""
+
+    def render(self, tables: Tables, plugs: Sequence[Plug]) -> Rendered:
+        """What to load for these tables and plugs. ValueError when two plugs share an address."""
+        attached = attachments_of(plugs, self._settings, self._ids)
+        nft = ruleset(tables, attached, self._node) if "nftables" in self._engines else Ruleset()
+        texts = self._render(tables, attached, nft)
+        revision = revision_of(*texts.values())
+        rules = {name: EngineRules(text) for name, text in texts.items()}
+        closing: Mapping[str, str] = {}
+        if self._tables is not None and revision != self._revision:
+            if "nftables" in texts:
+                update = nft.update(self._ruleset)
+                rules["nftables"] = EngineRules(texts["nftables"], update, self._revision)
+            if "openvswitch" in texts:
+                rules["openvswitch"] = EngineRules(texts["openvswitch"], "", self._revision)
+            closing = self._closing(self._tables, tables, attached, texts)
+        self._tables, self._texts, self._ruleset, self._revision = tables, texts, nft, revision
+        return Rendered(revision, rules, closing, self._judge(tables))
+
+    def _render(self, tables: Tables, attached: Sequence[Attachment], nft: Ruleset) -> dict[str, str]:
+        texts = {}
+        if "nftables" in self._engines:
+            texts["nftables"] = nft.text()
+        if "openvswitch" in self._engines:
+            texts["openvswitch"] = render_openflow(tables, attached, self._node)
+        return texts
+
+    def _closing(
+        self, old: Tables, new: Tables, attached: Sequence[Attachment], texts: Mapping[str, str]
+    ) -> Mapping[str, str]:
+        """Needed only where both engines change, and the change both forbids and allows."""
+        if sum(self._texts.get(name) != text for name, text in texts.items()) < 2:
+            return {}
+        met = meet_tables(old, new)
+        nft = ruleset(met, attached, self._node) if "nftables" in self._engines else Ruleset()
+        between = self._render(met, attached, nft)
+        return {} if between == texts or between == self._texts else between
+
+    def _judge(self, tables: Tables) -> Callable[[Connection], bool]:
+        owners = {ip: entry for entry in tables.endpoints.values() for ip in entry.ips}
+        return lambda connection: permits(owners, self._node.ips, connection)
+
+
+def permits(owners: Mapping[str, EndpointTables], node_ips: Sequence[str], connection: Connection) -> bool:
+    """Whether the tables let this connection exist: its source's egress and its destination's ingress; the node may always."""
+    protocol = connection.protocol if connection.protocol in PORT_PROTOCOLS else OTHER
+    port = connection.destination_port if protocol != OTHER else 0
+    family, source = address(connection.source)
+    _, destination = address(connection.destination)
+    sender, receiver = owners.get(connection.source), owners.get(connection.destination)
+    if sender is not None and not sender.egress.judge(family, destination, protocol, port)[0]:
+        return False
+    if receiver is None or connection.source in node_ips:
+        return True
+    return receiver.ingress.judge(family, source, protocol, port)[0]
