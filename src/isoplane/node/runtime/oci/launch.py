@@ -15,6 +15,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from isoplane.node.images import Image, ImageError
 from isoplane.node.runtime.oci import kernel, processes, spec
@@ -38,6 +39,7 @@ class Launch:
     container: spec.Container
     stop_signal: str
     stdin: bool = False
+    pre_stop: dict[str, Any] | None = None
     log_fallback: bool = False
     """Whether the end of the log is the termination message of a container that failed without leaving one."""
 
@@ -90,6 +92,7 @@ class Starter:
                     "stopSignal": launch.stop_signal,
                     "cgroup": launch.container.cgroup,
                     "logFallback": launch.log_fallback,
+                    "preStop": launch.pre_stop,
                 },
             )
             (attempt.directory / "config.json").write_text(json.dumps(spec.document(launch.container)))

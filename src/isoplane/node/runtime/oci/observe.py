@@ -21,6 +21,7 @@ from isoplane.node.runtime.oci.layout import Attempt, Layout, read_json, write_j
 from isoplane.node.runtime.oci.logs import last_lines
 from isoplane.workload.shape import UnitObserved, UnitState
 
+ALIVE = (UnitState.CREATED, UnitState.RUNNING, UnitState.PAUSED)
 _MESSAGE_LIMIT = 4096
 _FALLBACK_LIMIT = 2048
 _LOST = 255

@@ -9,11 +9,10 @@ from pathlib import Path
 from isoplane.node.runtime.oci import cgroups, processes
 from isoplane.node.runtime.oci.launch import Starter
 from isoplane.node.runtime.oci.layout import Layout, read_json, write_json
-from isoplane.node.runtime.oci.observe import Look, look
+from isoplane.node.runtime.oci.observe import ALIVE, Look, look
 from isoplane.node.runtime.protocol import RuntimeFailure
 from isoplane.workload.shape import UnitState
 
-_ALIVE = (UnitState.CREATED, UnitState.RUNNING, UnitState.PAUSED)
 _LOST = 255
 _PATIENCE = 10.0
 
@@ -39,14 +38,14 @@ def recover(layout: Layout, starter: Starter) -> list[tuple[str, Look]]:
             starter.clear(attempt, container_id)
             cgroups.remove(layout.cgroup(uid, attempt.unit, attempt.number))
             continue
-        if found.state in _ALIVE and not attempt.process.exists() and found.pid:
+        if found.state in ALIVE and not attempt.process.exists() and found.pid:
             write_json(attempt.process, {"pid": found.pid, "startTicks": processes.start_ticks(found.pid)})
         if found.state is UnitState.CREATED:
             # One that cannot be started ends, and the controller sees that.
             with contextlib.suppress(RuntimeFailure):
                 starter.launcher.isolated(lambda a=attempt, i=container_id: starter.release(a, i))  # type: ignore[misc]
             found = look(layout, attempt)
-        if found.state in _ALIVE:
+        if found.state in ALIVE:
             alive.append((uid, found))
     return alive
 
