@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from isoplane.client.api import Api
 from isoplane.objects import metadata
@@ -18,6 +19,7 @@ from isoplane.objects.errors import ApiError, Expired
 from isoplane.objects.kinds import Resource
 from isoplane.objects.metadata import Object
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 Change = Callable[[str, Mapping[str, Any] | None, Mapping[str, Any] | None], None]
@@ -40,6 +42,7 @@ class Informer:
         self._objects: dict[str, Object] = {}
         self._handlers: list[Change] = []
         self._indexes: dict[str, tuple[Index, dict[str, set[str]]]] = {}
+        self._derived: dict[Callable[[Any], Any], dict[str, deque[tuple[str, Any]]]] = {}
         self._synced = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -50,6 +53,22 @@ class Informer:
     def by_key(self, key: str) -> Object | None:
         """The cached object of a key (do not change it), or None."""
         return self._objects.get(key)
+
+    def derived(self, function: Callable[[Mapping[str, Any]], T], obj: Mapping[str, Any]) -> T:
+        """``function(obj)``, remembered for the object's two last versions, whoever asks.
+
+        For pure functions of objects that came from the server: a version of an object never changes.
+        """
+        meta = obj["metadata"]
+        version = f"{meta.get('uid')}@{meta.get('resourceVersion')}"
+        versions = self._derived.setdefault(function, {}).setdefault(metadata.key(obj), deque(maxlen=2))
+        for known, value in versions:
+            if known == version:
+                found: T = value
+                return found
+        value = function(obj)
+        versions.append((version, value))
+        return value
 
     def items(self) -> Iterable[Object]:
         """Every cached object (do not change them)."""
@@ -158,6 +177,9 @@ class Informer:
                 handler(key, old, new)
             except Exception:
                 _log.exception("a handler of %s failed on %s", self.resource.qualified, key)
+        if new is None:
+            for values in self._derived.values():
+                values.pop(key, None)
 
     def _reindex(self, key: str, old: Object | None, new: Object | None) -> None:
         for function, values in self._indexes.values():

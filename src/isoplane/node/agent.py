@@ -23,6 +23,7 @@ from isoplane.node.workload_controller import WORKERS, Enforcement, Events, Work
 from isoplane.objects import metadata
 from isoplane.objects.errors import ApiError
 from isoplane.objects.kinds import Resource
+from isoplane.objects.metadata import Object
 from isoplane.workload.adapters import adapter_for, workload_resources
 
 _log = logging.getLogger(__name__)
@@ -54,8 +55,6 @@ class NodeAgent:
         self._clock = clock
         self._where: dict[str, tuple[Resource, str]] = {}
         """uid → (resource, key) of the workloads bound to this node."""
-        self._projected: dict[str, tuple[str, Desired]] = {}
-        """uid → (resourceVersion, projection), so that an unchanged object is read once."""
         self.controller = WorkloadController(
             node=name,
             api=api,
@@ -70,8 +69,8 @@ class NodeAgent:
         self._heart: asyncio.Task[None] | None = None
         self._registration: Registration | None = None
 
-    def lookup(self, uid: str) -> Desired | None:
-        """The workload of this node that has ``uid``, as the cache knows it."""
+    def lookup(self, uid: str, newer: Callable[[Object], Object] = lambda obj: obj) -> Desired | None:
+        """The workload of this node that has ``uid``, as the cache knows it, or as ``newer`` does."""
         where = self._where.get(uid)
         if where is None:
             return None
@@ -79,15 +78,10 @@ class NodeAgent:
         obj = self._informers.of(resource).by_key(key)
         if obj is None or metadata.uid(obj) != uid:
             return None
-        revision = str(obj["metadata"].get("resourceVersion"))
-        known = self._projected.get(uid)
-        if known is not None and known[0] == revision:
-            return known[1]
+        obj = newer(obj)
         adapter = adapter_for(resource)
         assert adapter is not None
-        desired = Desired(adapter, obj, adapter.project(obj))
-        self._projected[uid] = (revision, desired)
-        return desired
+        return Desired(adapter, obj, self._informers.of(resource).derived(adapter.project, obj))
 
     def enqueue(self, uid: str) -> None:
         """Look at a workload again soon."""
@@ -123,7 +117,7 @@ class NodeAgent:
         await self._fabric.close()
 
     def _watcher(self, resource: Resource) -> Callable[[str, Any, Any], None]:
-        adapter = adapter_for(resource)
+        adapter, informer = adapter_for(resource), self._informers.of(resource)
         assert adapter is not None
 
         def changed(key: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> None:
@@ -131,13 +125,12 @@ class NodeAgent:
                 gone = metadata.uid(old)
                 if self._where.get(gone) == (resource, key):
                     del self._where[gone]
-                    self._projected.pop(gone, None)
                     self.controller.enqueue(gone)
             if new is None:
                 return
             uid = metadata.uid(new)
             if uid not in self._where:
-                if adapter.project(new).node != self.name:
+                if informer.derived(adapter.project, new).node != self.name:
                     return
                 self._where[uid] = (resource, key)
             self.controller.enqueue(uid)

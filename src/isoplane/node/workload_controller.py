@@ -24,7 +24,7 @@ from isoplane.objects.metadata import Object
 from isoplane.workload import backoff, health
 from isoplane.workload import delta as steps
 from isoplane.workload.adapters import Report, Waiting
-from isoplane.workload.lifecycle import stage_of
+from isoplane.workload.lifecycle import initialized, stage_of
 from isoplane.workload.shape import Attachment, Observed, RunState, Stage, UnitState, Workload
 
 _log = logging.getLogger(__name__)
@@ -42,6 +42,12 @@ class Events(Protocol):
     """Tells people what happened; deduplicates; never blocks and never fails its caller."""
 
     def __call__(self, obj: Object, type_: str, reason: str, message: str) -> None: ...
+
+
+class Lookup(Protocol):
+    """The workload of this node that has ``uid``; ``newer`` may put what this node wrote since in place of the cached."""
+
+    def __call__(self, uid: str, newer: Callable[[Object], Object] = ...) -> Desired | None: ...
 
 
 class Enforcement(Protocol):
@@ -64,7 +70,7 @@ class WorkloadController(Controller):
         *,
         node: str,
         api: Api,
-        lookup: Callable[[str], Desired | None],
+        lookup: Lookup,
         runtimes: Mapping[str, Runtime],
         fabric: Fabric,
         events: Events,
@@ -103,12 +109,9 @@ class WorkloadController(Controller):
 
     def desired(self, uid: str, track: Track) -> Desired | None:
         """The workload as it is wanted on this node, or None when it is not wanted here any more."""
-        found = self._lookup(uid)
+        found = self._lookup(uid, track.newer)
         if found is None:
             return None
-        newest = track.newer(found.object)
-        if newest is not found.object:
-            found = Desired(found.adapter, newest, found.adapter.project(newest))
         track.runtime = found.workload.runtime
         return found if found.workload.node == self._node else None
 
@@ -319,6 +322,7 @@ class WorkloadController(Controller):
         report = Report(
             stage=reached,
             observed=observed,
+            initialized=observed is not None and initialized(workload, observed),
             health=dict(track.health),
             waiting=dict(track.waiting),
             transitions={s: at for s, at in track.stages.items() if str(s) not in workload.transitions},

@@ -39,6 +39,8 @@ class Report:
 
     stage: Stage
     observed: Observed | None = None
+    initialized: bool = False
+    """Whether every init unit has done its part."""
     health: Mapping[str, Health] = field(default_factory=dict)
     waiting: Mapping[str, Waiting] = field(default_factory=dict)
     transitions: Mapping[str, float] = field(default_factory=dict)

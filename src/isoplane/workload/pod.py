@@ -14,7 +14,6 @@ from isoplane.objects.metadata import Object
 from isoplane.workload import common, requests
 from isoplane.workload.adapters import QUOTA_GATE, Report, Waiting, Write
 from isoplane.workload.health import Health
-from isoplane.workload.lifecycle import initialized
 from isoplane.workload.shape import (
     Attachment,
     Reference,
@@ -170,7 +169,7 @@ class PodAdapter:
                         for c in declared
                     ]
         status["qosClass"] = status.get("qosClass") or qos_class(spec)
-        _conditions(new, self.project(obj), report, now)
+        _conditions(new, report, now)
         common.with_transitions(new, report.transitions)
         return new
 
@@ -348,12 +347,10 @@ def _terminated(seen: UnitObserved) -> dict[str, Any]:
     return ended
 
 
-def _conditions(obj: Object, workload: Workload, report: Report, now: float) -> None:
+def _conditions(obj: Object, report: Report, now: float) -> None:
     common.put_condition(obj, now, "PodScheduled", "True")
-    observed = report.observed
-    is_initialized = observed is not None and initialized(workload, observed)
     finished = report.stage in (Stage.SUCCEEDED, Stage.FAILED)
-    if is_initialized:
+    if report.initialized:
         common.put_condition(obj, now, "Initialized", "True", "PodCompleted" if report.stage is Stage.SUCCEEDED else "")
     else:
         common.put_condition(obj, now, "Initialized", "False", "ContainersNotInitialized")
