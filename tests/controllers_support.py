@@ -156,5 +156,3 @@ def owned_by(obj: Object, owner: Object, *, blocks: bool = True) -> Object:
     reference["blockOwnerDeletion"] = blocks
     obj["metadata"]["ownerReferences"] = [*obj["metadata"].get("ownerReferences", ()), reference]
     return obj
-
-

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from controllers_support import World, pod, vmi, world
 
+from controllers_support import World, pod, vmi, world
 from isoplane.controllers.scheduler import Scheduler
 from isoplane.objects import metadata
 from isoplane.objects.kinds import EVENTS, NODES, PODS, VIRTUALMACHINEINSTANCES
