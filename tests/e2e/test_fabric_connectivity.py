@@ -21,16 +21,34 @@ from fabric_support import (
     workload,
 )
 from isoplane.node.network.fabric import FabricSettings, HostFabric
+from isoplane.node.network.settings import Wiring
 from isoplane.workload.shape import Attachment
 from support import require
 
 pytestmark = pytest.mark.root
 
 
-@pytest_asyncio.fixture
-async def fabric(tmp_path: Path) -> AsyncIterator[HostFabric]:
+WIRINGS = [
+    (Wiring.ROUTED, Wiring.BRIDGED),
+    (Wiring.BRIDGED, Wiring.BRIDGED),
+    (Wiring.ROUTED, Wiring.ROUTED),
+    (Wiring.BRIDGED, Wiring.ROUTED),
+]
+
+
+@pytest_asyncio.fixture(params=WIRINGS, ids=lambda pair: "-".join(pair))
+async def fabric(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[HostFabric]:
     require("ovs-vswitchd", "ovsdb-server", "dnsmasq", "nft", "busybox", root=True)
-    made = HostFabric(FabricSettings(tmp_path, cidr="10.201.0.0/20", enforced=False, quarantine_seconds=0))
+    containers, machines = request.param
+    settings = FabricSettings(
+        tmp_path,
+        cidr="10.201.0.0/20",
+        container_wiring=containers,
+        machine_wiring=machines,
+        enforced=False,
+        quarantine_seconds=0,
+    )
+    made = HostFabric(settings)
     await made.start()
     yield made
     await made.teardown()

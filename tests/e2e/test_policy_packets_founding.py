@@ -74,7 +74,7 @@ async def test_packets_agree_with_the_table_of_the_example(start: Start, contain
 async def test_a_change_cuts_what_it_forbids_and_nothing_else(
     start: Start, containers: Wiring, machines: Wiring
 ) -> None:
-    lab = await start(containers, machines, "corrected.yaml")
+    lab = await start(containers, machines, "corrected/policy.yaml")
     inside = (_id(lab, "tenant-a/client"), _id(lab, "tenant-a/web"))
     machine = (_id(lab, "tenant-a/client"), _id(lab, "tenant-a/database"))
     shared = (_id(lab, "shared/backup"), _id(lab, "tenant-b/workstation"))

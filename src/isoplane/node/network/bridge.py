@@ -27,7 +27,7 @@ class MachineBridge:
         self._settings, self._ranges, self._links, self._workers = settings, ranges, links, workers
         self.name = settings.names.bridge
         self._daemons = OpenvswitchDaemons(settings)
-        self._dhcp = Dhcp(settings.directory / "dhcp", self.name)
+        self._dhcp = Dhcp(settings.directory / "dhcp", self.name, ranges.bridged)
         self._switch: Switch | None = None
 
     @property
@@ -60,7 +60,7 @@ class MachineBridge:
         await self._forget_strangers(bridge, leases)
         if not self._settings.enforced:
             await self._open()
-        await self._dhcp.start(self._ranges, self._settings.mtu, restart=fresh)
+        await self._dhcp.start(self._settings.mtu, restart=fresh)
         self.serve(leases)
         return fresh
 

@@ -5,20 +5,20 @@ It serves no names.  It outlives the plane like the switch does, and reads its h
 
 from __future__ import annotations
 
+import ipaddress
 import signal
 from collections.abc import Iterable
 from pathlib import Path
 
 from isoplane.node.network.ipam import Lease
 from isoplane.node.network.process import Daemon, run
-from isoplane.node.network.settings import Ranges
 
 
 class Dhcp:
-    """The DHCP server of one bridge."""
+    """The DHCP server of one node. ``interface`` may end in a star for links that come and go; each has the network's gateway."""
 
-    def __init__(self, directory: Path, interface: str) -> None:
-        self._directory, self._interface = directory, interface
+    def __init__(self, directory: Path, interface: str, network: ipaddress.IPv4Network) -> None:
+        self._directory, self._interface, self._network = directory, interface, network
         self._hosts = directory / "hosts"
         self._daemon = Daemon(directory / "dnsmasq.pid")
 
@@ -26,7 +26,7 @@ class Dhcp:
     def running(self) -> bool:
         return bool(self._daemon.pid)
 
-    async def start(self, ranges: Ranges, mtu: int, restart: bool) -> None:
+    async def start(self, mtu: int, restart: bool = False) -> None:
         """Start unless it runs; ``restart`` when the interface it listened on was made anew."""
         if restart:
             await self._daemon.stop()
@@ -34,7 +34,7 @@ class Dhcp:
             return
         self._directory.mkdir(parents=True, exist_ok=True)
         self._hosts.touch()
-        network = ranges.bridged
+        network, gateway = self._network, self._network[1]
         await run(
             "dnsmasq",
             "--conf-file=/dev/null",
@@ -43,11 +43,11 @@ class Dhcp:
             "--port=0",
             f"--interface={self._interface}",
             "--except-interface=lo",
-            "--bind-interfaces",
+            "--bind-dynamic" if self._interface.endswith("*") else "--bind-interfaces",
             f"--dhcp-range={network.network_address},static,{network.netmask},infinite",
             f"--dhcp-hostsfile={self._hosts}",
             f"--dhcp-leasefile={self._directory}/leases",
-            f"--dhcp-option=option:router,{ranges.bridge_gateway}",
+            f"--dhcp-option=option:router,{gateway}",
             f"--dhcp-option=option:mtu,{mtu}",
             "--dhcp-authoritative",
             "--no-ping",

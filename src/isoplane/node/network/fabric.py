@@ -21,6 +21,7 @@ from typing import TypeVar
 from isoplane.node.network import nat, netns, sysctl
 from isoplane.node.network.attachment import attachment_of, plug_of
 from isoplane.node.network.bridge import MachineBridge
+from isoplane.node.network.dhcp import Dhcp
 from isoplane.node.network.ipam import Ipam, Lease
 from isoplane.node.network.links import SANDBOX_INTERFACE, Links
 from isoplane.node.network.protocol import FabricFailure, Plug
@@ -49,6 +50,8 @@ class HostFabric:
         self._bridged = Wiring.BRIDGED in (settings.container_wiring, settings.machine_wiring)
         self._ranges: Ranges | None = None
         self.bridge: MachineBridge | None = None
+        self._dhcp: Dhcp | None = None
+        """For machines on links of their own; the bridge brings its own."""
 
     @property
     def ranges(self) -> Ranges:
@@ -76,7 +79,12 @@ class HostFabric:
         if self._bridged:
             self.bridge = MachineBridge(self.settings, self.ranges, self._links, self._workers)
             await self.bridge.start(self._bridge_leases())
-            self._watcher = asyncio.create_task(self._watch(self.bridge))
+        if self.settings.machine_wiring is Wiring.ROUTED:
+            pattern = self.names.link_prefixes[1] + "*"
+            self._dhcp = Dhcp(self.settings.directory / "dhcp-routed", pattern, self.ranges.routed)
+            await self._dhcp.start(self.settings.mtu)
+            self._dhcp.serve(self._machine_leases())
+        self._watcher = asyncio.create_task(self._watch())
 
     def _prepare(self) -> None:
         self.settings.directory.mkdir(parents=True, exist_ok=True)
@@ -88,16 +96,18 @@ class HostFabric:
             log.warning("removing links without an owner: %s", ", ".join(orphans))
             self._links.remove_named(orphans)
 
-    async def _watch(self, bridge: MachineBridge) -> None:
+    async def _watch(self) -> None:
         """Bring daemons back that died. Machines keep their taps meanwhile; ports start closed again."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             try:
-                if await bridge.revive(self._bridge_leases()):
+                if self._dhcp is not None:
+                    await self._dhcp.start(self.settings.mtu)
+                if self.bridge is not None and await self.bridge.revive(self._bridge_leases()):
                     for callback in self._listeners:
                         callback()
             except (FabricFailure, OSError) as failure:
-                log.error("the switch cannot be brought back: %s", failure)
+                log.error("a daemon of the network cannot be brought back: %s", failure)
 
     async def close(self) -> None:
         if self._watcher is not None:
@@ -119,6 +129,8 @@ class HostFabric:
             lease = await self._work(what, self._lease_and_link, workload, wiring)
             if lease.wiring is Wiring.BRIDGED and self.bridge is not None:
                 await self.bridge.add(lease, self._bridge_leases())
+            elif self._dhcp is not None and lease.kind is Attachment.TAP:
+                self._dhcp.serve(self._machine_leases())
             return attachment_of(lease, self.settings)
 
     def _lease_and_link(self, workload: Workload, wiring: Wiring) -> Lease:
@@ -136,6 +148,8 @@ class HostFabric:
                 await self._work(f"unplugging {lease.namespace}/{lease.name}", self._unlink_and_release, uid)
                 if lease.wiring is Wiring.BRIDGED and self.bridge is not None:
                     self.bridge.serve(self._bridge_leases())
+                elif self._dhcp is not None:
+                    self._dhcp.serve(self._machine_leases())
         if self._locks.get(uid) is lock and not lock.locked():
             del self._locks[uid]
 
@@ -150,6 +164,11 @@ class HostFabric:
     def _bridge_leases(self) -> Sequence[Lease]:
         return [lease for lease in self._ipam.leases() if lease.wiring is Wiring.BRIDGED]
 
+    def _machine_leases(self) -> Sequence[Lease]:
+        return [
+            lease for lease in self._ipam.leases() if lease.wiring is Wiring.ROUTED and lease.kind is Attachment.TAP
+        ]
+
     async def teardown(self) -> None:
         if self._watcher is not None:
             self._watcher.cancel()
@@ -160,6 +179,7 @@ class HostFabric:
         if self._ranges is not None:
             bridge = self.bridge or MachineBridge(self.settings, self.ranges, self._links, self._workers)
             await bridge.teardown()
+            await Dhcp(self.settings.directory / "dhcp-routed", "", self._ranges.routed).stop()
             await self._work("removing links", self._remove_links)
         await nat.remove_tables(self.names)
         sysctl.give_back(self._note)

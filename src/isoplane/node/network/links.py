@@ -96,8 +96,12 @@ class Links:
         socket = host()
         index = socket.index(name)
         if lease.wiring is Wiring.ROUTED:
-            sysctl.apply(name, sysctl.ROUTED_PORT)
+            machine = lease.kind is Attachment.TAP
+            sysctl.apply(name, sysctl.ROUTED_MACHINE if machine else sysctl.ROUTED_PORT)
             socket.set_link(index, up=True, mac=HOST_END_MAC, mtu=self.mtu)
+            if machine:
+                # DHCP is served where the gateway's address is; the node's own route to it stays the one it had.
+                socket.address(index, self.ranges.node, lease.network.prefixlen, routed=False)
             socket.route(f"{lease.address}/32", index, source=self.ranges.node)
             socket.neighbour(index, lease.address, lease.mac)
         else:

@@ -20,6 +20,9 @@ ROUTED_PORT = {
 }
 """An interface that faces workloads: it forwards, and drops source addresses that are routed elsewhere (rp_filter strict)."""
 
+ROUTED_MACHINE = {**ROUTED_PORT, "ipv4/conf/{}/proxy_arp": "1", "ipv4/neigh/{}/proxy_delay": "0"}
+"""A machine believes its whole range to be on its link: the host answers for all that it routes elsewhere, and at once."""
+
 BRIDGED_PORT = {
     "ipv4/conf/{}/arp_ignore": "8",
     "ipv4/conf/{}/rp_filter": "1",
