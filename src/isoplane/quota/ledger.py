@@ -45,6 +45,14 @@ class Book:
     def copy(self) -> Book:
         return Book({name: totals.copy() for name, totals in self.quotas.items()}, self.whole.copy(), self.line)
 
+    def same(self, other: Book) -> bool:
+        """Whether both tell the same sums; an entry of zero is no entry."""
+        if not self.whole.same(other.whole):
+            return False
+        nothing = Totals()
+        names = {*self.quotas, *other.quotas}
+        return all(self.quotas.get(n, nothing).same(other.quotas.get(n, nothing)) for n in names)
+
 
 def _move(column: dict[str, int], amounts: Amounts, sign: int, only: Amounts | None = None) -> None:
     """Add to a column; entries that become zero go away unless a quota names them."""

@@ -140,6 +140,17 @@ class Totals:
     def copy(self) -> Totals:
         return Totals(dict(self.used), dict(self.held), dict(self.evicting))
 
+    def same(self, other: Totals) -> bool:
+        """Whether both tell the same; an entry of zero is no entry."""
+        return all(
+            {k: v for k, v in mine.items() if v} == {k: v for k, v in theirs.items() if v}
+            for mine, theirs in (
+                (self.used, other.used),
+                (self.held, other.held),
+                (self.evicting, other.evicting),
+            )
+        )
+
     def soft(self, resource: str) -> int:
         """U − E + R: what is taken once everybody leaving has left and everybody expected has come."""
         return self.used.get(resource, 0) - self.evicting.get(resource, 0) + self.held.get(resource, 0)

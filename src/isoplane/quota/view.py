@@ -21,6 +21,13 @@ class CohortTotals:
     def copy(self) -> CohortTotals:
         return CohortTotals(dict(self.taken), dict(self.claimed))
 
+    def same(self, other: CohortTotals) -> bool:
+        """Whether both tell the same; an entry of zero is no entry."""
+        return all(
+            {k: v for k, v in mine.items() if v} == {k: v for k, v in theirs.items() if v}
+            for mine, theirs in ((self.taken, other.taken), (self.claimed, other.claimed))
+        )
+
 
 class View(Protocol):
     """The state of quota at one moment. Nothing returned may be changed."""

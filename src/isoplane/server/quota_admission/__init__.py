@@ -1,0 +1,17 @@
+"""Quota in the store's one write transaction: object, charge, counters, victims' marks and hold change together or not at all.
+
+    plugin.py    the admission plug-in: which write concerns quota, and how
+    session.py   one transaction's work: decide, carry out, wake, write
+    accounts.py  the ledger's bookkeeping over rows of the store
+    rows.py      what those rows look like
+    config.py    ResourceQuota, QuotaPolicy, Cohort and Node objects → what the decision reads
+    counting.py  objects → charges, from scratch
+    usage.py     the computed QuotaUsage
+    repair.py    on start: are the books what the objects add up to?
+
+Every rule is in isoplane.quota; here nothing is decided.
+"""
+
+from isoplane.server.quota_admission.plugin import QuotaAdmission
+
+__all__ = ["QuotaAdmission"]

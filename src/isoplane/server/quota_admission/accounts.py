@@ -1,0 +1,212 @@
+"""The ledger's bookkeeping over rows of the store, inside one transaction.
+
+Reads decode a row once, however often it is asked for; what is edited is written back by :meth:`RowAccounts.flush`.  The line of
+who waits is kept in memory between transactions (``Lines``), for sorting thousands at every wake-up would cost more than
+deciding: a counter in the tenant's book tells whether the kept line is still true, so that a transaction that failed, or a dry
+run, costs a rebuild and never a mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from isoplane.objects import metadata
+from isoplane.objects.kinds import PODDISRUPTIONBUDGETS
+from isoplane.objects.selectors import from_object
+from isoplane.quota.ledger import Accounts, Book
+from isoplane.quota.line import WaitingLine
+from isoplane.quota.model import Budget, Charge, Cohort, Policy, Quota, Waiting
+from isoplane.quota.view import CohortTotals
+from isoplane.server.quota_admission import rows
+from isoplane.server.quota_admission.rows import CohortConfig, TenantConfig
+from isoplane.store.transaction import Transaction
+from isoplane.workload.adapters import workload_resources
+
+_NO_CONFIG = TenantConfig()
+_NO_BOOK = Book()
+_NO_TOTALS = CohortTotals()
+
+
+class Lines:
+    """The waiting lines between transactions, each with the counter of the book it was true for."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, tuple[int, WaitingLine]] = {}
+        self.busy: dict[str, set[str]] = {}
+        """Cohort → tenants that may have someone waiting; a hint, cleaned when found empty."""
+
+
+class RowAccounts(Accounts):
+    """The books of every tenant, as one transaction sees and changes them."""
+
+    def __init__(self, txn: Transaction, lines: Lines, *, dry_run: bool = False) -> None:
+        self._txn = txn
+        self._lines = lines
+        self._dry_run = dry_run
+        self._books: dict[str, Book] = {}
+        self._originals: dict[str, Book] = {}
+        self._totals: dict[str, CohortTotals] = {}
+        self._own_lines: dict[str, WaitingLine] = {}
+
+    # configuration
+
+    def config(self, tenant: str) -> TenantConfig | None:
+        """None when nothing in the namespace concerns quota: then nothing is charged there."""
+        return self._txn.decoded(rows.CONFIG, tenant, rows.decode_config)
+
+    def quotas(self, tenant: str) -> tuple[Quota, ...]:
+        return (self.config(tenant) or _NO_CONFIG).quotas
+
+    def policy(self, tenant: str) -> Policy:
+        return (self.config(tenant) or _NO_CONFIG).policy
+
+    def cohort_config(self, name: str) -> CohortConfig | None:
+        return self._txn.decoded(rows.COHORT, name, rows.decode_cohort)
+
+    def cohort(self, name: str) -> Cohort | None:
+        config = self.cohort_config(name)
+        return Cohort(name, config.capacity) if config is not None else None
+
+    def members(self, cohort: str) -> Iterable[str]:
+        config = self.cohort_config(cohort)
+        return config.members if config is not None else ()
+
+    def budgets(self, tenant: str) -> Iterable[Budget]:
+        budgets = []
+        for record in self._txn.list(PODDISRUPTIONBUDGETS, tenant):
+            obj = record.object()
+            selector = from_object((obj.get("spec") or {}).get("selector"))
+            members = frozenset(
+                found.uid
+                for resource in workload_resources()
+                for found in self._txn.list(resource, tenant)
+                if selector.matches(found.labels)
+            )
+            allowed = int((obj.get("status") or {}).get("disruptionsAllowed") or 0)
+            budgets.append(Budget(metadata.name(obj), members, allowed))
+        return budgets
+
+    # books
+
+    def book(self, tenant: str) -> Book:
+        return self._books.get(tenant) or self._txn.decoded(rows.BOOK, tenant, rows.decode_book) or _NO_BOOK
+
+    def edit(self, tenant: str) -> Book:
+        book = self._books.get(tenant)
+        if book is None:
+            self._originals[tenant] = self.book(tenant)
+            book = self._books[tenant] = self._originals[tenant].copy()
+        return book
+
+    def set_book(self, tenant: str, book: Book) -> None:
+        """Replace the sums, as a recount found them."""
+        mine = self.edit(tenant)
+        mine.quotas, mine.whole = book.quotas, book.whole
+
+    def cohort_totals(self, name: str) -> CohortTotals:
+        known = self._totals.get(name)
+        if known is not None:
+            return known
+        return self._txn.decoded(rows.COHORT_TOTALS, name, rows.decode_cohort_totals) or _NO_TOTALS
+
+    def edit_cohort(self, name: str) -> CohortTotals:
+        totals = self._totals.get(name)
+        if totals is None:
+            totals = self._totals[name] = self.cohort_totals(name).copy()
+        return totals
+
+    def set_cohort_totals(self, name: str, totals: CohortTotals) -> None:
+        """Replace a cohort's sums, as a recount found them."""
+        self._totals[name] = totals
+
+    # entries
+
+    def charge(self, tenant: str, uid: str) -> Charge | None:
+        return self._txn.decoded(rows.charges_table(tenant), uid, rows.decode_charge)
+
+    def charges(self, tenant: str) -> Iterable[Charge]:
+        table = rows.charges_table(tenant)
+        found = (self._txn.decoded(table, uid, rows.decode_charge) for uid in self._txn.rows(table))
+        return [charge for charge in found if charge is not None]
+
+    def waiter(self, tenant: str, uid: str) -> Waiting | None:
+        return self._txn.decoded(rows.waiting_table(tenant), uid, rows.decode_waiting)
+
+    def waiting(self, tenant: str) -> Iterable[Waiting]:
+        return self.line(tenant).ordered()
+
+    def first(self, tenant: str) -> Waiting | None:
+        return self.line(tenant).first()
+
+    def line(self, tenant: str) -> WaitingLine:
+        """Everyone of the tenant who waits, in order."""
+        if (own := self._own_lines.get(tenant)) is not None:
+            return own
+        version = self.book(tenant).line
+        kept = self._lines.kept.get(tenant)
+        if self._dry_run:
+            line = self._read_line(tenant)
+        elif kept is not None and kept[0] == version:
+            line = kept[1]
+        else:
+            line = self._read_line(tenant)
+            self._lines.kept[tenant] = (version, line)
+        self._own_lines[tenant] = line
+        return line
+
+    def _read_line(self, tenant: str) -> WaitingLine:
+        line = WaitingLine()
+        table = rows.waiting_table(tenant)
+        for uid in self._txn.rows(table):
+            waiting = self._txn.decoded(table, uid, rows.decode_waiting)
+            if waiting is not None:
+                line.put(waiting)
+        return line
+
+    def _changed_line(self, tenant: str) -> WaitingLine:
+        line = self.line(tenant)
+        book = self.edit(tenant)
+        book.line += 1
+        if not self._dry_run:
+            self._lines.kept[tenant] = (book.line, line)
+        return line
+
+    def _keep_charge(self, charge: Charge) -> None:
+        self._txn.put_row(rows.charges_table(charge.tenant), charge.uid, rows.encode_charge(charge))
+
+    def _drop_charge(self, charge: Charge) -> None:
+        self._txn.delete_row(rows.charges_table(charge.tenant), charge.uid)
+
+    def _keep_waiting(self, waiting: Waiting) -> None:
+        tenant = waiting.charge.tenant
+        self._changed_line(tenant).put(waiting)
+        self._txn.put_row(rows.waiting_table(tenant), waiting.charge.uid, rows.encode_waiting(waiting))
+        if not self._dry_run:
+            self._lines.busy.setdefault(self.policy(tenant).cohort, set()).add(tenant)
+
+    def _drop_waiting(self, waiting: Waiting) -> None:
+        tenant = waiting.charge.tenant
+        self._changed_line(tenant).drop(waiting.charge.uid)
+        self._txn.delete_row(rows.waiting_table(tenant), waiting.charge.uid)
+
+    # the end of the transaction
+
+    def flush(self) -> dict[str, list[str]]:
+        """Write the sums back. Returns, by tenant, the quotas whose use changed."""
+        changed: dict[str, list[str]] = {}
+        for tenant, book in self._books.items():
+            before = self._originals[tenant]
+            if book != before:
+                self._txn.put_row(rows.BOOK, tenant, rows.encode_book(book))
+            names = [
+                name
+                for name, totals in book.quotas.items()
+                if name not in before.quotas or totals.used != before.quotas[name].used
+            ]
+            if names:
+                changed[tenant] = names
+            self._originals[tenant] = book.copy()
+        for name, totals in self._totals.items():
+            self._txn.put_row(rows.COHORT_TOTALS, name, rows.encode_cohort_totals(totals))
+        self._totals.clear()
+        return changed

@@ -1,0 +1,99 @@
+"""Objects to charges: one, or a whole namespace from scratch (a first quota, another accounting, the repair pass)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from isoplane.objects import metadata
+from isoplane.objects.kinds import SERVED, Resource
+from isoplane.quota.charge import charge_of, object_amounts
+from isoplane.quota.model import Ask, Charge, Policy, Waiting
+from isoplane.server.quota_admission.accounts import RowAccounts
+from isoplane.server.quota_admission.config import Change, objects
+from isoplane.store.view import ReadView
+from isoplane.workload.adapters import QUOTA_GATE, Adapter, adapter_for, workload_resources
+from isoplane.workload.shape import Stage, Workload
+
+NEVER = "Never"
+
+
+def charge_for(
+    adapter: Adapter, obj: Mapping[str, Any], workload: Workload, policy: Policy, created: float, since: float
+) -> Charge:
+    """The charge of an object under its namespace's accounting."""
+    requests, limits = adapter.charge(obj, policy.accounting)
+    return charge_of(workload, created=created, since=since, requests=requests, limits=limits)
+
+
+def ask_for(adapter: Adapter, obj: Mapping[str, Any], policy: Policy, now: float) -> Ask:
+    """The ask of a new object."""
+    workload = adapter.project(obj)
+    return Ask(
+        charge_for(adapter, obj, workload, policy, created=now, since=now),
+        owned=workload.owned_by_tenant,
+        preempts=workload.preemption_policy != NEVER,
+        unspecified=workload.unspecified,
+    )
+
+
+def _created(obj: Mapping[str, Any]) -> float:
+    return metadata.posix((obj.get("metadata") or {}).get("creationTimestamp")) or 0.0
+
+
+def entries(
+    accounts: RowAccounts, view: ReadView, tenant: str, change: Change | None
+) -> tuple[dict[str, Charge], dict[str, Waiting]]:
+    """Who is charged and who waits in a namespace, from its objects. Ages and holds known already are kept."""
+    policy = accounts.policy(tenant)
+    charges: dict[str, Charge] = {}
+    waiting: dict[str, Waiting] = {}
+    for resource in workload_resources():
+        adapter = adapter_for(resource)
+        assert adapter is not None
+        for obj in objects(view, resource, tenant, change):
+            workload = adapter.project(obj)
+            known = accounts.charge(tenant, workload.uid)
+            place = accounts.waiter(tenant, workload.uid)
+            old = known or (place.charge if place is not None else None)
+            created = old.created if old is not None else _created(obj)
+            since = known.since if known is not None else workload.transitions.get(Stage.RUNNING, created)
+            charge = charge_for(adapter, obj, workload, policy, created, since)
+            if QUOTA_GATE in workload.gates and not workload.finished:
+                preempts = workload.preemption_policy != NEVER
+                waiting[charge.uid] = (
+                    replace(place, charge=charge)
+                    if place is not None
+                    else Waiting(charge, since=created, preempts=preempts)
+                )
+            else:
+                charges[charge.uid] = charge
+    return charges, waiting
+
+
+def object_counts(view: ReadView, tenant: str, names: Iterable[str], change: Change | None) -> dict[str, int]:
+    """How many objects that are no workloads a namespace has, by the names that its quotas count."""
+    wanted = frozenset(names)
+    counts: dict[str, int] = {}
+    for resource in counted_resources(wanted):
+        number = sum(1 for record in view.list(resource, tenant))
+        if change is not None and change.resource is resource:
+            stored = view.get(resource, change.namespace, change.name) is not None
+            number += (change.obj is not None) - stored
+        for name in object_amounts(resource):
+            if name in wanted and number:
+                counts[name] = number
+    return counts
+
+
+def counted_resources(names: frozenset[str]) -> list[Resource]:
+    """The served kinds, workloads aside, that some of these names count."""
+    return [
+        resource
+        for resource in SERVED
+        if resource.namespaced
+        and not resource.computed
+        and resource not in workload_resources()
+        and not names.isdisjoint(object_amounts(resource))
+    ]

@@ -1,0 +1,131 @@
+"""The quota admission plug-in: which writes concern quota, and what each means.
+
+    a workload is created     decide; charge it, gate it (and let its victims go), or refuse
+    … changes                 it began to run, ended, grew, or asks again
+    … is deleted, removed     what it takes is coming back, is free: wake who waits
+    any other object          count it where a quota does
+    ResourceQuota, QuotaPolicy, Cohort, Node    compile anew, count anew, wake
+
+Place it last in the chain: what it decides must be what is stored.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+
+import orjson
+
+from isoplane.objects.errors import QuotaExceeded
+from isoplane.objects.kinds import COHORTS, NODES, QUOTAPOLICIES, RESOURCEQUOTAS, Resource
+from isoplane.quota.audit import Entry
+from isoplane.server.admission import AdmissionRequest, Operation, Plugin
+from isoplane.server.quota_admission import rows
+from isoplane.server.quota_admission.accounts import Lines
+from isoplane.server.quota_admission.config import Change, same_allocatable
+from isoplane.server.quota_admission.promises import check_promises
+from isoplane.server.quota_admission.reconfigure import cohorts_changed, forget_unused, tenant_changed
+from isoplane.server.quota_admission.session import Session, audit_rows
+from isoplane.store.transaction import Transaction
+from isoplane.workload.adapters import adapter_for
+
+_CONFIGURES = (RESOURCEQUOTAS, QUOTAPOLICIES)
+_SHARES = (COHORTS, NODES)
+
+
+class QuotaAdmission(Plugin):
+    """One for each server. Keeps nothing that the store's rows do not say, but a sorted copy of the waiting lines."""
+
+    def __init__(self) -> None:
+        self._lines = Lines()
+        self._session: Session | None = None
+        self._serial: int | None = None
+        self._refused: deque[Entry] = deque(maxlen=rows.AUDIT_SLOTS)
+        """Refusals, whose own transaction is dropped: written with the next one that is not."""
+        self.acts: Counter[tuple[str, str]] = Counter()
+        """(tenant, act) → how often, since the start: for metrics."""
+
+    def handles(self, resource: Resource, operation: Operation, subresource: str) -> bool:
+        if adapter_for(resource) is not None or resource in _CONFIGURES or resource in _SHARES:
+            return True
+        return resource.namespaced and operation != "UPDATE" and not subresource
+
+    def validate(self, request: AdmissionRequest) -> None:
+        if request.resource in (QUOTAPOLICIES, COHORTS) and request.obj is not None:
+            check_promises(request)
+
+    def in_transaction(self, txn: Transaction, request: AdmissionRequest) -> Iterable[str]:
+        if self._session is not None:
+            # A deletion that quota itself caused, inside the transaction that caused it.
+            self._part(self._session, request)
+            return ()
+        if not self._concerns(txn, request):
+            return ()
+        session = self._session = Session(txn, request, self._lines, self)
+        try:
+            self._handle(session, request)
+            session.finish()
+            if request.resource in _CONFIGURES:
+                forget_unused(session, request.namespace)
+        except QuotaExceeded:
+            if not request.dry_run:
+                self._refused.extend(session.audit)
+                self._tally(session.audit)
+            raise
+        finally:
+            self._session = None
+        self._record(txn, session, request.dry_run)
+        return session.warnings
+
+    def _concerns(self, txn: Transaction, request: AdmissionRequest) -> bool:
+        if request.resource in _CONFIGURES or request.resource is COHORTS:
+            return True
+        if request.resource is NODES:
+            return not same_allocatable(request.old, request.obj)
+        return txn.row(rows.CONFIG, request.namespace) is not None
+
+    def _handle(self, session: Session, request: AdmissionRequest) -> None:
+        resource = request.resource
+        if resource in _SHARES:
+            if request.operation != "DELETE" or request.removes:
+                cohorts_changed(session, Change(resource, "", request.name, request.obj))
+            return
+        adapter = adapter_for(resource)
+        if adapter is not None:
+            if request.operation == "CREATE":
+                session.create(adapter)
+            elif request.operation == "UPDATE":
+                session.update(adapter)
+            else:
+                session.delete()
+            return
+        if request.operation == "CREATE" and not request.subresource:
+            session.count(+1)
+        elif request.operation == "DELETE" and request.removes:
+            session.count(-1)
+        if resource in _CONFIGURES and (request.operation != "DELETE" or request.removes):
+            tenant_changed(session, request.namespace, resource, request.name, request.obj)
+
+    @staticmethod
+    def _part(session: Session, request: AdmissionRequest) -> None:
+        if request.operation == "DELETE" and request.old is not None and adapter_for(request.resource) is not None:
+            session.going(request.namespace, request.old["metadata"]["uid"], request.removes)
+
+    def _record(self, txn: Transaction, session: Session, dry_run: bool) -> None:
+        """Write the trail: what was refused since, then what was done here."""
+        if dry_run:
+            return
+        found = [*self._refused, *session.audit]
+        if not found:
+            return
+        self._tally(session.audit)
+        if self._serial is None:
+            self._serial = 1 + max((orjson.loads(row)["n"] for row in txn.rows(rows.AUDIT).values()), default=-1)
+        for slot, entry in audit_rows(found, self._serial):
+            txn.put_row(rows.AUDIT, slot, orjson.dumps(entry))
+        self._serial += len(found)
+        self._refused.clear()
+
+    def _tally(self, audit: Iterable[Entry]) -> None:
+        for entry in audit:
+            self.acts[(entry.tenant, entry.act)] += 1

@@ -1,0 +1,44 @@
+"""A guarantee must be possible: all guarantees of a cohort together fit its capacity."""
+
+from __future__ import annotations
+
+from isoplane.objects import metadata
+from isoplane.objects.errors import Cause
+from isoplane.objects.kinds import COHORTS, QUOTAPOLICIES
+from isoplane.objects.quantity import render
+from isoplane.objects.validation import invalid
+from isoplane.server.admission import AdmissionRequest
+from isoplane.server.quota_admission.config import POLICY_NAME, Change, capacity, objects, policy_of, promised
+
+
+def check_promises(request: AdmissionRequest) -> None:
+    """Judge a QuotaPolicy or Cohort being written. Raises Invalid with the resource that is promised twice.
+
+    Without nodes nothing is known of the capacity, and nothing is refused.
+    """
+    assert request.obj is not None
+    resource, name, obj = request.resource, request.name, request.obj
+    if resource is QUOTAPOLICIES and name != POLICY_NAME:
+        message = f'Invalid value: "{name}": a namespace has one QuotaPolicy, named "{POLICY_NAME}"'
+        raise invalid(resource, name, [Cause("metadata.name", message, "FieldValueInvalid")])
+    cohort_name = name if resource is COHORTS else policy_of(obj).cohort
+    if not cohort_name:
+        return
+    change = Change(resource, request.namespace, name, obj)
+    cohorts = [c for c in objects(request.view, COHORTS, None, change) if metadata.name(c) == cohort_name]
+    if not cohorts:
+        return
+    limits = capacity(request.view, cohorts[0], change)
+    policies = [policy_of(o) for o in objects(request.view, QUOTAPOLICIES, None, change)]
+    total = promised(p for p in policies if p.cohort == cohort_name)
+    causes = [
+        Cause(
+            "spec.overcommit" if resource is COHORTS else f"spec.guaranteed[{key.removeprefix('requests.')}]",
+            f'Invalid value: cohort "{cohort_name}" would guarantee {render(key, value)} of {render(key, limits[key])}',
+            "FieldValueInvalid",
+        )
+        for key, value in sorted(total.items())
+        if key in limits and value > limits[key]
+    ]
+    if causes:
+        raise invalid(resource, name, causes)

@@ -1,0 +1,167 @@
+"""The ledger's rows in the store's side tables, and their JSON. Amounts as in the ledger, times in POSIX seconds.
+
+quota.config         tenant → its quotas and policy, compiled
+quota.book           tenant → its sums
+quota.cohort         cohort → capacity and members
+quota.cohort-totals  cohort → sums over its members
+quota.charge/TENANT  uid → charge
+quota.waiting/TENANT uid → place in line, or hold
+quota.audit          slot → entry; the newest AUDIT_SLOTS are kept
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from isoplane.quota.ledger import Book
+from isoplane.quota.model import Amounts, Charge, Policy, Quota, ScopeTerm, Totals, Waiting
+from isoplane.quota.view import CohortTotals
+
+CONFIG, BOOK = "quota.config", "quota.book"
+COHORT, COHORT_TOTALS = "quota.cohort", "quota.cohort-totals"
+AUDIT = "quota.audit"
+AUDIT_SLOTS = 4096
+
+
+def charges_table(tenant: str) -> str:
+    return f"quota.charge/{tenant}"
+
+
+def waiting_table(tenant: str) -> str:
+    return f"quota.waiting/{tenant}"
+
+
+@dataclass(frozen=True, slots=True)
+class TenantConfig:
+    """What a namespace's ResourceQuotas and its QuotaPolicy say."""
+
+    quotas: tuple[Quota, ...] = ()
+    policy: Policy = field(default_factory=Policy)
+
+    @property
+    def counted(self) -> frozenset[str]:
+        """Every name that some quota limits."""
+        return frozenset(name for quota in self.quotas for name in quota.hard)
+
+
+@dataclass(frozen=True, slots=True)
+class CohortConfig:
+    capacity: Amounts = field(hash=False)
+    members: tuple[str, ...] = ()
+
+
+def encode_config(config: TenantConfig) -> bytes:
+    policy = config.policy
+    return orjson.dumps(
+        {
+            "quotas": [
+                {"name": q.name, "hard": q.hard, "scopes": [[t.scope, t.operator, sorted(t.values)] for t in q.scopes]}
+                for q in config.quotas
+            ],
+            "policy": {
+                "threshold": policy.threshold,
+                "min_run": policy.min_run,
+                "guaranteed": policy.guaranteed,
+                "borrowing": policy.borrowing,
+                "lending": policy.lending,
+                "cohort": policy.cohort,
+                "accounting": policy.accounting,
+            },
+        }
+    )
+
+
+def decode_config(data: bytes) -> TenantConfig:
+    raw = orjson.loads(data)
+    quotas = tuple(
+        Quota(q["name"], q["hard"], tuple(ScopeTerm(s, o, frozenset(v)) for s, o, v in q["scopes"]))
+        for q in raw["quotas"]
+    )
+    return TenantConfig(quotas, Policy(**raw["policy"]))
+
+
+def encode_cohort(config: CohortConfig) -> bytes:
+    return orjson.dumps({"capacity": config.capacity, "members": config.members})
+
+
+def decode_cohort(data: bytes) -> CohortConfig:
+    raw = orjson.loads(data)
+    return CohortConfig(raw["capacity"], tuple(raw["members"]))
+
+
+def _totals(totals: Totals) -> list[dict[str, int]]:
+    return [totals.used, totals.held, totals.evicting]
+
+
+def encode_book(book: Book) -> bytes:
+    quotas = {name: _totals(totals) for name, totals in book.quotas.items()}
+    return orjson.dumps({"quotas": quotas, "whole": _totals(book.whole), "line": book.line})
+
+
+def decode_book(data: bytes) -> Book:
+    raw = orjson.loads(data)
+    return Book({name: Totals(*t) for name, t in raw["quotas"].items()}, Totals(*raw["whole"]), raw["line"])
+
+
+def encode_cohort_totals(totals: CohortTotals) -> bytes:
+    return orjson.dumps([totals.taken, totals.claimed])
+
+
+def decode_cohort_totals(data: bytes) -> CohortTotals:
+    return CohortTotals(*orjson.loads(data))
+
+
+def _charge(charge: Charge) -> dict[str, Any]:
+    return {
+        "uid": charge.uid,
+        "id": charge.id,
+        "tenant": charge.tenant,
+        "amounts": charge.amounts,
+        "priority": charge.priority,
+        "priority_class": charge.priority_class,
+        "scopes": sorted(charge.scopes),
+        "cost": charge.cost,
+        "created": charge.created,
+        "since": charge.since,
+        "evicting": charge.evicting,
+        "finished": charge.finished,
+        "migrating": charge.migrating,
+    }
+
+
+def _charge_of(raw: dict[str, Any]) -> Charge:
+    raw["scopes"] = frozenset(raw["scopes"])
+    return Charge(**raw)
+
+
+def encode_charge(charge: Charge) -> bytes:
+    return orjson.dumps(_charge(charge))
+
+
+def decode_charge(data: bytes) -> Charge:
+    return _charge_of(orjson.loads(data))
+
+
+def encode_waiting(waiting: Waiting) -> bytes:
+    return orjson.dumps(
+        {
+            "charge": _charge(waiting.charge),
+            "held": waiting.held,
+            "victims": waiting.victims,
+            "since": waiting.since,
+            "expires": waiting.expires,
+            "plans": waiting.plans,
+            "passed": waiting.passed,
+            "preempts": waiting.preempts,
+        }
+    )
+
+
+def decode_waiting(data: bytes) -> Waiting:
+    raw = orjson.loads(data)
+    raw["charge"] = _charge_of(raw["charge"])
+    raw["victims"] = tuple(raw["victims"])
+    return Waiting(**raw)

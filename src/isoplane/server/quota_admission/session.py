@@ -1,0 +1,384 @@
+"""One transaction's work on quota: decide, carry out, wake who waits, write the sums back.
+
+Whatever else the write does happens in the same transaction, so that there is no moment at which object, charge, counter, victim
+and hold disagree.  A session also takes part in the deletions it causes itself: the victims' own.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from isoplane.objects import metadata
+from isoplane.objects.errors import QuotaExceeded
+from isoplane.objects.kinds import EVENTS, RESOURCEQUOTAS, Resource
+from isoplane.objects.metadata import Object
+from isoplane.objects.quantity import render
+from isoplane.quota.audit import Act, Entry, entries
+from isoplane.quota.charge import object_amounts
+from isoplane.quota.decide import MAX_PLANS, decide, missing
+from isoplane.quota.explain import refusal, waits_for, would_evict
+from isoplane.quota.lines import lines_of
+from isoplane.quota.model import Admit, Ask, Charge, Decision, Deny, Line, Victim, Wait, Waiting
+from isoplane.quota.release import ask_of, release
+from isoplane.server import deletion, problems, strategy
+from isoplane.server.admission import AdmissionPlugin, AdmissionRequest, Chain
+from isoplane.server.call import Call, DeleteOptions
+from isoplane.server.quota_admission.accounts import Lines, RowAccounts
+from isoplane.server.quota_admission.counting import ask_for, charge_for
+from isoplane.server.writes import Writes
+from isoplane.store.record import Record
+from isoplane.store.transaction import Transaction
+from isoplane.workload.adapters import QUOTA_GATE, Adapter, adapter_for, workload_resources
+from isoplane.workload.shape import Stage
+
+HOLD_SLACK = 120.0
+"""Seconds beyond the victims' grace period after which an unconverted hold ends."""
+RETRY_ANNOTATION = "isoplane.io/quota-retry"
+"""A new value asks for a new plan; the repair controller writes it."""
+WOKEN = 64
+"""How many other tenants of a cohort one wake-up looks at."""
+COMPONENT = "isoplane-quota"
+
+
+def kind_names() -> dict[str, Resource]:
+    """``pod`` → pods, ``vmi`` → virtualmachineinstances: the first part of a workload's id."""
+    return {(r.short_names[0] if r.custom else r.singular): r for r in workload_resources()}
+
+
+class Session:
+    """The quota side of one transaction. Raises QuotaExceeded to refuse it."""
+
+    def __init__(self, txn: Transaction, request: AdmissionRequest, lines: Lines, plugin: AdmissionPlugin) -> None:
+        self.txn = txn
+        self.request = request
+        self.now = request.now
+        self.accounts = RowAccounts(txn, lines, dry_run=request.dry_run)
+        self.warnings: list[str] = []
+        self.audit: list[Entry] = []
+        self._lines = lines
+        self._writes = Writes(Chain([plugin]), lambda: request.now)
+        self._dirty: dict[str, None] = {}
+
+    # a new workload
+
+    def create(self, adapter: Adapter) -> None:
+        """Decide about the object of this request, and carry the decision out."""
+        assert self.request.obj is not None
+        tenant = self.request.namespace
+        config = self.accounts.config(tenant)
+        if config is None:
+            return
+        self._expire(tenant)
+        ask = ask_for(adapter, self.request.obj, config.policy, self.now)
+        decision = decide(self.accounts, ask, self.now)
+        self.audit += entries(ask, decision, self.now)
+        if isinstance(decision, Deny):
+            raise self.refused(refusal(decision))
+        if isinstance(decision, Wait):
+            self._carry_out(adapter, ask, decision)
+            return
+        self.accounts.add(ask.charge)
+        if QUOTA_GATE in adapter.project(self.request.obj).gates:
+            self.request.obj = adapter.ungate(self.request.obj, self.now)
+
+    def refused(self, why: str) -> QuotaExceeded:
+        """The refusal of this request, as Kubernetes words it."""
+        resource, name = self.request.resource, self.request.name
+        return QuotaExceeded(
+            f'{resource.qualified} "{name}" is forbidden: {why}', details=problems.details(resource, name)
+        )
+
+    def _carry_out(self, adapter: Adapter, ask: Ask, wait: Wait) -> None:
+        """Gate the object of this request, keep its place, let the victims go."""
+        assert self.request.obj is not None
+        message = waits_for(wait)
+        found = [(victim, self._stored(victim.charge)) for victim in wait.victims]
+        graces = [self._adapter(victim.charge).project(r.object()).grace_seconds for victim, r in found if r]
+        self.accounts.commit(ask, wait, self.now, max(graces, default=0) + HOLD_SLACK)
+        self.request.obj = adapter.gate(self.request.obj, message, self.now)
+        self._event(self.request.obj, "Normal", "WaitingForQuota", message)
+        self.warnings.append(message)
+        if self.request.dry_run and (who := would_evict(wait)):
+            self.warnings.append(who)
+        for victim, record in found:
+            if record is None:
+                # The ledger knows somebody whom the store does not: give back what nobody takes.
+                self.accounts.remove(victim.charge.tenant, victim.charge.uid)
+                self._note("repair", victim.charge, "lost")
+            else:
+                self._evict(victim, record, ask.charge)
+            self.dirty(victim.charge.tenant)
+
+    def _evict(self, victim: Victim, record: Record, preemptor: Charge) -> None:
+        """Mark a victim, tell it why, and start its graceful deletion."""
+        adapter = self._adapter(victim.charge)
+        message = f"preempted by {preemptor.id} (priority {preemptor.priority}), which needs its quota ({victim.rule})"
+        marked = adapter.mark_victim(record.object(), preemptor.id, message, self.now)
+        self.txn.put(record.resource, marked)
+        self._event(marked, "Warning", "PreemptedByQuota", message)
+        call = Call(dry_run=self.request.dry_run)
+        deletion.delete(self.txn, self._writes, record.resource, record.namespace, record.name, DeleteOptions(), call)
+
+    # a workload that changes
+
+    def update(self, adapter: Adapter) -> None:
+        """Follow a workload that began to run, ended, changed its size, or asks again."""
+        old, new = self.request.old, self.request.obj
+        assert old is not None
+        assert new is not None
+        tenant, uid = self.request.namespace, metadata.uid(new)
+        waiting = self.accounts.waiter(tenant, uid)
+        if waiting is not None:
+            asked = metadata.annotations_of(new).get(RETRY_ANNOTATION)
+            if asked != metadata.annotations_of(old).get(RETRY_ANNOTATION) or not self._gated(adapter, new):
+                self._retry(adapter, waiting)
+            return
+        charge = self.accounts.charge(tenant, uid)
+        if charge is None or (_phase(old) == _phase(new) and old.get("spec") == new.get("spec")):
+            return
+        workload = adapter.project(new)
+        began = workload.stage is Stage.RUNNING and adapter.project(old).stage is not Stage.RUNNING
+        since = self.now if began else charge.since
+        changed = charge_for(adapter, new, workload, self.accounts.policy(tenant), charge.created, since)
+        changed = replace(changed, evicting=charge.evicting)
+        self._check_growth(charge, changed)
+        self.accounts.change(changed)
+        if any(changed.amounts.get(name, 0) < value for name, value in charge.amounts.items()):
+            self.dirty(tenant)
+
+    @staticmethod
+    def _gated(adapter: Adapter, obj: Mapping[str, Any]) -> bool:
+        return QUOTA_GATE in adapter.project(obj).gates
+
+    def _check_growth(self, old: Charge, new: Charge) -> None:
+        more = {name: value - old.amounts.get(name, 0) for name, value in new.amounts.items()}
+        more = {name: value for name, value in more.items() if value > 0}
+        if not more or new.finished:
+            return
+        lines = tuple(lines_of(self.accounts, Ask(replace(new, amounts=more))))
+        if any(missing(line) for line in lines):
+            raise self.refused(refusal(Deny("exceeded", lines)))
+
+    def _retry(self, adapter: Adapter, waiting: Waiting) -> None:
+        """Decide anew about someone who waits; whoever took the gate away by hand gets it back while there is no room."""
+        assert self.request.obj is not None
+        self._expire(waiting.charge.tenant)
+        waiting = self.accounts.waiter(waiting.charge.tenant, waiting.charge.uid) or waiting
+        ask = ask_of(waiting, may_evict=waiting.plans < MAX_PLANS)
+        decision = decide(self.accounts, ask, self.now)
+        if isinstance(decision, Admit):
+            self.accounts.add(replace(waiting.charge, since=self.now))
+            self._released(waiting, decision)
+        elif isinstance(decision, Wait) and decision.held and (decision.victims or not waiting.held):
+            self.audit += entries(ask, decision, self.now)
+            self._carry_out(adapter, ask, decision)
+        elif isinstance(decision, Wait) and not self._gated(adapter, self.request.obj):
+            self.request.obj = adapter.gate(self.request.obj, waits_for(decision), self.now)
+            self.warnings.append(waits_for(decision))
+
+    # going
+
+    def delete(self) -> None:
+        """A workload is marked for deletion, or leaves the store."""
+        assert self.request.old is not None
+        self.going(self.request.namespace, metadata.uid(self.request.old), self.request.removes)
+
+    def going(self, tenant: str, uid: str, removes: bool) -> None:
+        """What a workload takes is being given back, or is free from now on."""
+        if removes:
+            self.accounts.remove(tenant, uid)
+            if waiting := self.accounts.waiter(tenant, uid):
+                self.accounts.leave(waiting)
+        elif (charge := self.accounts.charge(tenant, uid)) and not charge.evicting:
+            self.accounts.change(replace(charge, evicting=True))
+        else:
+            return
+        self.dirty(tenant)
+
+    # objects that are no workloads
+
+    def count(self, sign: int) -> None:
+        """Count an object that comes or goes. Raises QuotaExceeded when a quota on its number is full."""
+        tenant, amounts = self.request.namespace, object_amounts(self.request.resource)
+        config = self.accounts.config(tenant)
+        if config is None or config.counted.isdisjoint(amounts):
+            return
+        if sign > 0:
+            short = tuple(self._full(tenant, amounts))
+            if short:
+                raise self.refused(refusal(Deny("exceeded", short)))
+        self.accounts.count(tenant, amounts, sign)
+
+    def _full(self, tenant: str, amounts: Mapping[str, int]) -> Iterable[Line]:
+        for quota in self.accounts.quotas(tenant):
+            if quota.scopes:
+                continue
+            used = self.accounts.totals(tenant, quota.name).used
+            for name, need in amounts.items():
+                limit = quota.hard.get(name)
+                taken = used.get(name, 0)
+                if limit is not None and taken + need > limit:
+                    over = taken + need - limit
+                    yield Line(f"quota/{quota.name}", name, need, limit, taken, 0, 0, over, over)
+
+    # waking
+
+    def dirty(self, tenant: str) -> None:
+        """Room may have come free in a tenant: wake who waits there before the transaction ends."""
+        self._dirty[tenant] = None
+
+    def finish(self) -> None:
+        """Wake, write sums and statuses. The last thing a session does."""
+        done: set[str] = set()
+        while todo := [tenant for tenant in self._woken() if tenant not in done]:
+            for tenant in todo:
+                done.add(tenant)
+                self._wake(tenant)
+        for tenant, names in self.accounts.flush().items():
+            for name in names:
+                self._tell_quota(tenant, name)
+
+    def _woken(self) -> list[str]:
+        """The tenants with new room, then those who share a cohort with them and have someone waiting."""
+        found = dict(self._dirty)
+        for tenant in self._dirty:
+            cohort = self.accounts.policy(tenant).cohort
+            if not cohort:
+                continue
+            others = [t for t in self._lines.busy.get(cohort, ()) if t not in found]
+            # Whoever is furthest below its guarantee first.
+            others.sort(key=lambda t: (self._share(t), t))
+            found.update(dict.fromkeys(others[:WOKEN]))
+        return list(found)
+
+    def _share(self, tenant: str) -> float:
+        whole, guaranteed = self.accounts.whole(tenant), self.accounts.policy(tenant).guaranteed
+        return max((whole.soft(name) / value for name, value in guaranteed.items() if value), default=1.0)
+
+    def _wake(self, tenant: str) -> None:
+        self._expire(tenant)
+        line = self.accounts.line(tenant)
+        if not len(line):
+            self._lines.busy.get(self.accounts.policy(tenant).cohort, set()).discard(tenant)
+            return
+        release(self.accounts, line, self.now, HOLD_SLACK, self._released)
+
+    def _released(self, waiting: Waiting, decision: Decision) -> None:
+        """Tell the object of someone who was charged, or got a hold, while waiting."""
+        adapter = self._adapter(waiting.charge)
+        admitted = isinstance(decision, Admit)
+        message = "its quota is charged" if admitted else waits_for(decision) if isinstance(decision, Wait) else ""
+        if self._is_request(waiting.charge):
+            assert self.request.obj is not None
+            obj = self.request.obj
+            told = adapter.ungate(obj, self.now) if admitted else adapter.gate(obj, message, self.now)
+            self.request.obj = told
+        else:
+            record = self._stored(waiting.charge)
+            if record is None:
+                self.accounts.remove(waiting.charge.tenant, waiting.charge.uid)
+                self._note("repair", waiting.charge, "lost")
+                return
+            old = record.object()
+            told = adapter.ungate(old, self.now) if admitted else adapter.gate(old, message, self.now)
+            if strategy.changes_generation(record.resource, old, told):
+                told["metadata"]["generation"] = int(old["metadata"].get("generation") or 0) + 1
+            self.txn.put(record.resource, told)
+        self._note("release" if admitted else "wait", waiting.charge, decision.rule)
+        if admitted:
+            self._event(told, "Normal", "QuotaAdmitted", message)
+
+    def _expire(self, tenant: str) -> None:
+        """End the holds that were not converted in time; whoever had one keeps its place in line."""
+        for waiting in self.accounts.line(tenant).held():
+            if 0 < waiting.expires <= self.now:
+                self.accounts.wait(replace(waiting, held=False, victims=(), expires=0))
+                self._note("expire", waiting.charge, "hold-expired")
+                self.dirty(tenant)
+
+    # telling
+
+    def _tell_quota(self, tenant: str, name: str) -> None:
+        """Bring a ResourceQuota's status in line with the ledger."""
+        quota = next((q for q in self.accounts.quotas(tenant) if q.name == name), None)
+        if quota is None:
+            return
+        used = self.accounts.totals(tenant, name).used
+        status_used = {resource: render(resource, used.get(resource, 0)) for resource in quota.hard}
+        request = self.request
+        if request.obj is not None and request.resource is RESOURCEQUOTAS and request.name == name:
+            obj: Object = request.obj
+            obj["status"] = {"hard": dict((obj.get("spec") or {}).get("hard") or {}), "used": status_used}
+            return
+        record = self.txn.get(RESOURCEQUOTAS, tenant, name)
+        if record is None:
+            return
+        obj = record.object()
+        obj["status"] = {"hard": (obj.get("spec") or {}).get("hard") or {}, "used": status_used}
+        self.txn.put(RESOURCEQUOTAS, obj)
+
+    def tell_quotas(self, tenant: str) -> None:
+        """All of a namespace's, changed or not."""
+        for quota in self.accounts.quotas(tenant):
+            self._tell_quota(tenant, quota.name)
+
+    def _note(self, act: Act, charge: Charge, rule: str) -> None:
+        self.audit.append(Entry(self.now, act, charge.id, charge.uid, charge.tenant, rule, charge.priority))
+
+    def _event(self, obj: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
+        meta = obj["metadata"]
+        namespace, stamp = str(meta.get("namespace") or ""), metadata.rfc3339(self.now)
+        involved = {"kind": obj.get("kind"), "apiVersion": obj.get("apiVersion"), "namespace": namespace}
+        involved |= {"name": meta["name"], "uid": meta.get("uid")}
+        serial = uuid.uuid4().hex
+        event: Object = {
+            "apiVersion": EVENTS.api_version,
+            "kind": EVENTS.kind,
+            "metadata": {
+                "name": f"{meta['name'][:220]}.{serial[:16]}",
+                "namespace": namespace,
+                "uid": str(uuid.UUID(hex=serial)),
+                "creationTimestamp": stamp,
+            },
+            "involvedObject": involved,
+            "reason": reason,
+            "message": message[:1024],
+            "source": {"component": COMPONENT},
+            "firstTimestamp": stamp,
+            "lastTimestamp": stamp,
+            "count": 1,
+            "type": type_,
+            "eventTime": None,
+            "reportingComponent": COMPONENT,
+            "reportingInstance": "",
+        }
+        self.txn.put(EVENTS, event)
+
+    # finding
+
+    def _adapter(self, charge: Charge) -> Adapter:
+        adapter = adapter_for(kind_names()[charge.id.partition("/")[0]])
+        assert adapter is not None
+        return adapter
+
+    def _stored(self, charge: Charge) -> Record | None:
+        kind, namespace, name = charge.id.split("/", 2)
+        record = self.txn.get(kind_names()[kind], namespace, name)
+        return record if record is not None and record.uid == charge.uid else None
+
+    def _is_request(self, charge: Charge) -> bool:
+        return self.request.obj is not None and metadata.uid(self.request.obj) == charge.uid
+
+
+def _phase(obj: Mapping[str, Any]) -> Any:
+    return (obj.get("status") or {}).get("phase")
+
+
+def audit_rows(found: Sequence[Entry], serial: int) -> list[tuple[str, dict[str, Any]]]:
+    """The slots that entries go to, from the running number ``serial`` on."""
+    from isoplane.server.quota_admission.rows import AUDIT_SLOTS
+
+    return [(str((serial + i) % AUDIT_SLOTS), {"n": serial + i, **e.to_dict()}) for i, e in enumerate(found)]
