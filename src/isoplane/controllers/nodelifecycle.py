@@ -95,7 +95,7 @@ class NodeLifecycleController(Controller):
     ) -> None:
         super().__init__(workers=1)
         self._api = api
-        self._informers = informers
+        self._workloads = {resource: informers.of(resource) for resource in workload_resources()}
         self._events = events
         self._clock = clock
         self._monotonic = monotonic
@@ -191,10 +191,10 @@ class NodeLifecycleController(Controller):
     def _bound(self, node: str = "") -> list[tuple[Workload, Object]]:
         """The workloads on a node (on any, when ''). Rare enough to look through them all."""
         found: list[tuple[Workload, Object]] = []
-        for resource in workload_resources():
+        for resource, informer in self._workloads.items():
             adapter = adapter_for(resource)
             assert adapter is not None
-            for obj in self._informers.of(resource).items():
+            for obj in informer.items():
                 workload = adapter.project(obj)
                 if workload.node and (not node or workload.node == node):
                     found.append((workload, obj))

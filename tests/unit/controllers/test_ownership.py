@@ -1,0 +1,213 @@
+"""Owner references as a graph: who goes with whom, asked as a table and as a property over random forests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isoplane.controllers.ownership import (
+    FOREGROUND,
+    ORPHAN,
+    Ask,
+    Delete,
+    Disown,
+    Graph,
+    Item,
+    LetGo,
+    Reference,
+    SetFree,
+    Wait,
+    item_of,
+)
+from isoplane.objects.kinds import CONFIGMAPS, LEASES, NODES, PODS, SECRETS
+
+
+def item(uid: str, *owners: str, blocks: bool = True, finalizers: tuple[str, ...] = (), deleting: bool = False) -> Item:
+    references = tuple(Reference(owner, owner, CONFIGMAPS, blocks) for owner in owners)
+    return Item(uid, CONFIGMAPS, "ns", uid, references, frozenset(finalizers), deleting)
+
+
+def graph(*items: Item) -> Graph:
+    made = Graph()
+    for one in items:
+        made.put(one)
+    return made
+
+
+def test_an_owner_that_exists_keeps_its_dependent() -> None:
+    assert graph(item("a"), item("b", "a")).decide("b") is None
+
+
+def test_an_unknown_owner_is_asked_for_and_then_believed() -> None:
+    made = graph(item("b", "a"))
+    question = made.decide("b")
+    assert isinstance(question, Ask)
+    assert [owner.uid for owner in question.owners] == ["a"]
+    assert made.decide("b", absent={"a"}) == Delete("Background")
+    assert made.decide("b", present={"a"}) is None
+
+
+def test_one_owner_is_enough_and_the_lost_one_is_dropped() -> None:
+    made = graph(item("a"), item("c", "a", "b"))
+    assert made.decide("c", absent={"b"}) == Disown(frozenset({"b"}))
+
+
+def test_when_an_owner_leaves_its_dependents_are_looked_at() -> None:
+    made = graph(item("a"), item("b", "a"), item("c", "a"))
+    assert sorted(made.drop("a")) == ["b", "c"]
+    assert made.drop("a") == []
+
+
+def test_foreground_waits_for_those_who_block() -> None:
+    owner = item("a", finalizers=(FOREGROUND,), deleting=True)
+    blocking, free = item("b", "a"), item("c", "a", blocks=False)
+    made = graph(owner, blocking, free)
+    assert made.decide("a") == Wait((blocking,))
+    assert made.decide("b") == Delete("Background")
+    assert made.drop("b") == ["a"]
+    assert made.decide("a") == LetGo()
+
+
+def test_foreground_goes_down_the_tree() -> None:
+    made = graph(item("a", finalizers=(FOREGROUND,), deleting=True), item("b", "a"), item("c", "b"))
+    assert made.decide("b") == Delete("Foreground")
+
+
+def test_a_dependent_kept_by_another_is_disowned_by_one_that_waits() -> None:
+    made = graph(item("a", finalizers=(FOREGROUND,), deleting=True), item("d"), item("b", "a", "d"))
+    assert made.decide("b") == Disown(frozenset({"a"}))
+    assert "a" in made.put(item("b", "d"))
+    assert made.decide("a") == LetGo()
+
+
+def test_orphaning_sets_dependents_free() -> None:
+    dependent = item("b", "a")
+    made = graph(item("a", finalizers=(ORPHAN,), deleting=True), dependent)
+    assert made.decide("a") == SetFree((dependent,))
+
+
+def test_an_item_that_is_deleted_already_is_left_to_its_finalizers() -> None:
+    assert graph(item("b", "a", deleting=True)).decide("b", absent={"a"}) is None
+
+
+def test_its_own_finalizers_say_how_it_goes() -> None:
+    assert graph(item("b", "a", finalizers=(ORPHAN,))).decide("b", absent={"a"}) == Delete("Orphan")
+    assert graph(item("b", "a", finalizers=(FOREGROUND,))).decide("b", absent={"a"}) == Delete("Foreground")
+
+
+def test_owners_of_kinds_that_are_not_served_keep_what_they_own() -> None:
+    foreign = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "rs", "uid": "rs"}
+    obj = {"metadata": {"uid": "p", "name": "p", "namespace": "ns", "ownerReferences": [foreign]}}
+    assert graph(item_of(PODS, obj)).decide("p") is None
+
+
+def test_a_cluster_scoped_item_cannot_have_a_namespaced_owner() -> None:
+    odd = Item("n", NODES, "", "n", (Reference("a", "a", CONFIGMAPS, False),))
+    assert graph(odd).decide("n") is None
+
+
+def test_an_owner_of_that_uid_in_another_namespace_is_asked_for() -> None:
+    elsewhere = Item("a", SECRETS, "other", "a")
+    dependent = Item("b", CONFIGMAPS, "ns", "b", (Reference("a", "a", SECRETS, False),))
+    made = graph(elsewhere, dependent)
+    assert isinstance(made.decide("b"), Ask)
+    assert made.decide("b", absent={"a"}) == Delete("Background")
+
+
+def test_a_namespaced_item_may_have_a_cluster_scoped_owner() -> None:
+    lease = Item("l", LEASES, "kube-node-lease", "n", (Reference("n", "n", NODES, False),))
+    assert graph(Item("n", NODES, "", "n"), lease).decide("l") is None
+
+
+def run(forest: dict[str, tuple[str, ...]], root: str, propagation: str) -> tuple[set[str], dict[str, tuple[str, ...]]]:
+    """Delete ``root`` in a simulated store until nothing changes. Returns (what is left, the owners that are left)."""
+    made = Graph()
+    live: dict[str, Item] = {uid: item(uid, *owners) for uid, owners in forest.items()}
+    queue: list[str] = []
+
+    def put(one: Item) -> None:
+        live[one.uid] = one
+        queue.extend(made.put(one))
+
+    def delete(uid: str, how: str) -> None:
+        old = live[uid]
+        keep = old.finalizers - {FOREGROUND, ORPHAN}
+        finalizers = keep | ({FOREGROUND} if how == "Foreground" else {ORPHAN} if how == "Orphan" else set())
+        if finalizers:
+            put(Item(uid, CONFIGMAPS, "ns", uid, old.owners, frozenset(finalizers), True))
+        else:
+            del live[uid]
+            queue.extend(made.drop(uid))
+
+    for one in live.values():
+        made.put(one)
+    delete(root, propagation)
+    for _ in range(10_000):
+        if not queue:
+            break
+        uid = queue.pop(0)
+        decision = made.decide(uid)
+        if isinstance(decision, Ask):
+            absent = {o.uid for o in decision.owners if o.uid not in live}
+            decision = made.decide(uid, absent, {o.uid for o in decision.owners} - absent)
+        match decision:
+            case Wait(dependents):
+                queue.extend(d.uid for d in dependents)
+            case Delete(how):
+                delete(uid, how)
+            case LetGo():
+                delete(uid, "Background")
+            case Disown(lost):
+                old = live[uid]
+                owners = tuple(o for o in old.owners if o.uid not in lost)
+                put(Item(uid, CONFIGMAPS, "ns", uid, owners, old.finalizers, old.deleting))
+            case SetFree(dependents):
+                for d in dependents:
+                    owners = tuple(o for o in live[d.uid].owners if o.uid != uid)
+                    put(Item(d.uid, CONFIGMAPS, "ns", d.uid, owners, live[d.uid].finalizers, live[d.uid].deleting))
+                delete(uid, "Background")
+    else:
+        raise AssertionError("it never came to rest")
+    return set(live), {uid: tuple(o.uid for o in one.owners) for uid, one in live.items()}
+
+
+@st.composite
+def forests(draw: Any) -> dict[str, tuple[str, ...]]:
+    """Up to ten objects; each may be owned by some of those before it."""
+    size = draw(st.integers(1, 10))
+    forest: dict[str, tuple[str, ...]] = {}
+    for number in range(size):
+        earlier = sorted(forest)
+        owners = draw(st.lists(st.sampled_from(earlier), unique=True, max_size=2)) if earlier else []
+        forest[f"o{number}"] = tuple(owners)
+    return forest
+
+
+def survivors(forest: dict[str, tuple[str, ...]], root: str) -> set[str]:
+    """Everything that still has somebody who wants it, once ``root`` is gone."""
+    left = set(forest) - {root}
+    while True:
+        lost = {uid for uid in left if forest[uid] and not any(owner in left for owner in forest[uid])}
+        if not lost:
+            return left
+        left -= lost
+
+
+@given(forest=forests(), data=st.data(), propagation=st.sampled_from(["Background", "Foreground"]))
+def test_exactly_what_nobody_wants_any_more_goes(
+    forest: dict[str, tuple[str, ...]], data: st.DataObject, propagation: str
+) -> None:
+    root = data.draw(st.sampled_from(sorted(forest)))
+    left, owners = run(forest, root, propagation)
+    assert left == survivors(forest, root)
+    assert all(owner in left for kept in owners.values() for owner in kept)
+
+
+@given(forest=forests(), data=st.data())
+def test_orphaning_loses_nothing_but_the_object_itself(forest: dict[str, tuple[str, ...]], data: st.DataObject) -> None:
+    root = data.draw(st.sampled_from(sorted(forest)))
+    left, owners = run(forest, root, "Orphan")
+    assert left == set(forest) - {root}
+    assert all(root not in kept for kept in owners.values())
