@@ -19,7 +19,6 @@ from typing import Any
 
 from isoplane.client.informer import Informer, Informers
 from isoplane.client.workqueue import WorkQueue
-from isoplane.objects import metadata
 from isoplane.objects.errors import ApiError, Conflict
 
 _log = logging.getLogger(__name__)
@@ -168,14 +167,3 @@ class Manager:
     def metrics(self) -> dict[str, Metrics]:
         """Controller name → its counters."""
         return {controller.name: controller.metrics for controller in self.controllers}
-
-
-def keys_of_owner(kind: str) -> Keys:
-    """The key of the controlling owner of that kind, in the object's own namespace."""
-
-    def keys(obj: Mapping[str, Any]) -> Iterable[str]:
-        owner = metadata.controller_of(obj)
-        if owner is not None and owner.get("kind") == kind:
-            yield f"{metadata.namespace(obj)}/{owner['name']}"
-
-    return keys
