@@ -38,7 +38,7 @@ def decide(view: View, ask: Ask, now: float) -> Decision:
         return Admit("fits", lines)
 
     short = [line for line in lines if line.short > 0]
-    if entitled(view, ask, short):
+    if entitled(view, ask, [line for line in lines if missing(line)]):
         if not short:
             return Wait("given-back", lines, held=True)
         if ask.preempts and ask.may_evict:
@@ -55,12 +55,12 @@ def missing(line: Line) -> bool:
     return line.short_now > 0 or line.short > 0
 
 
-def entitled(view: View, ask: Ask, short: list[Line]) -> bool:
+def entitled(view: View, ask: Ask, lacking: list[Line]) -> bool:
     """Whether room may be kept or made for the ask: above the threshold, or reclaiming what the tenant lent."""
     threshold = view.policy(ask.charge.tenant).threshold
     if threshold is not None and ask.charge.priority > threshold:
         return True
-    return all(line.shared for line in short) and within_guarantee(view, ask)
+    return all(line.shared for line in lacking) and within_guarantee(view, ask, lacking)
 
 
 def _insisted(view: View, ask: Ask) -> tuple[tuple[str, dict[str, tuple[str, ...]]], ...]:

@@ -6,6 +6,8 @@ keeps in reserve, whichever is more, so that an unlent guarantee cannot be given
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from isoplane.quota.model import Amounts, Ask, Line, Policy, Totals
 from isoplane.quota.scopes import counts
 from isoplane.quota.view import View
@@ -83,16 +85,13 @@ def _cohort_lines(view: View, ask: Ask, policy: Policy, kept: Amounts) -> list[L
     return lines
 
 
-def within_guarantee(view: View, ask: Ask) -> bool:
-    """Whether the tenant stays at or under its guarantee with the ask, in everything the cohort shares."""
+def within_guarantee(view: View, ask: Ask, lines: Iterable[Line]) -> bool:
+    """Whether the tenant stays at or under its guarantee with the ask, in all that is short of what the cohort shares."""
     policy = view.policy(ask.charge.tenant)
-    cohort = view.cohort(policy.cohort) if policy.cohort else None
-    if cohort is None:
-        return False
+    shared = [line for line in lines if line.shared]
     own = view.whole(ask.charge.tenant)
-    for resource in cohort.capacity:
-        need = ask.charge.amounts.get(resource, 0)
-        taken = max(own.used.get(resource, 0), own.soft(resource) - (need if ask.holding else 0))
-        if need > 0 and taken + need > policy.guaranteed.get(resource, 0):
+    for line in shared:
+        taken = max(own.used.get(line.resource, 0), own.soft(line.resource) - (line.need if ask.holding else 0))
+        if taken + line.need > policy.guaranteed.get(line.resource, 0):
             return False
-    return True
+    return bool(shared)

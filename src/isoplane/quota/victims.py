@@ -111,7 +111,7 @@ def _counted(line: Line, scoped: Mapping[str, Quota], charge: Charge) -> bool:
 def _from_others(view: View, ask: Ask, short: Sequence[Line], policy: Policy, now: float) -> list[Candidate]:
     own = ask.charge.tenant
     cohort = view.cohort(policy.cohort)
-    reclaims = within_guarantee(view, ask)
+    reclaims = within_guarantee(view, ask, short)
     above = policy.threshold is not None and ask.charge.priority > policy.threshold
     if cohort is None or not (reclaims or above):
         return []
