@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import subprocess
 import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from isoplane.node.images import guest
 from isoplane.node.images.store import ImageStore
 from isoplane.node.runtime.protocol import Materials, NetworkAttachment
-from isoplane.node.runtime.qemu import QemuRuntime
+from isoplane.node.runtime.qemu import QemuRuntime, process
+from isoplane.node.runtime.qemu.cgroup import parents
 from isoplane.workload.shape import Unit, UnitObserved, UnitState, Workload
 from isoplane.workload.vmi import UNIT, MachineAdapter
 from support import require
@@ -33,7 +36,8 @@ def guest_store() -> ImageStore:
     key = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
     store = ImageStore(CACHE / f"guest-{key}")
     if store.lookup(guest.GUEST_IMAGE) is None:
-        asyncio.run(guest.build_guest(store, cache=CACHE / "packages"))
+        with ThreadPoolExecutor(1) as outside:  # a test's own event loop may be running here
+            outside.submit(lambda: asyncio.run(guest.build_guest(store, cache=CACHE / "packages"))).result()
     return store
 
 
@@ -130,6 +134,54 @@ class Harness:
             assert time.monotonic() < deadline, f"{text!r} is not on the console: {log}"
             await asyncio.sleep(0.05)
         return log
+
+
+class PatientRuntime(QemuRuntime):
+    """What the contract suite may ask without an agent around it.
+
+    The power button is pressed until the guest has booted far enough to notice, as the agent does; and a new instance on
+    a data directory takes the place of the one before, whose connections end as they do when a process is killed.
+    """
+
+    _latest: ClassVar[dict[Path, QemuRuntime]] = {}
+
+    def __init__(self, data_dir: Path, images: ImageStore) -> None:
+        super().__init__(data_dir, images, accelerator="tcg")
+        self._data_dir = data_dir
+        self._presses: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        before = self._latest.get(self._data_dir)
+        if before is not None:
+            await before.close()
+        self._latest[self._data_dir] = self
+        await super().start()
+
+    async def close(self) -> None:
+        for press in self._presses:
+            press.cancel()
+        await super().close()
+
+    async def stop_unit(self, uid: str, unit: str) -> None:
+        press = asyncio.create_task(self._press(uid, unit))
+        self._presses.add(press)
+        press.add_done_callback(self._presses.discard)
+
+    async def _press(self, uid: str, unit: str) -> None:
+        while (seen := await self.observe(uid)) and seen.unit(unit).state is not UnitState.EXITED:
+            await super().stop_unit(uid, unit)
+            await asyncio.sleep(0.5)
+
+
+def traces_of(data_dir: Path) -> list[str]:
+    """Everything on the host that still speaks of a data directory's machines: processes, control groups, files."""
+    machines = data_dir / "qemu" / "machines"
+    found = [str(path) for path in machines.iterdir()] if machines.exists() else []
+    found += [str(group) for group in parents(machines).values() if group.exists()]
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        if any(str(machines) in word for word in process.command_line(int(entry))):
+            found.append(f"process {entry}")
+    return found
 
 
 async def page(address: str, timeout: float = 30) -> str:

@@ -7,7 +7,7 @@ runtime, add a function that returns a :class:`RuntimeCase` and name it in ``CAS
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,8 @@ class RuntimeCase:
     """Whether LINE comes out of the units' logs."""
     executes: bool = True
     """Whether exec runs a real shell command."""
+    executes_anything: bool = True
+    """Whether exec is possible at all: a machine without a guest agent refuses it."""
     exit_code_when_killed: int | None = 137
     real: bool = True
     """Whether traces on the host can be looked for; ``traces`` does so."""
@@ -125,4 +127,39 @@ def simulated() -> RuntimeCase:
     )
 
 
-CASES: tuple[RuntimeCase, ...] = (simulated(), oci("crun"), oci("runc"))
+def qemu() -> RuntimeCase:
+    """Machines that boot the demo guest without a network."""
+
+    def declare(uid: str, behaviour: Behaviour, units: int) -> Workload:
+        from qemu_support import machine_spec, machine_workload
+
+        speak = {"cloudInitNoCloud": {"userData": f"#!/bin/sh\necho {LINE}\n"}, "name": "seed"}
+        ends = "isoplane.poweroff_after=0.3" if behaviour is Behaviour.SUCCEED else ""
+        workload = machine_workload(machine_spec(ends, volumes=[speak]), f"vm-{uid}", uid)
+        return replace(workload, units=tuple(replace(unit, name="u0") for unit in workload.units))
+
+    def traces(data_dir: Path) -> list[str]:
+        from qemu_support import traces_of
+
+        return traces_of(data_dir)
+
+    def make(data_dir: Path) -> Runtime:
+        from qemu_support import PatientRuntime, guest_store
+
+        return PatientRuntime(data_dir, guest_store())
+
+    return RuntimeCase(
+        name="qemu",
+        make=make,
+        declare=declare,
+        check_host=lambda: require("qemu-system-x86_64", "skopeo", "umoci", "apt-get", "dpkg-deb", root=True),
+        behaviours=frozenset({Behaviour.SERVE, Behaviour.STUBBORN, Behaviour.SUCCEED}),
+        max_units=1,
+        patience=30.0,
+        executes=False,
+        executes_anything=False,
+        traces=traces,
+    )
+
+
+CASES: tuple[RuntimeCase, ...] = (simulated(), oci("crun"), oci("runc"), qemu())

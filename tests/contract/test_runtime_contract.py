@@ -385,6 +385,10 @@ async def test_following_ends_with_the_unit(bench: Bench) -> None:
 async def test_exec_collects_output_and_exit_code(bench: Bench) -> None:
     runtime = await bench.instance()
     await bench.running(runtime, Behaviour.SERVE)
+    if not bench.case.executes_anything:
+        with pytest.raises(RuntimeFailure):
+            await runtime.exec("w1", "u0", ["/bin/sh", "-c", "echo out; exit 4"], 5.0)
+        return
     result = await runtime.exec("w1", "u0", ["/bin/sh", "-c", "echo out; exit 4"], 5.0)
     if bench.case.executes:
         assert (result.exit_code, result.output) == (4, b"out\n")

@@ -39,7 +39,7 @@ def traces(uid: str) -> list[str]:
     """Processes and control groups that carry a machine's uid."""
     listed = subprocess.run(["ps", "-eo", "pid,args", "-ww"], capture_output=True, text=True, check=True).stdout
     found = [line for line in listed.splitlines() if uid in line]
-    return found + [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/isoplane/{uid}")]
+    return found + [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/isoplane/*/{uid}")]
 
 
 async def test_a_machine_boots_serves_and_obeys_the_power_button(plane: Harness, tmp_path: Path) -> None:

@@ -23,8 +23,11 @@ for module in $(cat /lib/modules/first); do insmod "/lib/modules/$module.ko"; do
 name=$(parameter isoplane.hostname)
 if grep -qs 0x0002 /sys/bus/virtio/devices/*/device; then
 	for module in $(cat /lib/modules/disk); do insmod "/lib/modules/$module.ko"; done
-	mdev -s
-	seed=$(findfs LABEL=cidata 2>/dev/null) && mount -t iso9660 -o ro "$seed" /mnt/seed
+	for disk in /sys/block/vd*; do
+		# The label of an ISO 9660 volume stands at byte 32808.
+		label=$(dd if="/dev/${disk##*/}" bs=1 skip=32808 count=6 2>/dev/null | tr A-Z a-z)
+		[ "$label" = cidata ] && mount -t iso9660 -o ro "/dev/${disk##*/}" /mnt/seed
+	done
 	if [ -f /mnt/seed/meta-data ]; then
 		: "${name:=$(sed -n 's/.*local-hostname"*: *"*\([^",]*\).*/\1/p' /mnt/seed/meta-data)}"
 		if head -c 2 /mnt/seed/user-data | grep -q '#!'; then

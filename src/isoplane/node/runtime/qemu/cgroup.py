@@ -1,4 +1,6 @@
-"""Limits of a machine's process: a control group ``/isoplane/<uid>`` in each hierarchy, cgroup v1 or v2.
+"""Limits of a machine's process: a control group ``/isoplane/qemu-<plane>/<uid>`` in each hierarchy, cgroup v1 or v2.
+
+``<plane>`` stands for the data directory, so that several planes on one host keep out of each other's way.
 
 QEMU is put in before it runs, by the shell that becomes it, so that the guest's memory is charged from the first page.
 A user without write access to the hierarchies runs machines without limits, and the machine's details say so.
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
 import os
 import signal
 from dataclasses import dataclass
@@ -46,11 +49,17 @@ class Limits:
     memory_limit: int = 0
 
 
-class Cgroup:
-    """The control group of one machine, by its workload's uid."""
+def parents(machines: Path) -> dict[str, Path]:
+    """Controller → the group that holds those of all machines in a directory."""
+    plane = hashlib.sha256(os.fsencode(machines)).hexdigest()[:12]
+    return {name: root / PARENT / f"qemu-{plane}" for name, root in hierarchies().items()}
 
-    def __init__(self, uid: str) -> None:
-        self._paths = {name: root / PARENT / uid for name, root in hierarchies().items()}
+
+class Cgroup:
+    """The control group of the machine that lives in ``directory``."""
+
+    def __init__(self, directory: Path) -> None:
+        self._paths = {name: root / directory.name for name, root in parents(directory.parent).items()}
 
     @property
     def limited(self) -> bool:
@@ -79,7 +88,8 @@ class Cgroup:
         """Kill what is left in the groups and remove them. Raises OSError when a process will not die."""
         for attempt in range(_REMOVE_ATTEMPTS):
             try:
-                return self._remove()
+                self._remove()
+                return
             except OSError:
                 # Busy: what was killed is still on its way out.
                 if attempt == _REMOVE_ATTEMPTS - 1:
@@ -94,6 +104,8 @@ class Cgroup:
                 path.rmdir()
             except FileNotFoundError:
                 continue
+            if not any(entry.is_dir() for entry in path.parent.iterdir()):
+                path.parent.rmdir()
 
 
 def _v1(controller: str, limits: Limits) -> list[tuple[str, str]]:
@@ -110,7 +122,7 @@ def _v1(controller: str, limits: Limits) -> list[tuple[str, str]]:
 
 
 def _v2(path: Path, limits: Limits) -> list[tuple[str, str]]:
-    for above in (path.parent.parent, path.parent):
+    for above in (path.parents[2], path.parents[1], path.parent):
         (above / "cgroup.subtree_control").write_text("".join(f"+{name} " for name in _WANTED))
     # The kernel's own conversion of v1 shares (2…262144) to v2 weights (1…10000), as runc does it.
     shares = max(2, limits.cpu_request * 1024 // 1000) if limits.cpu_request else 1024

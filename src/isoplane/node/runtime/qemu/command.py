@@ -8,6 +8,7 @@ Everything is explicit (``-nodefaults``, named block nodes, formats stated, neve
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import dataclass
 
 from isoplane.node.runtime.protocol import NetworkAttachment
@@ -41,7 +42,7 @@ class Run:
 def build(domain: Domain, files: BootFiles, identity: Identity, network: NetworkAttachment, run: Run) -> list[str]:
     """QEMU's argv. Start-up errors are on stderr; once the monitor answers, the machine runs."""
     argv = [run.binary, "-name", _options(f"guest={identity.namespace}/{identity.name}", **{"debug-threads": "on"})]
-    argv += ["-uuid", domain.firmware_uuid or identity.uid, "-nodefaults", "-no-user-config", "-display", "none"]
+    argv += ["-uuid", domain.firmware_uuid or _uuid(identity.uid), "-nodefaults", "-no-user-config", "-display", "none"]
     argv += ["-machine", _options(domain.machine, usb="off", vmport="off", **{"dump-guest-core": "off"})]
     argv += [*_processor(domain, run.accelerator), "-m", _memory(domain.memory)]
     if domain.firmware_serial:
@@ -58,6 +59,14 @@ def build(domain: Domain, files: BootFiles, identity: Identity, network: Network
     # Denied: obsolete calls, new privileges, new processes, and changing its own scheduling.
     argv += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
     return [*argv, "-pidfile", run.pid_file]
+
+
+def _uuid(uid: str) -> str:
+    """A workload's uid as a UUID: itself where it is one, as the API server makes them."""
+    try:
+        return str(uuid.UUID(uid))
+    except ValueError:
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, uid))
 
 
 def translation_cache(memory: int) -> int:

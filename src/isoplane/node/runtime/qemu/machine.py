@@ -63,7 +63,7 @@ class Machine:
         self.status = ""
         """QMP's word for its state; '' while no QEMU is connected."""
         self._changed = changed
-        self._cgroup = Cgroup(self.uid)
+        self._cgroup = Cgroup(directory)
         self._qmp: Qmp | None = None
         self._watch: process.ExitWatch | None = None
         self._gone = asyncio.Event()

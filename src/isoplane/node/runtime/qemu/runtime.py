@@ -18,7 +18,7 @@ from pathlib import Path
 from isoplane.node.images.model import ImageError
 from isoplane.node.runtime.protocol import ExecResult, Materials, RuntimeFailure, RuntimeReason
 from isoplane.node.runtime.qemu import command, process, records
-from isoplane.node.runtime.qemu.cgroup import Cgroup, Limits
+from isoplane.node.runtime.qemu.cgroup import Cgroup, Limits, parents
 from isoplane.node.runtime.qemu.command import KVM, TCG, Identity
 from isoplane.node.runtime.qemu.disks import ImageSource, make_files
 from isoplane.node.runtime.qemu.domain import MIB, Domain, parse
@@ -100,7 +100,10 @@ class QemuRuntime:
         for uid, pid in running.items():
             log.warning("QEMU %d of the removed machine %s still runs; it is killed", pid, uid)
             process.signal_process(pid, signal.SIGKILL)
-            await Cgroup(uid).remove()
+        known = set(self._machines)
+        left = {group.name for parent in parents(self._machines_dir).values() for group in parent.glob("*/")}
+        for uid in left - known:
+            await Cgroup(self._machines_dir / uid).remove()
 
     def _running(self) -> dict[str, int]:
         """uid → process, of every QEMU on this host that keeps its pid file below our directory."""

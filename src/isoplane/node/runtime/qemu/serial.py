@@ -36,11 +36,8 @@ class SerialLog:
 
     def tick(self, now: float | None = None) -> None:
         """Note growth, rotate when too long. Cheap when nothing was written. A missing log is no error."""
-        try:
-            size = os.stat(self.path).st_size
-        except OSError:
-            return
-        if size == self._size:
+        size = _size(self.path)
+        if size in (self._size, 0):
             return
         with self._times.open("ab") as file:
             file.write(_ENTRY.pack(time.time() if now is None else now, size))
@@ -60,55 +57,60 @@ class SerialLog:
         """(POSIX seconds, line with its newline) of everything kept, oldest first, up to offset ``end``."""
         kept: deque[tuple[float, bytes]] = deque(maxlen=tail)
         for path, stop in ((_older(self.path), None), (self.path, end)):
-            kept.extend(entry for entry in self._read(path, 0, stop) if since is None or entry[0] >= since)
+            found = self._dated(path, 0, _read(path, 0, stop))
+            kept.extend(entry for entry in found if since is None or entry[0] >= since)
         return list(kept)
-
-    def _read(self, path: Path, start: int, stop: int | None = None) -> Iterator[tuple[float, bytes]]:
-        times = _Times(path.with_suffix(".times") if path == self.path else _older(self._times))
-        try:
-            file = path.open("rb")
-        except OSError:
-            return
-        with file:
-            offset = file.seek(start)
-            for line in file:
-                offset += len(line)
-                if stop is not None and offset > stop:
-                    return
-                yield times.at(offset), line.rstrip(b"\r\n") + b"\n" if line.endswith(b"\n") else line
 
     async def follow(
         self, ended: Callable[[], bool], *, tail: int | None = None, since: float | None = None
     ) -> AsyncIterator[tuple[float, bytes]]:
-        """``lines``, then new ones as they come, until ``ended`` says so and all is read. A last unfinished line included."""
-        offset = self._whole_lines_end()
+        """``lines``, then new ones as they come, until ``ended`` says so and all is read, an unfinished last one too."""
+        offset = _read(self.path, 0).rfind(b"\n") + 1
         for entry in self.lines(tail=tail, since=since, end=offset):
             yield entry
         while True:
             finished = ended()
-            try:
-                size = os.stat(self.path).st_size
-            except OSError:
-                size = 0
-            if size < offset:
+            if _size(self.path) < offset:
+                # Rotated: what was written before it is in the older piece now.
+                older = _older(self.path)
+                for entry in self._dated(older, offset, _read(older, offset)):
+                    yield entry
                 offset = 0
+            new = _read(self.path, offset)
+            whole = new if finished else new[: new.rfind(b"\n") + 1]
             self.tick()
-            for when, line in self._read(self.path, offset) if size > offset else ():
-                if line.endswith(b"\n") or finished:
-                    yield when, line
+            for entry in self._dated(self.path, offset, whole):
+                yield entry
+            offset += len(whole)
             if finished:
                 return
-            offset = self._whole_lines_end(offset)
             await asyncio.sleep(_FOLLOW_PERIOD)
 
-    def _whole_lines_end(self, start: int = 0) -> int:
-        """The offset after the last newline."""
-        try:
-            with self.path.open("rb") as file:
-                file.seek(start)
-                return start + file.read().rfind(b"\n") + 1
-        except OSError:
-            return 0
+    def _dated(self, path: Path, offset: int, text: bytes) -> Iterator[tuple[float, bytes]]:
+        """The lines of ``text``, which stands at ``offset`` of a piece, with their times and line ends made plain."""
+        if not text:
+            return
+        times = _Times(self._times if path == self.path else _older(self._times))
+        for line in text.removesuffix(b"\n").split(b"\n"):
+            offset += len(line) + 1
+            yield times.at(offset), line.rstrip(b"\r\n") + b"\n"
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _read(path: Path, start: int, stop: int | None = None) -> bytes:
+    """A part of a file; nothing when it is missing."""
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            return file.read() if stop is None else file.read(max(0, stop - start))
+    except OSError:
+        return b""
 
 
 class _Times:
