@@ -1,0 +1,107 @@
+"""The columns of isoplane's own kinds; Workload is the list in which pods and machines stand side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from isoplane.objects import metadata
+from isoplane.objects.columns.printer import AGE, NAME, NONE, Cell, Column, Printer, age, amounts_text
+from isoplane.objects.metadata import Object
+
+
+def _workload(obj: Object, now: float) -> list[Cell]:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    revision = status.get("policyRevision")
+    reachable = status.get("reachable", True)
+    return [
+        metadata.name(obj),
+        spec.get("kind") or "",
+        # A node that cannot be heard leaves the stage as it was last seen; the list says that nobody knows.
+        (status.get("stage") or "") if reachable else "Unknown",
+        str(bool(status.get("ready")) and reachable),
+        age(obj, now),
+        status.get("node") or NONE,
+        status.get("ip") or NONE,
+        spec.get("priority") or 0,
+        amounts_text(spec.get("request")) or NONE,
+        _transitions(status.get("transitions")) or NONE,
+        NONE if revision is None else str(revision),
+        spec.get("uid") or "",
+    ]
+
+
+def _transitions(entries: Any) -> str:
+    """``Placed 0.01s, Preparing 0.02s, Running 0.31s``: how long the way to each stage took."""
+    return ", ".join(
+        f"{entry.get('stage')} {entry['seconds']:.2f}s" for entry in entries or () if entry.get("seconds") is not None
+    )
+
+
+def _quotapolicy(obj: Object, now: float) -> list[Cell]:
+    spec = obj.get("spec") or {}
+    threshold = spec.get("evictionThreshold")
+    return [
+        metadata.name(obj), NONE if threshold is None else str(threshold), amounts_text(spec.get("guaranteed")) or NONE,
+        spec.get("cohort") or NONE, age(obj, now), spec.get("vmAccounting") or "",
+        amounts_text(spec.get("borrowingLimit")) or NONE, amounts_text(spec.get("lendingLimit")) or NONE,
+    ]  # fmt: skip
+
+
+def _cohort(obj: Object, now: float) -> list[Cell]:
+    return [metadata.name(obj), amounts_text((obj.get("spec") or {}).get("overcommit")) or NONE, age(obj, now)]
+
+
+def _quotausage(obj: Object, now: float) -> list[Cell]:
+    status = obj.get("status") or {}
+    hard, used = status.get("hard") or {}, status.get("used") or {}
+    parts = [f"{name}: {used.get(name, '0')}/{hard.get(name, '-')}" for name in sorted({*hard, *used})]
+    return [
+        metadata.name(obj), ", ".join(parts), len(status.get("charges") or ()), len(status.get("holds") or ()),
+        amounts_text(status.get("evicting")) or NONE, amounts_text(status.get("held")) or NONE,
+    ]  # fmt: skip
+
+
+PRINTERS = {
+    ("isoplane.io", "Workload"): Printer(
+        (
+            NAME,
+            Column("Kind", "What declares it: a Pod or a VirtualMachineInstance."),
+            Column("Stage", "The stage of its life."),
+            Column("Ready", "Whether it serves."),
+            AGE,
+            Column("Node", "The node it is placed on."),
+            Column("IP", "Its address."),
+            Column("Priority", "Its priority, resolved.", "integer"),
+            Column("Request", "What it asks of a node."),
+            Column("Transitions", "How long the way to each stage took."),
+            Column("Policy", "The revision of the network policies enforced for it.", wide=True),
+            Column("UID", "The uid of the object that declares it.", wide=True),
+        ),
+        _workload,
+    ),
+    ("isoplane.io", "QuotaPolicy"): Printer(
+        (
+            NAME,
+            Column("Threshold", "Only workloads with a priority above it may have others evicted."),
+            Column("Guaranteed", "What no other tenant can take."),
+            Column("Cohort", "Whose unused quota may be borrowed."),
+            AGE,
+            Column("Accounting", "What a virtual machine is charged.", wide=True),
+            Column("Borrowing", "The most that may be borrowed.", wide=True),
+            Column("Lending", "The most that may be lent.", wide=True),
+        ),
+        _quotapolicy,
+    ),
+    ("isoplane.io", "Cohort"): Printer((NAME, Column("Overcommit", "Promised over allocatable."), AGE), _cohort),
+    ("isoplane.io", "QuotaUsage"): Printer(
+        (
+            NAME,
+            Column("Used", "What is charged, and the ceilings."),
+            Column("Charges", "The number of charged objects.", "integer"),
+            Column("Holds", "The number of workloads that wait for victims.", "integer"),
+            Column("Evicting", "What the victims now stopping give back.", wide=True),
+            Column("Held", "What is held for waiting workloads.", wide=True),
+        ),
+        _quotausage,
+    ),
+}
