@@ -98,7 +98,7 @@ class Plane:
             fabric=parts.fabric,
             machine=parts.machine,
             events=recorder,
-            enforcement=parts.enforcement(self.informers) if parts.enforcement else None,
+            enforcement=parts.enforcement,
         )
         self._undo.append(("node agent", self.agent.stop))
         await self.agent.start()

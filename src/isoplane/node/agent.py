@@ -42,7 +42,7 @@ class NodeAgent:
         fabric: Fabric,
         machine: Callable[[], Machine],
         events: Events,
-        enforcement: Enforcement | None = None,
+        enforcement: Callable[[str, Informers, Callable[[str], None]], Enforcement] | None = None,
         clock: Callable[[], float] = time.time,
         workers: int = WORKERS,
     ) -> None:
@@ -55,6 +55,7 @@ class NodeAgent:
         self._clock = clock
         self._where: dict[str, tuple[Resource, str]] = {}
         """uid → (resource, key) of the workloads bound to this node."""
+        self._enforcement = enforcement(name, informers, self.enqueue) if enforcement else None
         self.controller = WorkloadController(
             node=name,
             api=api,
@@ -63,7 +64,7 @@ class NodeAgent:
             fabric=fabric,
             events=events,
             clock=clock,
-            enforcement=enforcement,
+            enforcement=self._enforcement,
             workers=workers,
         )
         self._heart: asyncio.Task[None] | None = None
@@ -97,6 +98,8 @@ class NodeAgent:
             informer = self._informers.of(resource)
             informer.on_change(self._watcher(resource))
         await self._informers.start()
+        if self._enforcement is not None:
+            await self._enforcement.start()
         self._registration = Registration(self._api, self.name, self._machine(), self._fabric.node_address, self._clock)
         await self._registration.register()
         await self._adopt()
@@ -112,6 +115,8 @@ class NodeAgent:
         if self._registration is not None:
             with contextlib.suppress(ApiError):
                 await self._registration.leave()
+        if self._enforcement is not None:
+            await self._enforcement.close()
         for runtime in self._runtimes.values():
             await runtime.close()
         await self._fabric.close()

@@ -40,7 +40,8 @@ class NodeParts:
     runtimes: Mapping[str, Runtime]
     fabric: Fabric
     machine: Callable[[], Machine]
-    enforcement: Callable[[Informers], Enforcement] | None = None
+    enforcement: Callable[[str, Informers, Callable[[str], None]], Enforcement] | None = None
+    """(node, caches, wake) → what guards the ports; None: nothing does."""
 
 
 def make(data_dir: Path, options: NodeOptions) -> NodeParts:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
+from isoplane.client.informer import Informers
 from isoplane.node.assembly import NodeOptions, NodeParts
+from isoplane.node.enforcement import NodeEnforcement
 from isoplane.node.images.store import ImageStore
 from isoplane.node.network.fabric import HostFabric
 from isoplane.node.network.settings import FabricSettings, Wiring
@@ -29,7 +32,6 @@ def settings(data_dir: Path, options: NodeOptions) -> FabricSettings:
         cidr=options.cidr,
         container_wiring=wiring(options.container_engine),
         machine_wiring=wiring(options.vm_engine),
-        enforced=False,
     )
 
 
@@ -44,4 +46,7 @@ def make(data_dir: Path, options: NodeOptions) -> NodeParts:
     def machine() -> Machine:
         return dataclasses.replace(this_machine(), runtime=containers.name)
 
-    return NodeParts(runtimes, fabric, machine)
+    def enforcement(node: str, informers: Informers, wake: Callable[[str], None]) -> NodeEnforcement:
+        return NodeEnforcement(node, fabric, informers, wake)
+
+    return NodeParts(runtimes, fabric, machine, enforcement)

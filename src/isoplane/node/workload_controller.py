@@ -53,6 +53,14 @@ class Lookup(Protocol):
 class Enforcement(Protocol):
     """Which policy revision guards a workload's port, if any does."""
 
+    async def start(self) -> None:
+        """Begin, with the fabric started and the caches in sync."""
+        ...
+
+    async def close(self) -> None:
+        """Stop; what is loaded stays and keeps working."""
+        ...
+
     def enforced(self, uid: str) -> str | None: ...
 
     def changed(self, uid: str) -> None:

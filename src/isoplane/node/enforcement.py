@@ -1,0 +1,81 @@
+"""NetworkPolicy on the live node: the caches' view, compiled and rendered, kept on the engines by the enforcer.
+
+The glue between three things that do not know each other: ``policy_view`` (what is declared), ``policy.compile`` (what it
+means) and ``network.enforcer`` (what is loaded).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from isoplane.client.informer import Informers
+from isoplane.node.network.enforcer import EnforcementStatus, Enforcer, Rendered
+from isoplane.node.network.engines.choose import engines_for
+from isoplane.node.network.fabric import HostFabric
+from isoplane.node.network.protocol import Plug
+from isoplane.node.network.rules import NodeRules
+from isoplane.node.policy_view import PolicyView
+from isoplane.policy.compile import compile_tables
+from isoplane.policy.model import Node
+from isoplane.policy.table import Tables
+from isoplane.workload.shape import Attachment
+
+
+class NodeEnforcement:
+    """Implements ``workload_controller.Enforcement`` for a started fabric. ``wake(uid)``: look at a workload again."""
+
+    def __init__(self, node: str, fabric: HostFabric, informers: Informers, wake: Callable[[str], None]) -> None:
+        self._node = node
+        self._fabric = fabric
+        self._view = PolicyView(informers)
+        self._wake = wake
+        self._rules: NodeRules
+        self._enforcer: Enforcer | None = None
+
+    async def start(self) -> None:
+        """Close what no rules guard, load the rules of the moment, keep them loaded. EngineFailure when a tool lacks."""
+        engines = engines_for(self._fabric)
+        self._rules = NodeRules(
+            self._node, self._fabric.settings, self._fabric.ranges, [engine.name for engine in engines], self._endpoint
+        )
+        self._enforcer = Enforcer(engines, self._compile, self._fabric.plugs, on_enforced=self._told)
+        self._fabric.on_reset(self._enforcer.reset)
+        await self._enforcer.start()
+        self._view.on_change(self._enforcer.poke)
+
+    async def close(self) -> None:
+        """Stop; the loaded rules stay and keep working."""
+        if self._enforcer is not None:
+            await self._enforcer.close()
+
+    @property
+    def status(self) -> EnforcementStatus | None:
+        """What is loaded, what failed, how often rules had to be put back; None before the start."""
+        return self._enforcer.status if self._enforcer is not None else None
+
+    def enforced(self, uid: str) -> str | None:
+        """The revision that guards a workload's port on every engine; None while it is closed."""
+        return self._enforcer.enforced(uid) if self._enforcer is not None else None
+
+    def changed(self, uid: str) -> None:
+        """A workload was plugged in or out."""
+        if self._enforcer is not None:
+            self._enforcer.changed(uid)
+
+    def _told(self, uids: frozenset[str]) -> None:
+        for uid in uids:
+            self._wake(uid)
+
+    @staticmethod
+    def _endpoint(plug: Plug) -> str:
+        # The names of policy.model: a tap is a machine's, everything else a Pod's.
+        kind = "vmi" if plug.kind is Attachment.TAP else "pod"
+        return f"{kind}/{plug.namespace}/{plug.name}"
+
+    async def _compile(self, plugs: Sequence[Plug]) -> Rendered:
+        addresses = {plug.uid: plug.attachment.address for plug in plugs}
+        ranges = self._fabric.ranges
+        cluster = self._view.cluster(addresses, [Node(self._node, (ranges.node, ranges.bridge_gateway))])
+        tables: Tables = await asyncio.to_thread(compile_tables, cluster)
+        return await asyncio.to_thread(self._rules.render, tables, plugs)
