@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
@@ -165,6 +166,7 @@ class QemuRuntime:
         if machine.sandbox is None:
             raise RuntimeFailure(RuntimeReason.RUN, f"machine {workload.key} is not prepared")
         domain = parse(unit.recipe)
+        _require_tap(materials.network.tap)
         run = Run(attempt, await self.accelerator())
         argv = command.build(
             domain,
@@ -273,6 +275,16 @@ def _observed(machine: Machine) -> Observed:
         units={unit.name: unit} if unit else {},
         addresses=(sandbox.address,) if sandbox and sandbox.address else (),
     )
+
+
+def _require_tap(name: str) -> None:
+    """QEMU would make a missing tap itself, and the guest would talk to nobody."""
+    try:
+        if name:
+            socket.if_nametoindex(name)
+    except OSError:
+        message = f"the machine's network device {name} does not exist; it is made again at the next try"
+        raise RuntimeFailure(RuntimeReason.SANDBOX, message) from None
 
 
 def _limits(unit: Unit, domain: Domain, accelerator: str) -> Limits:
