@@ -330,7 +330,7 @@ class WorkloadController(Controller):
         report = Report(
             stage=reached,
             observed=observed,
-            initialized=observed is not None and initialized(workload, observed),
+            initialized=initialized(workload, observed or Observed(uid, workload.namespace, workload.name, False, {})),
             health=dict(track.health),
             waiting=dict(track.waiting),
             transitions={s: at for s, at in track.stages.items() if str(s) not in workload.transitions},
