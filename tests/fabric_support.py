@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import itertools
 import os
@@ -11,8 +12,9 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -292,3 +294,11 @@ def closing(*things: object) -> Iterator[None]:
     finally:
         for thing in things:
             thing.close()  # type: ignore[attr-defined]
+
+
+async def eventually(condition: Callable[[], bool], timeout: float = 5) -> None:
+    """Wait until it holds. Seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        await asyncio.sleep(0.01)

@@ -13,8 +13,7 @@ import yaml
 
 from fabric_support import EchoServer, TapGuest, pings, tcp_reaches, udp_reaches, workload
 from isoplane.node.network.enforcer import Enforcer, Rendered
-from isoplane.node.network.engines.nftables import NftablesEngine
-from isoplane.node.network.engines.openvswitch import OpenvswitchEngine
+from isoplane.node.network.engines.choose import engines_for
 from isoplane.node.network.engines.protocol import Engine
 from isoplane.node.network.fabric import HostFabric
 from isoplane.node.network.protocol import Plug
@@ -63,15 +62,7 @@ class PolicyLab:
     async def start(self, objects: Iterable[Mapping[str, Any]]) -> None:
         fabric, settings = self.fabric, self.fabric.settings
         await fabric.start()
-        wirings = {settings.container_wiring, settings.machine_wiring}
-        if Wiring.ROUTED in wirings or Wiring.BRIDGED in wirings:
-            self.engines.append(NftablesEngine(fabric.names.table, fabric.names.link_prefixes))
-        if (bridge := fabric.bridge) is not None:
-            self.engines.append(
-                OpenvswitchEngine(
-                    lambda: bridge.management, lambda: bridge.switch.control(), lambda: bridge.switch.datapath_name
-                )
-            )
+        self.engines += engines_for(fabric)
         self._names: dict[str, str] = {}
         rules = NodeRules(
             NODE, settings, fabric.ranges, [engine.name for engine in self.engines], lambda plug: self._names[plug.uid]
@@ -81,6 +72,7 @@ class PolicyLab:
             return rules.render(compile_tables(self.cluster), plugs)
 
         self.enforcer = Enforcer(self.engines, compile, fabric.plugs, drift=0.5)
+        fabric.on_reset(self.enforcer.reset)
         await self.enforcer.start()
         endpoints = from_objects(objects).endpoints
         for endpoint in endpoints:
@@ -112,6 +104,12 @@ class PolicyLab:
         self.cluster = replace(found, endpoints=placed, nodes=(Node(NODE, (self.fabric.node_address,)),))
         await self.enforcer.request()
         assert self.enforcer.status.failures == {}
+
+    def with_address(self, id: str, address: str) -> Cluster:
+        """The cluster with one more endpoint, by the address that it was plugged in with."""
+        kind, namespace, name = id.split("/")
+        late = Endpoint(kind, namespace, name, ips=(address,), node=NODE)
+        return replace(self.cluster, endpoints=(*self.cluster.endpoints, late))
 
     def expected(self, source: str, target: str, protocol: str, port: int) -> bool:
         """The reference's answer."""
@@ -151,7 +149,9 @@ class PolicyLab:
                 server.close()
             if place.guest is not None:
                 place.guest.close()
-        if hasattr(self, "enforcer"):
-            await self.enforcer.clear()
-        await self.fabric.teardown()
-        self._threads.shutdown()
+        try:
+            if hasattr(self, "enforcer"):
+                await self.enforcer.clear()
+        finally:
+            await self.fabric.teardown()
+            self._threads.shutdown()

@@ -16,13 +16,13 @@ from isoplane.policy.verdict import Connection, Party, party
 SPACES = ("a", "b")
 V4 = [f"10.0.0.{n}" for n in range(1, 7)]
 V6 = [f"fd00::{n:x}" for n in range(1, 7)]
-OUTSIDE = ["10.0.0.9", "10.0.1.1", "192.0.2.1", "fd00::9", "2001:db8::1"]
+OUTSIDE = ["10.0.0.4", "10.0.0.5", "10.0.0.9", "10.0.1.1", "192.0.2.1", "fd00::4", "fd00::9", "2001:db8::1"]
 NODE_IPS = ("10.0.9.1", "fd00:9::1")
 PORT_NAMES = ("web", "dns")
 PORT_NUMBERS = (1, 53, 80, 81, 1023, 65535)
 _BLOCKS = {
-    "0.0.0.0/0": ["10.0.0.0/24", "10.0.0.2/32", "128.0.0.0/1"],
-    "10.0.0.0/24": ["10.0.0.0/30", "10.0.0.4/31", "10.0.0.2/32"],
+    "0.0.0.0/0": ["10.0.0.0/30", "10.0.0.2/32", "128.0.0.0/1"],
+    "10.0.0.0/29": ["10.0.0.0/30", "10.0.0.4/31", "10.0.0.2/32"],
     "10.0.0.0/30": ["10.0.0.1/32", "10.0.0.2/31"],
     "10.0.0.2/32": [],
     "10.0.9.0/24": ["10.0.9.1/32"],
@@ -203,6 +203,28 @@ def clusters(draw: st.DrawFn, with_cluster_policies: bool = True) -> Cluster:
     )
 
 
+@st.composite
+def blocky(draw: st.DrawFn) -> Cluster:
+    """Clusters that are all about addresses: nested blocks with exceptions, one policy's hole in another's block."""
+    rule = st.lists(blocks(), min_size=1, max_size=3).flatmap(
+        lambda peers: st.sampled_from([{}, {"ports": [{"port": 80}]}]).map(lambda ports: {"peers": peers, **ports})
+    )
+    found = []
+    for number in range(draw(st.integers(1, 2))):
+        spec: dict[str, Any] = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+        for key, peer_key in (("ingress", "from"), ("egress", "to")):
+            drawn = draw(st.lists(rule, max_size=2))
+            spec[key] = [{peer_key: r["peers"], **{k: v for k, v in r.items() if k == "ports"}} for r in drawn]
+        found.append(network_policy({"metadata": {"name": f"p{number}", "namespace": "a"}, "spec": spec}))
+    members = [Endpoint("vmi" if n % 2 else "pod", "a", f"e{n}", {}, (V4[n], V6[n]), node="n1") for n in range(3)]
+    return cluster(members, {}, found, nodes=[Node("n1", NODE_IPS)])
+
+
+def nasty() -> st.SearchStrategy[Cluster]:
+    """Everything above, for the tests of equality."""
+    return st.one_of(clusters(), clusters(), blocky())
+
+
 def packets(snapshot: Cluster, family: int) -> list[Connection]:
     """One packet of every class that can differ: each pair of addresses, each protocol, each side of each bound."""
     marker = ":" if family == 6 else "."
@@ -210,7 +232,8 @@ def packets(snapshot: Cluster, family: int) -> list[Connection]:
     ips = [ip for ip in dict.fromkeys([*live, *OUTSIDE, *NODE_IPS]) if marker in ip]
     parties = [party(snapshot, ip) for ip in ips]
     numbers = {1, 2, 52, 53, 80, 81, 82, 1023, 1024, 65535}
-    numbers |= {p.number for e in snapshot.endpoints for p in e.ports}
+    if not any(rule.ports for rule in snapshot.rules()):
+        numbers = {80}
     return [
         Connection(source, destination, protocol, port)
         for source in parties
@@ -238,4 +261,4 @@ def by_tables(tables: Tables, connection: Connection, direction: str) -> tuple[b
     return table.judge(*address(peer.ip), connection.protocol, connection.port)
 
 
-__all__ = ["NODE_IPS", "OUTSIDE", "Party", "by_tables", "clusters", "packets"]
+__all__ = ["NODE_IPS", "OUTSIDE", "Party", "by_tables", "clusters", "nasty", "packets"]

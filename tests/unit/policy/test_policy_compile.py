@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given, settings
-from policy_strategies import by_tables, clusters, packets
+from policy_strategies import by_tables, clusters, nasty, packets
 
 from isoplane.policy.compile import compile_tables
 from isoplane.policy.model import Cluster
@@ -12,8 +12,8 @@ from isoplane.policy.rules import DIRECTIONS
 from isoplane.policy.verdict import judge
 
 
-@given(clusters())
-@settings(max_examples=150)
+@given(nasty())
+@settings(max_examples=200)
 def test_table_equals_reference(cluster: Cluster) -> None:
     tables = compile_tables(cluster)
     for family in (4, 6):

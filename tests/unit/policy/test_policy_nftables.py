@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from hypothesis import HealthCheck, given, settings
 from nft_reader import Nft, Packet
-from policy_strategies import NODE_IPS, clusters, packets
+from policy_strategies import NODE_IPS, clusters, nasty, packets
 
 from isoplane.policy.attachments import Attachment, NodeNetwork
 from isoplane.policy.compile import compile_tables
@@ -43,8 +43,8 @@ def as_packet(connection: Connection, attached: dict[str, Attachment]) -> Packet
     return Packet(hook, iif, oif, source.ip, destination.ip, protocol, connection.port)
 
 
-@given(clusters())
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(nasty())
+@settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_text_equals_reference(cluster: Cluster) -> None:
     attachments = attach(cluster)
     attached = {a.endpoint: a for a in attachments}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flow_reader import Flows
 from hypothesis import HealthCheck, given, settings
-from policy_strategies import NODE_IPS, clusters, packets
+from policy_strategies import NODE_IPS, clusters, nasty, packets
 
 from isoplane.policy.attachments import Attachment, NodeNetwork
 from isoplane.policy.compile import compile_tables
@@ -56,8 +56,8 @@ def as_packet(connection: Connection, attached: dict[str, Attachment]) -> tuple[
     return packet, str(ports[1] or "LOCAL")
 
 
-@given(clusters())
-@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(nasty())
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_text_equals_reference(cluster: Cluster) -> None:
     attachments = attach(cluster)
     attached = {a.endpoint: a for a in attachments}

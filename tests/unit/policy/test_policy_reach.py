@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypothesis import given, settings
-from policy_strategies import clusters
+from policy_strategies import clusters, nasty
 
 from isoplane.policy.model import Cluster, Endpoint, NamedPort, cluster
 from isoplane.policy.parse import network_policy
@@ -12,8 +12,8 @@ from isoplane.policy.universe import bits_of, positions_of
 from isoplane.policy.verdict import Connection, judge
 
 
-@given(clusters())
-@settings(max_examples=100)
+@given(nasty())
+@settings(max_examples=120)
 def test_matrix_equals_reference(cluster: Cluster) -> None:
     reach = Reach(cluster, outside=True)
     for protocol, low, high in pieces_of([cluster]):

@@ -110,10 +110,13 @@ class Enforcer:
             self._task = None
 
     async def clear(self) -> None:
-        """Stop and remove every rule (``isoplane down``)."""
+        """Stop and remove every rule (``isoplane down``). What cannot be reached goes with the fabric's teardown."""
         await self.close()
         for engine in self._engines:
-            await engine.clear()
+            try:
+                await engine.clear()
+            except EngineFailure as failure:
+                log.warning("%s: rules could not be removed one by one: %s", engine.name, failure)
 
     def poke(self) -> None:
         """Something changed: policies, labels, or what is plugged in."""
@@ -244,9 +247,9 @@ class Enforcer:
                 if await engine.intact():
                     continue
                 log.warning("%s: the rules were changed by somebody else; putting them back", engine.name)
-                self._drifts += 1
                 revision, text = self._loaded[engine.name]
                 await self._apply(engine, revision, EngineRules(text))
+                self._drifts += 1
             except EngineFailure as failure:
                 log.error("%s cannot be looked at: %s", engine.name, failure)
                 del self._loaded[engine.name]

@@ -110,6 +110,8 @@ def permits(owners: Mapping[str, EndpointTables], node_ips: Sequence[str], conne
     family, source = address(connection.source)
     _, destination = address(connection.destination)
     sender, receiver = owners.get(connection.source), owners.get(connection.destination)
+    if sender is not None and sender is receiver:
+        return True  # traffic to oneself is nobody else's business
     if sender is not None and not sender.egress.judge(family, destination, protocol, port)[0]:
         return False
     if receiver is None or connection.source in node_ips:

@@ -1,0 +1,25 @@
+"""Which engines a node needs, given how its endpoints are wired and what the operator chose for routed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from isoplane.node.network.engines.nftables import NftablesEngine
+from isoplane.node.network.engines.openvswitch import OpenvswitchEngine
+from isoplane.node.network.engines.protocol import Engine
+from isoplane.node.network.fabric import HostFabric
+from isoplane.node.network.settings import Wiring
+
+
+def engines_for(fabric: HostFabric) -> Sequence[Engine]:
+    """The engines of a started fabric: one for routed endpoints where there can be any, one for the bridge where there is one."""
+    settings, found = fabric.settings, list[Engine]()
+    if Wiring.ROUTED in (settings.container_wiring, settings.machine_wiring):
+        found.append(NftablesEngine(fabric.names.table, fabric.names.link_prefixes))
+    if (bridge := fabric.bridge) is not None:
+        found.append(
+            OpenvswitchEngine(
+                lambda: bridge.management, lambda: bridge.switch.control(), lambda: bridge.switch.datapath_name
+            )
+        )
+    return found

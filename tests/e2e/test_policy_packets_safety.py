@@ -1,0 +1,180 @@
+"""What must hold around the rules: closed before, put back when meddled with, and no way past them by false addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import struct
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from fabric_support import (
+    EchoServer,
+    TapGuest,
+    closing,
+    eventually,
+    pings,
+    tcp_reaches,
+    traces,
+    udp_reaches,
+    udp_socket,
+    workload,
+)
+from isoplane.node.network import netns
+from isoplane.node.network.settings import Wiring
+from isoplane.workload.shape import Attachment
+from policy_lab import PolicyLab
+from support import require
+
+pytestmark = pytest.mark.root
+Start = Callable[..., Awaitable[PolicyLab]]
+
+LOADS = [
+    {"kind": "Namespace", "metadata": {"name": "a"}},
+    *(
+        {"kind": "Pod", "metadata": {"name": name, "namespace": "a", "labels": {"app": name}}}
+        for name in ("one", "two")
+    ),
+    *(
+        {"kind": "VirtualMachineInstance", "metadata": {"name": name, "namespace": "a", "labels": {"app": name}}}
+        for name in ("first", "second")
+    ),
+]
+ONLY_ONE = {
+    "kind": "NetworkPolicy",
+    "metadata": {"name": "only-one", "namespace": "a"},
+    "spec": {"podSelector": {}, "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "one"}}}]}]},
+}
+
+
+@pytest_asyncio.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    require("ovs-vswitchd", "ovsdb-server", "dnsmasq", "nft", root=True)
+    labs: list[PolicyLab] = []
+
+    async def started(
+        *objects: object, containers: Wiring = Wiring.ROUTED, machines: Wiring = Wiring.BRIDGED
+    ) -> PolicyLab:
+        lab = PolicyLab(tmp_path, "10.208.0.0/24", containers, machines, (8080,))
+        labs.append(lab)
+        await lab.start([*LOADS, *objects])  # type: ignore[list-item]
+        return lab
+
+    yield started
+    for lab in labs:
+        await lab.stop()
+        assert traces(lab.fabric.names.tag, tmp_path) == []
+
+
+async def test_a_new_port_is_closed_until_its_rules_are_loaded(start: Start) -> None:
+    lab = await start()
+    for kind, name in ((Attachment.VETH, "pod/a/late"), (Attachment.TAP, "vmi/a/late")):
+        load = workload("late", kind, uid=name, namespace="a")
+        link = await lab.fabric.plug(load)
+        if kind is Attachment.TAP:
+            guest = TapGuest(link.tap, link.mac, "t")
+            guest.use(link.address, link.prefix_length, link.gateway)
+            path = guest.path
+        else:
+            guest, path = None, link.netns
+        server = EchoServer(path, 8080)
+        with closing(server, *([guest] if guest else [])):
+            other = lab.places["pod/a/one"]
+            assert lab.enforcer.enforced(name) is None
+            assert not await asyncio.to_thread(tcp_reaches, other.path, link.address, 8080, timeout=0.3)
+            assert not await asyncio.to_thread(tcp_reaches, path, other.address, 8080, timeout=0.3)
+            assert not await asyncio.to_thread(udp_reaches, path, lab.places["vmi/a/first"].address, 8080)
+            lab._names[name] = name
+            lab.cluster = lab.with_address(name, link.address)
+            await lab.enforcer.request()
+            assert lab.enforcer.enforced(name)
+            assert await asyncio.to_thread(tcp_reaches, other.path, link.address, 8080)
+            assert await asyncio.to_thread(tcp_reaches, path, other.address, 8080)
+        await lab.fabric.unplug(name)
+
+
+async def test_rules_deleted_by_hand_come_back(start: Start) -> None:
+    lab = await start(ONLY_ONE)
+    assert await lab.disagreements() == []
+    table = lab.fabric.names.table
+    assert lab.fabric.bridge is not None
+    management = lab.fabric.bridge.management
+    meddling = [
+        ["nft", "delete", "table", "inet", table],
+        ["nft", "flush", "chain", "inet", table, "forward"],
+        ["nft", "flush", "map", "inet", table, "ingress4"],
+        ["ovs-ofctl", "-OOpenFlow14", "del-flows", f"unix:{management}"],
+        ["ovs-ofctl", "-OOpenFlow14", "add-flow", f"unix:{management}", "table=0,priority=65000,actions=NORMAL"],
+        ["ovs-ofctl", "-OOpenFlow14", "mod-flows", f"unix:{management}", "table=30,actions=resubmit(,40)"],
+    ]
+    for turn, command in enumerate(meddling, 1):
+        await asyncio.sleep(1.2)  # a look at what was loaded
+        await asyncio.to_thread(subprocess.run, command, check=True)
+        await eventually(lambda turn=turn: lab.enforcer.status.drifts >= turn, timeout=10)  # type: ignore[misc]
+        assert await lab.disagreements() == [], command
+    assert lab.enforcer.status.failures == {}
+
+
+async def test_a_killed_switch_is_closed_until_its_rules_are_back(start: Start, tmp_path: Path) -> None:
+    lab = await start(ONLY_ONE)
+    assert lab.fabric.bridge is not None
+    resets: list[int] = []
+    lab.fabric.on_reset(lambda: resets.append(1))
+    os.kill(int((tmp_path / "network/ovs/ovs-vswitchd.pid").read_text()), signal.SIGKILL)
+    forbidden = (lab.places["vmi/a/second"].path, lab.places["vmi/a/first"].address, 8080)
+    passed = False
+    while not resets:
+        passed |= await asyncio.to_thread(tcp_reaches, *forbidden, timeout=0.05)
+    assert not passed
+    await lab.enforcer.request()
+    assert await lab.disagreements() == []
+
+
+MIXES = [
+    pytest.param(Wiring.ROUTED, Wiring.BRIDGED, id="nftables-and-openvswitch"),
+    pytest.param(Wiring.BRIDGED, Wiring.BRIDGED, id="openvswitch"),
+    pytest.param(Wiring.ROUTED, Wiring.ROUTED, id="nftables"),
+]
+
+
+@pytest.mark.parametrize(("containers", "machines"), MIXES)
+async def test_a_false_source_address_is_dropped(start: Start, containers: Wiring, machines: Wiring) -> None:
+    lab = await start(ONLY_ONE, containers=containers, machines=machines)
+    targets = [lab.places["pod/a/two"], lab.places["vmi/a/first"]]
+    honest = lab.places["pod/a/one"].address
+    for liar in ("vmi/a/second", "pod/a/two", "vmi/a/first"):
+        for target in targets:
+            if target.id == liar:
+                continue
+            with udp_socket(target.path) as listener:
+                listener.bind(("0.0.0.0", 9999))
+                listener.settimeout(0.3)
+                for false in (honest, lab.fabric.node_address, "192.0.2.77"):
+                    await asyncio.to_thread(_send_raw, lab.places[liar].path, false, target.address, 9999)
+                with pytest.raises(TimeoutError):
+                    print(liar, target.id, await asyncio.to_thread(listener.recvfrom, 100))
+    # and the rules still work for the honest
+    assert await asyncio.to_thread(tcp_reaches, lab.places["pod/a/one"].path, targets[1].address, 8080)
+    assert await asyncio.to_thread(pings, "", targets[1].address)
+
+
+def _send_raw(path: str, source: str, target: str, port: int) -> None:
+    """One UDP packet with a source address of one's choice."""
+    payload = b"false"
+    udp = struct.pack("!HHHH", 40000, port, 8 + len(payload), 0) + payload
+    header = struct.pack(
+        "!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0, socket.inet_aton(source), socket.inet_aton(target)
+    )
+
+    def inside() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+            raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
+            raw.sendto(header + udp, (target, 0))
+
+    netns.enter(Path(path), inside)

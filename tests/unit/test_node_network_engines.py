@@ -1,0 +1,87 @@
+"""The engines' own text work: what they read from tools, and the differences they send."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isoplane.node.network.engines.nftables import _digest
+from isoplane.node.network.engines.openvswitch import difference, parse_connection
+from isoplane.node.network.engines.protocol import Connection
+
+
+@pytest.mark.parametrize(
+    ("line", "connection", "handle"),
+    [
+        (
+            "tcp,orig=(src=10.0.0.1,dst=10.0.0.2,sport=40000,dport=80),reply=(src=10.0.0.2,dst=10.0.0.1,sport=80,dport=40000),"
+            "zone=7,mark=1,labels=0x5,protoinfo=(state=ESTABLISHED)",
+            Connection("TCP", "10.0.0.1", 40000, "10.0.0.2", 80, 7),
+            "ct_nw_src=10.0.0.1,ct_nw_dst=10.0.0.2,ct_nw_proto=6,ct_tp_src=40000,ct_tp_dst=80",
+        ),
+        (
+            "udp,orig=(src=fd00::1,dst=fd00::2,sport=5353,dport=53),reply=(src=fd00::2,dst=fd00::1,sport=53,dport=5353)",
+            Connection("UDP", "fd00::1", 5353, "fd00::2", 53, 0),
+            "ct_ipv6_src=fd00::1,ct_ipv6_dst=fd00::2,ct_nw_proto=17,ct_tp_src=5353,ct_tp_dst=53",
+        ),
+        (
+            "icmp,orig=(src=10.0.0.1,dst=10.0.0.2,id=77,type=8,code=0),reply=(src=10.0.0.2,dst=10.0.0.1,id=77,type=0,code=0),zone=7",
+            Connection("1", "10.0.0.1", 0, "10.0.0.2", 0, 7),
+            "ct_nw_src=10.0.0.1,ct_nw_dst=10.0.0.2,ct_nw_proto=1,icmp_id=77,icmp_type=8,icmp_code=0",
+        ),
+    ],
+)
+def test_a_tracked_connection_is_read(line: str, connection: Connection, handle: str) -> None:
+    found = parse_connection(line)
+    assert found == connection
+    assert found is not None
+    assert found.handle == handle
+
+
+def test_other_lines_are_no_connections() -> None:
+    assert parse_connection("") is None
+    assert parse_connection("conntrack limits") is None
+
+
+FLOWS = st.frozensets(
+    st.builds(
+        lambda table, priority, port, action, cookie: (
+            f"table={table},priority={priority},{f'cookie={cookie:#x},' if cookie else ''}in_port={port},actions={action}"
+        ),
+        st.integers(0, 2),
+        st.integers(0, 2),
+        st.integers(1, 3),
+        st.sampled_from(["drop", "output:1", "resubmit(,2)"]),
+        st.integers(0, 2),
+    ),
+    max_size=8,
+)
+
+
+def _by_match(flows: frozenset[str]) -> dict[str, str]:
+    return {
+        ",".join(part for part in flow.split(",actions=")[0].split(",") if "cookie" not in part): flow for flow in flows
+    }
+
+
+@given(FLOWS, FLOWS)
+def test_a_difference_leads_from_one_to_the_other(old: frozenset[str], new: frozenset[str]) -> None:
+    before, after = _by_match(old), _by_match(new)
+    switch = dict(before)
+    for line in difference(frozenset(before.values()), frozenset(after.values())).splitlines():
+        verb, _, rest = line.partition(" ")
+        if verb == "delete_strict":
+            del switch[rest]
+        else:
+            assert verb == "add"
+            switch.update(_by_match(frozenset({rest})))
+    assert switch == after
+
+
+def test_a_listing_is_the_same_in_whatever_order_its_elements_come() -> None:
+    one = "table inet t {\n set a {\n elements = { 10.0.0.1, 10.0.0.2,\n 10.0.0.3 }\n }\n chain c { x; y }\n}"
+    two = "table inet t {\n set a {\n elements = { 10.0.0.3, 10.0.0.1,\n 10.0.0.2 }\n }\n chain c { x; y }\n}"
+    less = two.replace("10.0.0.3, ", "")
+    assert _digest(one) == _digest(two) != _digest(less)
+    assert _digest(one) != _digest(one.replace("x; y", "y; x"))
