@@ -107,8 +107,6 @@ def kubernetes(version: str, needed: set[str]) -> dict[str, Any]:
         for property_name in ("apiVersion", "kind"):
             # Each file of the source pins these by an enum; the definitions are shared, and the server checks both.
             definition.get("properties", {}).get(property_name, {}).pop("enum", None)
-        if name.endswith((".Quantity", ".IntOrString")):
-            definition.setdefault("x-kubernetes-int-or-string", True)
     return kept
 
 
