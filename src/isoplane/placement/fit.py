@@ -16,7 +16,7 @@ from isoplane.objects import metadata, quantity
 from isoplane.workload.shape import Workload
 
 UNSCHEDULABLE_TAINT = "node.kubernetes.io/unschedulable"
-PODS = "pods"
+PLACES = "pods"
 """The resource of which every workload takes one."""
 _HARD = ("NoSchedule", "NoExecute")
 
@@ -69,7 +69,7 @@ def node_of(obj: Mapping[str, Any]) -> Node:
 
 def demand(workload: Workload) -> dict[str, int]:
     """What it takes of a node: its request, and one of the node's places."""
-    return {**workload.request, PODS: 1}
+    return {**workload.request, PLACES: 1}
 
 
 def misfits(workload: Workload, node: Node, used: Mapping[str, int]) -> tuple[str, ...]:
@@ -87,7 +87,7 @@ def misfits(workload: Workload, node: Node, used: Mapping[str, int]) -> tuple[st
     for name, amount in demand(workload).items():
         room = node.allocatable.get(name, 0) - used.get(name, 0)
         if amount > 0 and amount > room:
-            short.append("Too many pods" if name == PODS else f"Insufficient {name}")
+            short.append("Too many pods" if name == PLACES else f"Insufficient {name}")
     return tuple(short)
 
 
