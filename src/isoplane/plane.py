@@ -16,6 +16,8 @@ from isoplane.client.api import Api
 from isoplane.client.informer import Informers
 from isoplane.controllers.controller import Controller, Manager
 from isoplane.controllers.events import Recorder
+from isoplane.controllers.quota import QuotaController
+from isoplane.controllers.quota_budgets import BudgetController
 from isoplane.controllers.standard import standard_controllers
 from isoplane.node import assembly
 from isoplane.node.agent import NodeAgent
@@ -28,6 +30,8 @@ from isoplane.objects.metadata import Object
 from isoplane.server.admission import AdmissionPlugin
 from isoplane.server.computed import Derived
 from isoplane.server.plane import ApiServer
+from isoplane.server.priority_admission import PriorityAdmission
+from isoplane.server.quota_admission import QuotaAdmission, repair, usage_summary
 from isoplane.server.stamp import AcceptedStamp
 from isoplane.store.record import Record
 from isoplane.workload.adapters import adapter_for, workload_resources
@@ -60,8 +64,9 @@ class Plane:
     def __init__(self, options: PlaneOptions) -> None:
         self.options = options
         self.node_name = options.node_name or default_node_name()
+        self.quota = QuotaAdmission()
         self.server = ApiServer(
-            options.data_dir, options.listen, options.kubeconfig_path, admission=admission_plugins()
+            options.data_dir, options.listen, options.kubeconfig_path, admission=admission_plugins(self.quota)
         )
         self.informers: Informers
         self._undo: list[tuple[str, Callable[[], Awaitable[None]]]] = []
@@ -86,6 +91,8 @@ class Plane:
         self._undo.append(("API server", self.server.stop))
         self.server.not_ready = "the controllers are starting"
         self.server.verbs.computed.register(Derived(WORKLOADS, workload_resources(), project_workload))
+        self.server.verbs.computed.register(usage_summary())
+        await repair(self.server.store, self.quota)
         self.informers = Informers(self.api)
         self._undo.append(("informers", self.informers.stop))
         recorder = Recorder(self.api, "isoplane", instance=self.node_name)
@@ -109,7 +116,11 @@ class Plane:
         self.server.not_ready = ""
 
     def _controllers(self, recorder: Recorder) -> list[Controller]:
-        return standard_controllers(self.api, self.informers, recorder)
+        return [
+            *standard_controllers(self.api, self.informers, recorder),
+            QuotaController(self.api, self.informers),
+            BudgetController(self.api, self.informers),
+        ]
 
     async def stop(self) -> None:
         """Stop cleanly; workloads go on running."""
@@ -140,9 +151,9 @@ class Plane:
         await take_down(assembly.make(self.options.data_dir, self.options.node), grace=TAKE_DOWN_GRACE)
 
 
-def admission_plugins() -> list[AdmissionPlugin]:
-    """What looks at every write, in order."""
-    return [AcceptedStamp()]
+def admission_plugins(quota: QuotaAdmission) -> list[AdmissionPlugin]:
+    """What looks at every write, in order; quota last, for what it decides on must be what is stored."""
+    return [AcceptedStamp(), PriorityAdmission(), quota]
 
 
 def project_workload(record: Record) -> Object | None:

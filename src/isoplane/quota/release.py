@@ -15,6 +15,8 @@ from isoplane.quota.ledger import Accounts
 from isoplane.quota.line import WaitingLine
 from isoplane.quota.model import Admit, Ask, Decision, Wait, Waiting
 
+RETRY_ANNOTATION = "isoplane.io/quota-retry"
+"""A new value on a Gated workload asks for a new decision, and a new plan if it may have one."""
 LOOK_AHEAD = 32
 """How many places of the line one wake-up looks at."""
 

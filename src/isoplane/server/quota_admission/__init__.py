@@ -13,5 +13,7 @@ Every rule is in isoplane.quota; here nothing is decided.
 """
 
 from isoplane.server.quota_admission.plugin import QuotaAdmission
+from isoplane.server.quota_admission.repair import Finding, repair
+from isoplane.server.quota_admission.usage import usage_summary
 
-__all__ = ["QuotaAdmission"]
+__all__ = ["Finding", "QuotaAdmission", "repair", "usage_summary"]

@@ -61,7 +61,7 @@ class QuotaAdmission(Plugin):
             return ()
         if not self._concerns(txn, request):
             return ()
-        session = self._session = Session(txn, request, self._lines, self)
+        session = self._session = self.session(txn, request)
         try:
             self._handle(session, request)
             session.finish()
@@ -74,8 +74,13 @@ class QuotaAdmission(Plugin):
             raise
         finally:
             self._session = None
-        self._record(txn, session, request.dry_run)
+        if not request.dry_run:
+            self.record(txn, session)
         return session.warnings
+
+    def session(self, txn: Transaction, request: AdmissionRequest) -> Session:
+        """A session on this plug-in's books, for admission and for the repair pass."""
+        return Session(txn, request, self._lines, self)
 
     def _concerns(self, txn: Transaction, request: AdmissionRequest) -> bool:
         if request.resource in _CONFIGURES or request.resource is COHORTS:
@@ -111,10 +116,8 @@ class QuotaAdmission(Plugin):
         if request.operation == "DELETE" and request.old is not None and adapter_for(request.resource) is not None:
             session.going(request.namespace, request.old["metadata"]["uid"], request.removes)
 
-    def _record(self, txn: Transaction, session: Session, dry_run: bool) -> None:
+    def record(self, txn: Transaction, session: Session) -> None:
         """Write the trail: what was refused since, then what was done here."""
-        if dry_run:
-            return
         found = [*self._refused, *session.audit]
         if not found:
             return

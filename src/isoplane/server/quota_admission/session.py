@@ -22,7 +22,7 @@ from isoplane.quota.decide import MAX_PLANS, decide, missing
 from isoplane.quota.explain import refusal, waits_for, would_evict
 from isoplane.quota.lines import lines_of
 from isoplane.quota.model import Admit, Ask, Charge, Decision, Deny, Line, Victim, Wait, Waiting
-from isoplane.quota.release import ask_of, release
+from isoplane.quota.release import RETRY_ANNOTATION, ask_of, release
 from isoplane.server import deletion, problems, strategy
 from isoplane.server.admission import AdmissionPlugin, AdmissionRequest, Chain
 from isoplane.server.call import Call, DeleteOptions
@@ -36,8 +36,6 @@ from isoplane.workload.shape import Stage
 
 HOLD_SLACK = 120.0
 """Seconds beyond the victims' grace period after which an unconverted hold ends."""
-RETRY_ANNOTATION = "isoplane.io/quota-retry"
-"""A new value asks for a new plan; the repair controller writes it."""
 WOKEN = 64
 """How many other tenants of a cohort one wake-up looks at."""
 COMPONENT = "isoplane-quota"

@@ -1,0 +1,123 @@
+"""PodDisruptionBudgets: how many of the workloads each selects may be disrupted now, both kinds alike.
+
+Quota reads ``status.disruptionsAllowed`` when it chooses victims.  Source: kube-controller-manager's disruption controller.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from isoplane.client.api import Api
+from isoplane.client.informer import Informers
+from isoplane.controllers.controller import Controller
+from isoplane.objects import metadata
+from isoplane.objects.errors import NotFound
+from isoplane.objects.kinds import PODDISRUPTIONBUDGETS
+from isoplane.objects.selectors import from_object
+from isoplane.workload.adapters import adapter_for, workload_resources
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Of the selected workloads: how many there are, and how many serve."""
+
+    expected: int
+    healthy: int
+
+
+def scaled(value: Any, total: int) -> int:
+    """An IntOrString against a total; percentages round up. Raises ValueError when it is neither."""
+    if isinstance(value, str) and value.endswith("%"):
+        return -(-int(value[:-1]) * total // 100)
+    return int(value)
+
+
+def desired_healthy(spec: Mapping[str, Any], expected: int) -> int:
+    """How many must serve: minAvailable, or what maxUnavailable leaves."""
+    if spec.get("minAvailable") is not None:
+        return scaled(spec["minAvailable"], expected)
+    if spec.get("maxUnavailable") is not None:
+        return max(0, expected - scaled(spec["maxUnavailable"], expected))
+    return expected
+
+
+def status_of(pdb: Mapping[str, Any], health: Health, now: str) -> dict[str, Any]:
+    """The status of a budget. Pure."""
+    desired = desired_healthy(pdb.get("spec") or {}, health.expected)
+    allowed = max(0, health.healthy - desired) if health.expected else 0
+    old = pdb.get("status") or {}
+    condition = {
+        "type": "DisruptionAllowed",
+        "status": "True" if allowed else "False",
+        "reason": "SufficientPods" if allowed else "InsufficientPods",
+    }
+    return {
+        **old,
+        "observedGeneration": int((pdb.get("metadata") or {}).get("generation") or 1),
+        "expectedPods": health.expected,
+        "currentHealthy": health.healthy,
+        "desiredHealthy": desired,
+        "disruptionsAllowed": allowed,
+        "conditions": metadata.set_condition(old.get("conditions") or (), condition, now),
+    }
+
+
+class BudgetController(Controller):
+    """Keeps the status of every PodDisruptionBudget."""
+
+    name = "disruption"
+
+    def __init__(self, api: Api, informers: Informers, *, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(workers=1)
+        self._api = api
+        self._informers = informers
+        self._clock = clock
+        self._budgets = self.watch(informers.of(PODDISRUPTIONBUDGETS))
+        for resource in workload_resources():
+            self.watch(informers.of(resource), self._concerned)
+
+    def _concerned(self, obj: Mapping[str, Any]) -> Iterable[str]:
+        if not len(self._budgets):
+            return
+        own = metadata.namespace(obj)
+        for budget in self._budgets.items():
+            if metadata.namespace(budget) == own and _selector(budget).matches(metadata.labels(obj)):
+                yield metadata.key(budget)
+
+    async def reconcile(self, key: str) -> float | None:
+        """Write the budget's status where it changed."""
+        budget = self._budgets.by_key(key)
+        if budget is None:
+            return None
+        status = status_of(budget, self._health(budget), metadata.rfc3339(self._clock()))
+        if status == (budget.get("status") or {}):
+            return None
+        try:
+            await self._api.update(PODDISRUPTIONBUDGETS, {**budget, "status": status}, subresource="status")
+        except NotFound:
+            return None
+        return None
+
+    def _health(self, budget: Mapping[str, Any]) -> Health:
+        own, selector = metadata.namespace(budget), _selector(budget)
+        expected = healthy = 0
+        for resource in workload_resources():
+            adapter = adapter_for(resource)
+            assert adapter is not None
+            for obj in self._informers.of(resource).items():
+                if metadata.namespace(obj) != own or not selector.matches(metadata.labels(obj)):
+                    continue
+                workload = adapter.project(obj)
+                if workload.finished:
+                    continue
+                expected += 1
+                ready = metadata.condition(obj, "Ready")
+                healthy += ready is not None and ready.get("status") == "True" and not workload.deleting
+        return Health(expected, healthy)
+
+
+def _selector(budget: Mapping[str, Any]) -> Any:
+    return from_object((budget.get("spec") or {}).get("selector"))
