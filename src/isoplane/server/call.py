@@ -20,6 +20,8 @@ class Call:
     dry_run: bool = False
     field_validation: str = "Ignore"
     warnings: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+    """Fields that the body gives twice, as the decoder found them."""
 
 
 @dataclass(frozen=True, slots=True)

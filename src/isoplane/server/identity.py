@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import uuid
 from typing import Any
@@ -19,7 +20,8 @@ _LONGEST_PREFIX = 63 - _SUFFIX
 _SERVER_OWNED = (
     "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink",
 )  # fmt: skip
-_random = random.SystemRandom()
+_random = random.Random(os.urandom(32))
+"""Seeded by the kernel once: names and uids must be unique, they are no secrets."""
 
 
 def check_type(resource: Resource, obj: Object) -> None:
@@ -89,7 +91,7 @@ def generated(prefix: str) -> str:
 
 
 def stamp_new(meta: dict[str, Any], now: float) -> None:
-    meta["uid"] = str(uuid.uuid4())
+    meta["uid"] = str(uuid.UUID(int=_random.getrandbits(128), version=4))
     meta["creationTimestamp"] = rfc3339(now)
 
 

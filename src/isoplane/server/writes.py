@@ -83,7 +83,7 @@ class Writes:
     def _check_fields(self, resource: Resource, obj: Object, call: Call) -> None:
         if call.field_validation == "Ignore":
             return
-        found = unknown_fields(resource, obj)
+        found = call.repeated + unknown_fields(resource, obj)
         if not found:
             return
         if call.field_validation == "Strict":

@@ -41,9 +41,8 @@ class App:
         try:
             await self._route(scope, receive, send)
         except ApiError as error:
-            # An unread body would be taken for the next request: better a new connection.
-            close = error.code in (401, 408, 413) or scope["method"] in ("POST", "PUT", "PATCH")
-            await reply.send_error(send, error, close=close and error.code in (401, 405, 406, 408, 413, 415))
+            # Whoever is refused with a body still coming does not get to send the rest of it.
+            await reply.send_error(send, error, close=error.code in (401, 413))
         except Disconnected:
             return
         except Exception:
@@ -108,9 +107,10 @@ class App:
                 return _json(discovery.legacy_resources(group, version))
             case ["openapi", "v3"]:
                 return reply.JSON, self._documents.openapi_index
-            case ["openapi", "v3", *rest]:
-                document = self._documents.openapi("/".join(rest))
-                return None if document is None else (reply.JSON, document)
+            case ["openapi", "v3", "api", version]:
+                return reply.JSON, self._documents.openapi("", version)
+            case ["openapi", "v3", "apis", group, version]:
+                return reply.JSON, self._documents.openapi(group, version)
             case [""]:
                 return _json({"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]})
         return None

@@ -1,23 +1,15 @@
-"""Request bodies: bounded in size and in time."""
+"""Request bodies, bounded in size; the protocol bounds them in time."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from isoplane.objects.errors import ApiError, TooLarge
+from isoplane.objects.errors import TooLarge
 
 LIMIT = 3 * 1024 * 1024
-SECONDS = 30.0
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-
-
-class RequestTimeout(ApiError):
-    """The client sends its body too slowly."""
-
-    code, reason = 408, "Timeout"
 
 
 class Disconnected(Exception):
@@ -25,28 +17,24 @@ class Disconnected(Exception):
 
 
 async def read(receive: Receive, length: bytes | None) -> bytes:
-    """The whole body. Raises TooLarge (over 3 MiB), RequestTimeout (over 30 s), Disconnected."""
+    """The whole body. Raises TooLarge (over 3 MiB) or Disconnected."""
     if length is not None and length.isdigit() and int(length) > LIMIT:
         raise _too_large()
     pieces: list[bytes] = []
     size = 0
-    try:
-        async with asyncio.timeout(SECONDS):
-            while True:
-                message = await receive()
-                if message["type"] != "http.request":
-                    raise Disconnected
-                piece: bytes = message.get("body", b"")
-                if not pieces and not message.get("more_body"):
-                    return piece
-                pieces.append(piece)
-                size += len(piece)
-                if size > LIMIT:
-                    raise _too_large()
-                if not message.get("more_body"):
-                    return b"".join(pieces)
-    except TimeoutError:
-        raise RequestTimeout(f"the request body did not arrive within {SECONDS:.0f} s") from None
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Disconnected
+        piece: bytes = message.get("body", b"")
+        if not pieces and not message.get("more_body"):
+            return piece
+        pieces.append(piece)
+        size += len(piece)
+        if size > LIMIT:
+            raise _too_large()
+        if not message.get("more_body"):
+            return b"".join(pieces)
 
 
 def _too_large() -> TooLarge:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from functools import cached_property, lru_cache
 
 import orjson
 
-from isoplane.objects.openapi import document
+from isoplane.objects import openapi
 from isoplane.server.http import discovery
 
 KUBERNETES = (1, 33)
@@ -42,29 +41,15 @@ class Documents:
         return self._aggregated[core]
 
     @cached_property
-    def _paths(self) -> dict[str, tuple[str, str]]:
-        """``api/v1`` and the like to (group, version)."""
-        return {
-            f"apis/{group}/{version}" if group else f"api/{version}": (group, version)
-            for group, versions in discovery.GROUPS.items()
-            for version in versions
-        }
-
-    @cached_property
     def openapi_index(self) -> bytes:
-        paths = {}
-        for path in self._paths:
-            digest = hashlib.sha256(self.version + path.encode()).hexdigest().upper()
-            paths[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={digest}"}
-        return orjson.dumps({"paths": paths})
+        return openapi.index()
 
-    def openapi(self, path: str) -> bytes | None:
-        """The OpenAPI v3 document of one group-version; None when it is not served."""
-        found = self._paths.get(path)
-        return None if found is None else _openapi(*found)
+    def openapi(self, group: str, version: str) -> bytes:
+        """The OpenAPI v3 document of one group-version. Raises NotFound when it is not served."""
+        return _openapi(group, version)
 
 
 @lru_cache(maxsize=4)
 def _openapi(group: str, version: str) -> bytes:
     """Kept for a few groups only: clients fetch a document once and cache it by its hash."""
-    return orjson.dumps(document(group, version))
+    return openapi.document(group, version)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import cast
 
 import orjson
 
-from isoplane.objects.decode import decode_body
-from isoplane.objects.errors import ApiError, BadRequest, MethodNotAllowed, UnsupportedMediaType
+from isoplane.objects.decode import decode_patch
+from isoplane.objects.errors import ApiError, BadRequest, MethodNotAllowed
 from isoplane.objects.kinds import Resource
 from isoplane.server import actions, strategy
 from isoplane.server.call import Call, DeleteOptions
@@ -18,16 +18,10 @@ from isoplane.server.http.logs import send_log
 from isoplane.server.http.representation import Representation
 from isoplane.server.http.request import Request
 from isoplane.server.http.routes import Route
+from isoplane.server.http.wire import write_piece
 from isoplane.server.node_backend import NodeBackend
 from isoplane.server.verbs import PatchKind, Verbs
 from isoplane.server.watching import Step
-
-_PATCHES: dict[str, PatchKind] = {
-    "application/json-patch+json": "json",
-    "application/merge-patch+json": "merge",
-    "application/strategic-merge-patch+json": "strategic",
-    "application/apply-patch+yaml": "apply",
-}
 
 
 class Handlers:
@@ -99,13 +93,13 @@ class Handlers:
 
     async def _create(self, request: Request, route: Route) -> None:
         form, call = self._form(request, route.resource), request.call()
-        obj = await request.decoded()
+        obj = await request.decoded(call)
         record = await self._verbs.create(route.resource, route.namespace or "", obj, call)
         await reply.send(request.send, 201, form.one(record), warnings=call.warnings)
 
     async def _update(self, request: Request, route: Route) -> None:
         form, call = self._form(request, route.resource), request.call()
-        obj = await request.decoded()
+        obj = await request.decoded(call)
         record = await self._verbs.update(
             route.resource, route.namespace or "", route.name, obj, call, route.subresource
         )
@@ -113,17 +107,10 @@ class Handlers:
 
     async def _patch(self, request: Request, route: Route) -> None:
         form, call = self._form(request, route.resource), request.call()
-        content_type = request.content_type.partition(";")[0].strip().lower()
-        kind = _PATCHES.get(content_type)
-        if kind is None:
-            raise UnsupportedMediaType(
-                f"the body of the request was in an unknown format ({content_type or 'no content type'}) - accepted media "
-                f"types include: {', '.join(_PATCHES)}"
-            )
-        raw = await request.raw()
-        patch: Any = decode_body("application/yaml" if kind == "apply" else "application/json", raw)
+        kind, patch, repeated = decode_patch(request.content_type, await request.raw())
+        call.repeated.extend(repeated)
         record = await self._verbs.patch(
-            route.resource, route.namespace or "", route.name, patch, kind, call, route.subresource
+            route.resource, route.namespace or "", route.name, patch, cast(PatchKind, kind), call, route.subresource
         )
         await reply.send(request.send, 200, form.one(record), warnings=call.warnings)
 
@@ -157,7 +144,7 @@ class Handlers:
                 f"the server does not allow {request.method} on {route.resource.qualified}/{route.subresource}"
             )
         call = request.call()
-        body = await request.decoded(optional=True)
+        body = await request.decoded(call, optional=True)
         call.dry_run = call.dry_run or "All" in (body.get("dryRun") or ())
         await self._verbs.act(route.resource, route.namespace or "", route.name, route.subresource, body, call)
         code = 202 if route.resource.custom else 201
@@ -172,7 +159,7 @@ def _scope(route: Route) -> str | None:
 
 
 async def _delete_options(request: Request, call: Call) -> DeleteOptions:
-    body = await request.decoded(optional=True)
+    body = await request.decoded(call, optional=True)
     if body and body.get("kind") not in (None, "", "DeleteOptions"):
         raise BadRequest(f"the body of a delete must be DeleteOptions, not {body.get('kind')}")
     call.dry_run = call.dry_run or "All" in (body.get("dryRun") or ())
@@ -197,7 +184,9 @@ async def _stream(request: Request, form: Representation, steps: AsyncIterator[S
         # The header goes out now: a client must not wait for the first event to know that its watch stands.
         await send({"type": "http.response.body", "body": b"", "more_body": True})
         async for group in steps:
-            await send({"type": "http.response.body", "body": form.lines(group), "more_body": True})
+            piece = form.lines(group)
+            if not write_piece(send, piece):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
     except ApiError as error:
         line = orjson.dumps({"type": "ERROR", "object": error.to_status()}) + b"\n"
         await send({"type": "http.response.body", "body": line, "more_body": True})

@@ -18,7 +18,14 @@ HEADER_SECONDS = 10.0
 """From the first byte of a request (or the connection) to the end of its headers."""
 STALLED_SECONDS = 60.0
 """How long a client may leave a response unread before the connection is dropped."""
+BODY_SECONDS = 30.0
+"""From the end of the headers to the end of the body."""
 HEADER_BYTES = 64 * 1024
+_TOO_SLOW = (
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 138\r\n\r\n"
+    b'{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"the request came too slowly",'
+    b'"reason":"Timeout","code":408}'
+)
 USER = "isoplane.user"
 LOST = "isoplane.lost"
 
@@ -29,7 +36,7 @@ class ApiProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._user = _peer(transport)
-        self._guard: asyncio.TimerHandle | None = self.loop.call_later(HEADER_SECONDS, self._drop)
+        self._guard: asyncio.TimerHandle | None = self.loop.call_later(HEADER_SECONDS, self._too_slow)
         self._stalled: asyncio.TimerHandle | None = None
         self._in_headers = True
         self._header_bytes = 0
@@ -47,6 +54,13 @@ class ApiProtocol(HttpToolsProtocol):
     def _drop(self) -> None:
         self.transport.abort()
 
+    def _too_slow(self) -> None:
+        """Say why before hanging up, if nothing was said yet."""
+        cycle = self.cycle
+        if not self.transport.is_closing() and (cycle is None or cycle.response_complete or not cycle.response_started):
+            self.transport.write(_TOO_SLOW)
+        self.transport.close()
+
     def _release_guard(self) -> None:
         if self._guard is not None:
             self._guard.cancel()
@@ -54,10 +68,14 @@ class ApiProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        # A request that came whole leaves nothing to guard; only one cut inside its headers does.
-        idle = self.cycle is None or self.cycle.response_complete
-        if self._guard is None and (self._in_headers or (idle and self.timeout_keep_alive_task is None)):
-            self._guard = self.loop.call_later(HEADER_SECONDS, self._drop)
+        # A request that came whole leaves nothing to guard; only one cut inside its headers or its body does.
+        if self._guard is None and self.parser is not None:
+            cycle = self.cycle
+            idle = cycle is None or cycle.response_complete
+            if self._in_headers or (idle and self.timeout_keep_alive_task is None):
+                self._guard = self.loop.call_later(HEADER_SECONDS, self._too_slow)
+            elif not idle and cycle.more_body:
+                self._guard = self.loop.call_later(BODY_SECONDS, self._too_slow)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -85,6 +103,10 @@ class ApiProtocol(HttpToolsProtocol):
         self._release_guard()
         self._lost_callbacks.clear()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._release_guard()
+        super().on_message_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()

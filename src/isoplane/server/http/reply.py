@@ -9,6 +9,7 @@ import orjson
 
 from isoplane.objects.errors import ApiError
 from isoplane.objects.kinds import Resource
+from isoplane.server.http.wire import write_whole
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 JSON = b"application/json"
@@ -24,6 +25,8 @@ async def send(
     close: bool = False,
 ) -> None:
     """One whole response."""
+    if not warnings and not close and write_whole(send_, status, b"content-type: %b\r\n" % content_type, body):
+        return
     headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
     headers.extend((b"warning", warning(text)) for text in warnings)
     if close:

@@ -8,9 +8,10 @@ from typing import Any
 
 import orjson
 
+from isoplane.objects.errors import BadRequest
 from isoplane.objects.kinds import Resource
 from isoplane.objects.metadata import Object
-from isoplane.objects.tables import table
+from isoplane.objects.tables import IncludeObject, partial_metadata, table
 from isoplane.server.http.negotiation import PLAIN, Media
 from isoplane.server.listing import Listing
 from isoplane.server.watching import Bookmark, Step
@@ -23,7 +24,9 @@ class Representation:
     def __init__(self, resource: Resource, media: Media, include: str, clock: Callable[[], float] = time.time) -> None:
         self._resource = resource
         self._media = media
-        self._include = include or "Metadata"
+        self._include = _include(include)
+        self._headed = False
+        """Whether this watch has sent its column definitions; they come with the first event only."""
         self._clock = clock
 
     @property
@@ -33,7 +36,7 @@ class Representation:
     def one(self, record: Record) -> bytes:
         match self._media.shape:
             case "Table":
-                return orjson.dumps(self._table([record.object()], {"resourceVersion": str(record.revision)}))
+                return orjson.dumps(self._table([record], {"resourceVersion": str(record.revision)}))
             case "PartialObjectMetadata":
                 return orjson.dumps(_partial(record))
         return record.data
@@ -47,7 +50,7 @@ class Representation:
                 meta["remainingItemCount"] = listing.remaining
         match self._media.shape:
             case "Table":
-                return orjson.dumps(self._table([record.object() for record in listing.records], meta))
+                return orjson.dumps(self._table(listing.records, meta))
             case "PartialObjectMetadata" | "PartialObjectMetadataList":
                 return orjson.dumps(
                     {
@@ -64,9 +67,15 @@ class Representation:
         )
         return b"".join((head, b",".join([record.data for record in listing.records]), b"]}"))
 
-    def _table(self, objects: Sequence[Object], meta: dict[str, Any]) -> dict[str, Any]:
-        made: dict[str, Any] = table(self._resource, objects, now=self._clock(), include_object=self._include)
-        made["apiVersion"] = f"meta.k8s.io/{self._media.version or 'v1'}"
+    def _table(self, records: Sequence[Record], meta: dict[str, Any], *, headers: bool = True) -> dict[str, Any]:
+        made = table(
+            self._resource,
+            (record.object() for record in records),
+            now=self._clock(),
+            include_object=self._include,
+            headers=headers,
+            api_version=f"meta.k8s.io/{self._media.version}",
+        )
         made["metadata"] = meta
         return made
 
@@ -84,7 +93,11 @@ class Representation:
             if line is None:
                 line = step.line = b'{"type":"%s","object":%s}\n' % (step.type.encode(), step.record.data)
             return line
-        return _event(step.type, orjson.loads(self.one(step.record)))
+        record = step.record
+        if self._media.shape != "Table":
+            return _event(step.type, _partial(record))
+        headers, self._headed = not self._headed, True
+        return _event(step.type, self._table([record], {"resourceVersion": str(record.revision)}, headers=headers))
 
     def _bookmark(self, mark: Bookmark) -> bytes:
         meta: dict[str, Any] = {"resourceVersion": str(mark.revision), "creationTimestamp": None}
@@ -107,10 +120,19 @@ class Representation:
         return _event("BOOKMARK", obj)
 
 
+def _include(text: str) -> IncludeObject:
+    if text in ("", "Metadata"):
+        return "Metadata"
+    if text == "None":
+        return "None"
+    if text == "Object":
+        return "Object"
+    raise BadRequest(f"includeObject: {text!r} is not one of None, Metadata, Object")
+
+
 def _event(kind: str, obj: Object) -> bytes:
     return orjson.dumps({"type": kind, "object": obj}) + b"\n"
 
 
 def _partial(record: Record) -> Object:
-    obj = record.object()
-    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
+    return partial_metadata(record.object())

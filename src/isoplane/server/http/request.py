@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from isoplane.objects.decode import decode_body
-from isoplane.objects.errors import BadRequest
 from isoplane.objects.metadata import Object
 from isoplane.server.admission import User
 from isoplane.server.call import Call
@@ -58,17 +57,17 @@ class Request:
     async def raw(self) -> bytes:
         return await body.read(self.receive, self.header(b"content-length"))
 
-    async def decoded(self, *, optional: bool = False) -> Object:
-        """The decoded body. Raises BadRequest, TooLarge, UnsupportedMediaType; ``optional``: an empty body is {}."""
+    async def decoded(self, call: Call, *, optional: bool = False) -> Object:
+        """The decoded body; repeated fields are noted in ``call``. ``optional``: an empty body is {}.
+
+        Raises BadRequest, TooLarge, UnsupportedMediaType.
+        """
         raw = await self.raw()
-        if not raw:
-            if optional:
-                return {}
-            raise BadRequest("the request has no body")
-        decoded = decode_body(self.content_type, raw)
-        if not isinstance(decoded, dict):
-            raise BadRequest(f"the body must be an object, not {type(decoded).__name__}")
-        return decoded
+        if not raw and optional:
+            return {}
+        obj, repeated = decode_body(self.content_type, raw, duplicates=call.field_validation != "Ignore")
+        call.repeated.extend(repeated)
+        return obj
 
     def call(self) -> Call:
         return Call(self.user, query.dry_run(self.query), query.field_validation(self.query))
