@@ -79,7 +79,7 @@ class WorkQueue:
     def retry(self, key: str) -> float:
         """Try again later: exponential back-off with jitter. Returns the delay in seconds."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        delay = min(self._max, self._base * 2 ** min(failures - 1, 30)) * (1 + 0.2 * self._jitter())
+        delay: float = min(self._max, self._base * 2.0 ** min(failures - 1, 30)) * (1 + 0.2 * self._jitter())
         self.add(key, delay)
         return delay
 
