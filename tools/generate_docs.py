@@ -48,7 +48,7 @@ def parameters(command: Any, context: Any) -> list[str]:
             continue
         name, text = record
         # Defaults differ between machines where they are paths; the help says what they mean.
-        rows.append(f"| `{plain(name)}` | {cell(text)} |".replace(str(Path.home()), "~"))
+        rows.append(f"| `{cell(name)}` | {cell(text)} |".replace(str(Path.home()), "~"))
     return ["| | |", "|---|---|", *rows, ""] if rows else []
 
 

@@ -12,6 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PACKAGES=tools/debian-packages.txt
 VENV=.venv
 STAMP=$VENV/.isoplane-setup
+TRIED=$VENV/.isoplane-packages-tried
 export DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -21,12 +22,15 @@ is_root() { [ "$(id -u)" -eq 0 ]; }
 
 # --- Debian packages -------------------------------------------------------------------------------------------------
 
-apt() { # ARGS…: apt-get that waits for another apt's lock, then tries again, since mirrors hiccup
+apt() { # ARGS…: apt-get that waits while another one holds the lock
+    apt-get -q -y -o DPkg::Lock::Timeout=300 -o APT::Lock::Timeout=300 "$@" </dev/null >/dev/null
+}
+apt_update() { # mirrors hiccup, so three times
     local attempt
     for attempt in 1 2 3; do
-        if apt-get -q -y -o DPkg::Lock::Timeout=300 -o APT::Lock::Timeout=300 "$@" </dev/null; then return 0; fi
-        say "apt-get $1 failed (attempt $attempt of 3)" >&2
-        sleep $((attempt * 5))
+        if apt update; then return 0; fi
+        say "apt-get update failed (attempt $attempt of 3)" >&2
+        sleep $((attempt * 3))
     done
     return 1
 }
@@ -57,16 +61,16 @@ disable_services() { # PACKAGE…: nor may they start at the next boot, where sy
 }
 
 apt_install() { # PACKAGE…
+    local result=0
     if ! compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null; then
         say "reading package lists"
-        apt update >/dev/null || return 1
+        apt_update || return 1
     fi
     say "installing $*"
     hold_services
-    local result=0
-    if ! apt install --no-install-recommends "$@" >/dev/null; then
+    if ! apt install --no-install-recommends "$@"; then
         # Old lists name versions that mirrors no longer have.
-        { apt update >/dev/null && apt install --no-install-recommends "$@" >/dev/null; } || result=1
+        { apt_update && apt install --no-install-recommends "$@"; } || result=1
     fi
     release_services
     [ $result -eq 0 ] && disable_services "$@"
@@ -86,18 +90,25 @@ host_packages() {
     lines=$(PATH=$PATH:/usr/sbin:/sbin missing_packages)
     [ -n "$lines" ] || return 0
     mapfile -t packages < <(printf '%s\n' "$lines" | cut -d' ' -f1)
-    if is_root && have_apt; then
+    if is_root && have_apt && ! tried_lately "${packages[*]}"; then
         if apt_install "${packages[@]}"; then return 0; fi
-        say "apt-get could not install all of them; one by one:"
+        say "apt-get could not install all of them; those that it knows, one by one:"
         local package
-        for package in "${packages[@]}"; do apt_install "$package" || true; done
+        for package in "${packages[@]}"; do
+            if apt-cache show "$package" >/dev/null 2>&1; then apt_install "$package" || true; fi
+        done
         lines=$(PATH=$PATH:/usr/sbin:/sbin missing_packages)
         [ -n "$lines" ] || return 0
+        printf '%s\n' "$lines" | cut -d' ' -f1 | xargs >"$TRIED"
     fi
     say "not on this machine, so what needs it is left out (the simulated runtime needs none of it):"
     printf '%s\n' "$lines" | while read -r package purpose; do printf '         %-20s %s\n' "$package" "$purpose"; done
     if have_apt && ! is_root; then say "to install them: sudo apt-get install ${packages[*]}"; fi
     return 0
+}
+
+tried_lately() { # PACKAGES: did an hour ago or less apt-get fail to get these very ones?
+    [ -n "$(find "$TRIED" -mmin -60 2>/dev/null)" ] && [ "$(cat "$TRIED")" = "$1" ]
 }
 
 # --- Python ----------------------------------------------------------------------------------------------------------
