@@ -84,10 +84,13 @@ class Prober:
             await asyncio.sleep(min(probe.period, 1.0) if eager else probe.period)
 
     async def _ask(self, workload: Workload, unit: Unit, probe: Probe, address: str) -> tuple[bool, str]:
+        runtime = self._runtimes[workload.runtime]
+        if not runtime.reachable and not probe.command:
+            # Nobody is behind a simulated address, and whoever has it elsewhere is not to be asked.
+            return True, "simulated"
         try:
             async with asyncio.timeout(probe.timeout):
                 if probe.command:
-                    runtime = self._runtimes[workload.runtime]
                     result = await runtime.exec(workload.uid, unit.name, probe.command, probe.timeout)
                     return result.exit_code == 0, result.output[:200].decode(errors="replace").strip()
                 if probe.http is not None:

@@ -32,6 +32,8 @@ class Track:
     health: dict[str, Health] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
     """Unit → the attempt that ``health`` speaks of."""
+    told: dict[str, int] = field(default_factory=dict)
+    """Unit → the attempt whose start people were told of."""
     waiting: dict[str, Waiting] = field(default_factory=dict)
     failures: int = 0
     retry_at: float = 0.0

@@ -219,13 +219,14 @@ class WorkloadController(Controller):
     async def _start(self, desired: Desired, runtime: Runtime, name: str, attempt: int, track: Track) -> None:
         workload = desired.workload
         unit = next(u for u in workload.units if u.name == name)
-        if attempt > 0 and track.attempts.get(name) != attempt:
+        if attempt > 0 and track.told.get(name) != attempt:
             observed = await runtime.observe(workload.uid)
             seen = observed.unit(name) if observed else None
             ran_long = seen is not None and seen.finished_at - seen.started_at >= LONG_RUN
             track.crashes[name] = 1 if ran_long else track.crashes.get(name, attempt - 1) + 1
         await runtime.start_unit(workload, unit, attempt, await self._materials(workload, track))
-        if track.attempts.get(name) != attempt:
+        if track.told.get(name) != attempt:
+            track.told[name] = attempt
             track.forget_unit(name)
             self._tell(
                 desired, "Normal", "Started", f"Started {name}" + (f", attempt {attempt + 1}" if attempt else "")

@@ -39,7 +39,7 @@ def workload_object(adapter: Adapter, obj: Mapping[str, Any]) -> Object:
             "uid": workload.uid,
             "priority": workload.priority,
             "priorityClassName": workload.priority_class,
-            "request": {name: quantity.render(name, value) for name, value in sorted(workload.request.items())},
+            "request": {name: short(name, value) for name, value in sorted(workload.request.items())},
         },
         "status": {
             "stage": str(workload.stage) if reachable or workload.finished else UNREACHABLE,
@@ -51,6 +51,13 @@ def workload_object(adapter: Adapter, obj: Mapping[str, Any]) -> Object:
             "policyRevision": str(enforced.get("message") or "").removeprefix("revision "),
         },
     }
+
+
+def short(resource: str, value: int) -> str:
+    """An amount for people: memory in whole Mi, rounded up."""
+    if resource == "memory":
+        value = -(-value // 2**20) * 2**20
+    return quantity.render(resource, value)
 
 
 def steps(workload: Workload) -> list[dict[str, Any]]:

@@ -73,6 +73,8 @@ class Runtime(Protocol):
     """Runs the units of workloads. ``uid`` is the workload's; unit names are unique within it."""
 
     name: str
+    reachable: bool
+    """Whether its workloads' addresses are real, so that probes are asked over the network."""
 
     async def start(self) -> None:
         """Make ready: probe the host, create directories, adopt what still runs. Raises RuntimeFailure when impossible."""

@@ -69,6 +69,8 @@ class _Sandbox:
 class SimulatedRuntime:
     """Simulates the runtime ``name``; its journal lies at ``data_dir/simulated/NAME.jsonl``."""
 
+    reachable = False
+
     def __init__(self, data_dir: Path, name: str, pace: Pace, clock: Clock = time.time) -> None:
         self.name = name
         self._path = data_dir / "simulated" / f"{name}.jsonl"

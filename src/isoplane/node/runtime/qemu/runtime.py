@@ -39,6 +39,7 @@ class QemuRuntime:
     """Machines below ``data_dir/qemu``. ``accelerator`` forces ``kvm`` or ``tcg``; by default it is probed at first need."""
 
     name = "qemu"
+    reachable = True
 
     def __init__(self, data_dir: Path, images: ImageSource, *, accelerator: str | None = None) -> None:
         if accelerator not in (None, KVM, TCG):
