@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from isoplane.client.informer import Informers
+from isoplane.objects.columns.isoplane import transitions_text
 from isoplane.objects.metadata import Object
 from isoplane.workload.adapters import adapter_for, workload_resources
 from isoplane.workload.view import workload_object
@@ -73,7 +74,7 @@ class Board:
                 status["node"] or "-",
                 status["ip"] or "-",
                 str(spec["priority"]),
-                steps(view),
+                transitions_text(view["status"]["transitions"]),
             )
         return table
 
@@ -109,16 +110,6 @@ class Board:
     def show(self) -> None:
         """Print the table once, as it stands."""
         self.console.print(self.table())
-
-
-def steps(view: Object) -> str:
-    """``Placed 12ms, Running 1.9s``: how long each transition took."""
-    found = []
-    for step in view["status"]["transitions"][1:]:
-        seconds = float(step["seconds"])
-        told = f"{seconds * 1000:.0f}ms" if seconds < 1 else f"{seconds:.1f}s"
-        found.append(f"{step['stage']} {told}")
-    return ", ".join(found)
 
 
 async def patiently(attempt: Callable[[], Awaitable[str]], timeout: float) -> str:
