@@ -96,6 +96,15 @@ def remove_empty_parents(cgroup: str) -> None:
                 os.rmdir(path)
 
 
+def names_below(cgroup: str) -> set[str]:
+    """The names of the cgroups directly below, in any hierarchy."""
+    found: set[str] = set()
+    for hierarchy in _hierarchies():
+        with contextlib.suppress(OSError):
+            found.update(e.name for e in os.scandir(hierarchy / cgroup[1:]) if e.is_dir(follow_symlinks=False))
+    return found
+
+
 def children(cgroup: str) -> list[str]:
     """The cgroup and every one below it, in the hierarchy that freezes."""
     top = _ROOT if unified_only() else _ROOT / "freezer"

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from isoplane.node.images import Image
-from isoplane.node.runtime.oci import users, volumes
+from isoplane.node.runtime.oci import capabilities, users, volumes
 from isoplane.node.runtime.oci.environment import Facts, command_line, environment, missing
 from isoplane.node.runtime.oci.seccomp import runtime_default
-from isoplane.node.runtime.oci.spec import Container, Device, Mount, unknown_capabilities
+from isoplane.node.runtime.oci.spec import Container, Device, Mount
 from isoplane.workload.shape import Unit
 
 DEFAULT_PIDS_LIMIT = 4096
@@ -40,12 +40,10 @@ def describe(
     pod_spec = facts.workload.recipe
     security: Mapping[str, Any] = recipe.get("securityContext") or {}
     pod_security: Mapping[str, Any] = pod_spec.get("securityContext") or {}
-    if unknown := unknown_capabilities(security):
-        raise missing(f"container {unit.name!r}: there is no capability {', '.join(unknown)}")
     values = environment(unit, image.config.env, facts)
     args = command_line(recipe, image.config.entrypoint, image.config.cmd, values)
     if not args:
-        raise missing(f"container {unit.name!r}: image {image.reference} names no command: set command or args")
+        raise missing(f"image {image.reference} names no command: set command or args")
     privileged = bool(security.get("privileged"))
     return Container(
         args=args,
@@ -58,11 +56,12 @@ def describe(
         tty=bool(recipe.get("tty")),
         mounts=_mounts(unit, facts, pod, message, values, bool(security.get("readOnlyRootFilesystem"))),
         security=security,
+        capabilities=capabilities.granted(security, capabilities.own()),
         cpu_request=unit.cpu_request,
         cpu_limit=unit.cpu_limit,
         memory_limit=unit.memory_limit,
         pids_limit=DEFAULT_PIDS_LIMIT,
-        oom_score=oom_score(unit),
+        oom_score=allowed_oom_score(oom_score(unit)),
         ipc=str(pod / "ipc") if (pod / "ipc").exists() else "",
         shm=str(pod / "shm") if (pod / "shm").exists() else "",
         host_pid=bool(pod_spec.get("hostPID")),
@@ -70,7 +69,7 @@ def describe(
         cgroup_namespace=unified and not privileged,
         devices=host_devices() if privileged else (),
         sysctls={str(s["name"]): str(s["value"]) for s in pod_security.get("sysctls") or ()},
-        seccomp=_seccomp(unit, security, pod_security),
+        seccomp=_seccomp(security, pod_security),
     )
 
 
@@ -88,15 +87,13 @@ def _mounts(
     return [*managed, *own, said]
 
 
-def _seccomp(unit: Unit, security: Mapping[str, Any], pod_security: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _seccomp(security: Mapping[str, Any], pod_security: Mapping[str, Any]) -> Mapping[str, Any] | None:
     profile = security.get("seccompProfile") or pod_security.get("seccompProfile") or {}
     kind = str(profile.get("type") or "Unconfined")
     if kind == "RuntimeDefault":
         return runtime_default()
     if kind != "Unconfined":
-        raise missing(
-            f"container {unit.name!r}: seccompProfile {kind} is not supported; use RuntimeDefault or Unconfined"
-        )
+        raise missing(f"seccompProfile {kind} is not supported; use RuntimeDefault or Unconfined")
     return None
 
 
@@ -108,6 +105,13 @@ def oom_score(unit: Unit) -> int:
         return -997
     share = 1000 - 1000 * unit.memory_request // max(1, host_memory())
     return min(max(share, 3), 999)
+
+
+def allowed_oom_score(wanted: int) -> int:
+    """The score itself, or, where this process may not go below its own, its own."""
+    if "CAP_SYS_RESOURCE" in capabilities.own():
+        return wanted
+    return max(wanted, int(Path("/proc/self/oom_score_adj").read_text()))
 
 
 def host_devices() -> tuple[Device, ...]:

@@ -157,7 +157,7 @@ class Starter:
         """Remove what a failed or interrupted start left, so that the attempt can be made again."""
         if (self._layout.state / container_id).exists():
             self.launcher.isolated(lambda: self._delete(container_id))
-        processes.wait_unlocked(attempt.lock, 5.0)
+        processes.wait_conmon(attempt.lock, attempt.conmon_pid, container_id, 5.0)
         (self._layout.exits / container_id).unlink(missing_ok=True)
         shutil.rmtree(attempt.directory, ignore_errors=True)
 

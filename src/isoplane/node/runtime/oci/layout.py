@@ -45,7 +45,7 @@ class Attempt:
     """One start of one container.
 
     record.json  written before anything starts: the container's id and what it is made of
-    lock         held by conmon while it lives
+    lock         held by conmon from its birth
     pid          the container's first process, by conmon;  process.json: the same with its start time
     log, log.1…  its output;  message: its termination message;  final.json: how it ended
     """

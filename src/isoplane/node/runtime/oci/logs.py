@@ -7,7 +7,9 @@ Each line of a file is ``TIME STREAM F|P CONTENT``; F ends a line of output, P i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -94,127 +96,133 @@ class Decoder:
         return content + b"\n"
 
 
-def tail_start(path: Path, lines: int) -> tuple[int, int]:
+def tail_start(file: int, lines: int) -> tuple[int, int]:
     """(offset, missing): where the last ``lines`` lines of output begin in a file, and how many it is short of."""
-    with path.open("rb") as file:
-        position = file.seek(0, os.SEEK_END)
-        data = b""
-        while True:
-            step = min(_BLOCK, position)
-            position -= step
-            file.seek(position)
-            data = file.read(step) + data
-            starts = _line_ends(data, complete=position == 0)
-            # One end more than asked for: the lines wanted begin after it.
-            if len(starts) > lines:
-                return position + starts[-lines - 1], 0
-            if position == 0:
-                return 0, lines - len(starts)
+    position = os.lseek(file, 0, os.SEEK_END)
+    data = b""
+    while True:
+        step = min(_BLOCK, position)
+        position -= step
+        data = os.pread(file, step, position) + data
+        begins = _line_begins(data, complete=position == 0)
+        if len(begins) >= lines:
+            return position + begins[-lines], 0
+        if position == 0:
+            return 0, lines - len(begins)
 
 
-def _line_ends(data: bytes, *, complete: bool) -> list[int]:
-    """Offsets just after each entry that ends a line of output. Without ``complete`` the first entry may be cut."""
-    ends = []
+def _line_begins(data: bytes, *, complete: bool) -> list[int]:
+    """Offsets at which a line of output begins. Without ``complete``, what comes first may be the middle of one.
+
+    Pieces of a long line (P) belong to the line that follows them, also when it has no end yet.
+    """
+    begins: list[int] = []
     offset = 0
-    first = True
+    fresh: dict[bytes, bool] = {}
     for line in data.split(b"\n")[:-1]:
+        parts = line.split(b" ", 3)
+        if len(parts) >= 3 and parts[1] in (b"stdout", b"stderr"):
+            if fresh.get(parts[1], complete):
+                begins.append(offset)
+            fresh[parts[1]] = parts[2].startswith(b"F")
         offset += len(line) + 1
-        if not (first and not complete) and line.split(b" ", 3)[2:3] in ([b"F"], [b"F\r"]):
-            ends.append(offset)
-        first = False
-    return ends
+    return begins
 
 
 def last_lines(log: Path, lines: int, limit: int) -> str:
     """The end of a log as text: at most so many lines and characters."""
     try:
-        offset, _ = tail_start(log, lines)
         with log.open("rb") as file:
-            file.seek(offset)
+            offset, _ = tail_start(file.fileno(), lines)
             decoder = Decoder()
-            output = b"".join(decoder.feed(file.read(1 << 20))) + b"".join(decoder.finish())
+            output = b"".join(decoder.feed(os.pread(file.fileno(), 1 << 20, offset))) + b"".join(decoder.finish())
     except OSError:
         return ""
     return output.decode(errors="replace")[-limit:]
 
 
-def _plan(log: Path, tail: int | None) -> list[tuple[Path, int]]:
-    """Which files to read, from which offset, for the last ``tail`` lines (None: for all)."""
-    files = rotated(log)
-    if tail is None:
-        return [(path, 0) for path in files]
-    chosen: list[tuple[Path, int]] = []
-    wanted = tail
-    for path in reversed(files):
-        try:
-            offset, wanted = tail_start(path, wanted) if wanted else (path.stat().st_size, 0)
-        except OSError:
-            continue
-        chosen.insert(0, (path, offset))
-        if wanted <= 0:
-            break
-    return chosen
+def _open_all(log: Path) -> list[int]:
+    """All files of a log, opened, the oldest first: a rotation meanwhile renames them, and takes none away from us."""
+    opened: list[int] = []
+    for path in rotated(log):
+        with contextlib.suppress(FileNotFoundError):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            if opened and os.path.samestat(os.fstat(fd), os.fstat(opened[-1])):
+                os.close(fd)
+            else:
+                opened.append(fd)
+    return opened
+
+
+def _skip_to_tail(files: list[int], tail: int) -> None:
+    """Move each file's position so that the last ``tail`` lines of all are left to read."""
+    for fd in reversed(files):
+        offset, tail = tail_start(fd, tail) if tail > 0 else (os.lseek(fd, 0, os.SEEK_END), 0)
+        os.lseek(fd, offset, os.SEEK_SET)
 
 
 async def read(
     log: Path, *, follow: bool, tail: int | None, decoder: Decoder, ended: Callable[[], bool]
 ) -> AsyncIterator[bytes]:
     """Lines of a log; with ``follow`` until ``ended()`` says that nothing more will be written."""
-    current = -1
+    files = await asyncio.to_thread(_open_all, log)
     try:
-        for path, offset in await asyncio.to_thread(_plan, log, tail):
-            if current >= 0:
-                os.close(current)
-                current = -1
-            try:
-                current = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue
-            os.lseek(current, offset, os.SEEK_SET)
-            decoder.new_file()
-            async for line in _drain(current, decoder):
-                yield line
-        while follow:
+        if tail is not None:
+            await asyncio.to_thread(_skip_to_tail, files, tail)
+        while True:
             # Ask before reading: what is written until the end is then surely read.
-            done = await asyncio.to_thread(ended)
-            if current >= 0:
-                async for line in _drain(current, decoder):
-                    yield line
-            successor = _successor(log, current)
-            if successor >= 0:
-                if current >= 0:
-                    async for line in _drain(current, decoder):
+            done = not follow or await asyncio.to_thread(ended)
+            held = deque[bytes](maxlen=tail)  # of a tail it is known only at the end what belongs to it
+            for number, fd in enumerate(files):
+                if number:
+                    decoder.new_file()
+                async for line in _drain(fd, decoder):
+                    if tail is None:
                         yield line
-                    os.close(current)
-                current = successor
+                    else:
+                        held.append(line)
+            younger = await asyncio.to_thread(_younger, log, files[-1:]) if follow else []
+            if younger and files:
+                # conmon wrote to the last file until it was told of the rotation.
+                async for line in _drain(files[-1], decoder):
+                    held.append(line)
+            if done and not younger:
+                held.extend(decoder.finish())
+            for line in held:
+                yield line
+            tail = None
+            if younger:
+                while files:
+                    os.close(files.pop())
+                files += younger
                 decoder.new_file()
                 continue
+            while len(files) > 1:
+                os.close(files.pop(0))
             if done:
                 break
             await asyncio.sleep(_POLL)
-        for line in decoder.finish():
-            yield line
     finally:
-        if current >= 0:
-            os.close(current)
+        for fd in files:
+            os.close(fd)
+
+
+def _younger(log: Path, last: list[int]) -> list[int]:
+    """The files that came after the one being read, opened; none while it is the present one."""
+    opened = _open_all(log)
+    if not last:
+        return opened
+    mine = os.fstat(last[0])
+    position = next((n for n, fd in enumerate(opened) if os.path.samestat(os.fstat(fd), mine)), -1)
+    for fd in opened[: position + 1]:
+        os.close(fd)
+    return opened[position + 1 :]
 
 
 async def _drain(fd: int, decoder: Decoder) -> AsyncIterator[bytes]:
     while data := await asyncio.to_thread(os.read, fd, _BLOCK):
         for line in decoder.feed(data):
             yield line
-
-
-def _successor(log: Path, current: int) -> int:
-    """The log's present file, opened, when it is another than the one being read; -1 otherwise."""
-    try:
-        fd = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return -1
-    if current >= 0 and os.path.samestat(os.fstat(fd), os.fstat(current)):
-        os.close(fd)
-        return -1
-    return fd
 
 
 def rotate(directory: Path, log: Path, size: int, keep: int) -> bool:

@@ -2,7 +2,7 @@
 
 final.json                            exited; how, was settled before
 exits/<id> (by conmon)                exited; settle it
-conmon lives (its lock) or the process does, and
+conmon lives or the process does, and
     the runtime's start line (exec.fifo) is still there     created
     its cgroup is frozen                                    paused
     else                                                    running
@@ -16,7 +16,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from isoplane.node.runtime.oci import cgroups, kernel, processes
+from isoplane.node.runtime.oci import cgroups, processes
 from isoplane.node.runtime.oci.layout import Attempt, Layout, read_json, write_json
 from isoplane.node.runtime.oci.logs import last_lines
 from isoplane.workload.shape import UnitObserved, UnitState
@@ -53,11 +53,11 @@ def look(layout: Layout, attempt: Attempt) -> Look:
     container_id = str(record.get("id"))
     if attempt.final.exists() or (layout.exits / container_id).exists():
         return Look(attempt, UnitState.EXITED, record)
-    supervised = kernel.lock_is_held(attempt.lock)
+    supervised = processes.conmon_lives(attempt.lock, attempt.conmon_pid, container_id)
     process = read_json(attempt.process) or {}
     pid = int(process.get("pid") or 0) or processes.read_pid(attempt.pid)
     if not supervised:
-        # conmon writes the exit code before it lets go of the lock: look again after seeing the lock free.
+        # conmon writes the exit code before it goes: look again after seeing it gone.
         if (layout.exits / container_id).exists():
             return Look(attempt, UnitState.EXITED, record)
         if not pid:

@@ -74,10 +74,25 @@ def wait_gone(pid: int, timeout: float) -> bool:
         os.close(fd)
 
 
-def wait_unlocked(path: Path, timeout: float) -> bool:
-    """Wait until nobody holds a lock file. Seconds."""
+def conmon_lives(lock: Path, pid_file: Path, container_id: str) -> bool:
+    """Whether a container's supervisor is there, from before it wrote its pid until after it wrote the exit code.
+
+    It holds the lock from its birth, but lets go of it a little before it writes the exit code.
+    """
+    if kernel.lock_is_held(lock):
+        return True
+    pid = read_pid(pid_file)
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") if pid else []
+    except OSError:
+        return False
+    return container_id.encode() in arguments
+
+
+def wait_conmon(lock: Path, pid_file: Path, container_id: str, timeout: float) -> bool:
+    """Wait until a container's supervisor is gone. Seconds; False when it is still there."""
     deadline = time.monotonic() + timeout
-    while kernel.lock_is_held(path):
+    while conmon_lives(lock, pid_file, container_id):
         if time.monotonic() >= deadline:
             return False
         time.sleep(0.002)

@@ -6,7 +6,7 @@ import contextlib
 import shutil
 from pathlib import Path
 
-from isoplane.node.runtime.oci import cgroups, processes
+from isoplane.node.runtime.oci import cgroups, processes, sandbox
 from isoplane.node.runtime.oci.launch import Starter
 from isoplane.node.runtime.oci.layout import Layout, read_json, write_json
 from isoplane.node.runtime.oci.observe import ALIVE, Look, look
@@ -47,7 +47,21 @@ def recover(layout: Layout, starter: Starter) -> list[tuple[str, Look]]:
             found = look(layout, attempt)
         if found.state in ALIVE:
             alive.append((uid, found))
+    _clear_unknown(layout, starter)
     return alive
+
+
+def _clear_unknown(layout: Layout, starter: Starter) -> None:
+    """What belongs to no sandbox: an interrupted probe, a sandbox whose directory somebody deleted."""
+    known = {str((read_json(attempt.record) or {}).get("id")) for _, attempt in layout.everything()}
+    for path in list(layout.state.iterdir()):
+        if path.name not in known:
+            starter.delete(path.name)
+    for name in cgroups.names_below(layout.parent_cgroup) - set(layout.uids()):
+        sandbox.kill(f"{layout.parent_cgroup}/{name}")
+        cgroups.remove(f"{layout.parent_cgroup}/{name}")
+    if not layout.uids():
+        cgroups.remove_empty_parents(layout.parent_cgroup)
 
 
 def _after_boot(layout: Layout) -> None:

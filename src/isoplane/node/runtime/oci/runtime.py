@@ -39,6 +39,8 @@ _ROTATE_PERIOD = 10.0
 class OciRuntime:
     """Containers below ``data_dir/oci``. ``runtime`` chooses the low-level runtime; None probes for one that works."""
 
+    reachable = True
+
     name = "oci"
 
     def __init__(

@@ -14,7 +14,7 @@ from typing import Any
 from isoplane.node.runtime.oci import cgroups, kernel, processes, volumes
 from isoplane.node.runtime.oci.environment import Facts
 from isoplane.node.runtime.oci.launch import Starter
-from isoplane.node.runtime.oci.layout import Layout, read_json, write_json
+from isoplane.node.runtime.oci.layout import Attempt, Layout, read_json, write_json
 from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
 
 _SHM = "mode=1777,size=65536k"
@@ -89,14 +89,14 @@ def remove(layout: Layout, starter: Starter, uid: str) -> None:
     ids = {
         a: str((read_json(a.record) or {}).get("id") or layout.container_id(uid, a.unit, a.number)) for a in attempts
     }
-    _kill(layout.cgroup(uid))
+    kill(layout.cgroup(uid))
     for attempt, container_id in ids.items():
-        if not processes.wait_unlocked(attempt.lock, _PATIENCE):
-            _kill_supervisor(layout, starter, uid, attempt.conmon_pid, container_id)
+        if not processes.wait_conmon(attempt.lock, attempt.conmon_pid, container_id, _PATIENCE):
+            _kill_supervisor(starter, uid, attempt, container_id)
         starter.delete(container_id)
         (layout.exits / container_id).unlink(missing_ok=True)
     if not cgroups.remove(layout.cgroup(uid)):
-        _kill(layout.cgroup(uid))
+        kill(layout.cgroup(uid))
         if not cgroups.remove(layout.cgroup(uid)):
             left = sorted(cgroups.processes(layout.cgroup(uid)))
             raise RuntimeFailure(
@@ -111,7 +111,7 @@ def remove(layout: Layout, starter: Starter, uid: str) -> None:
     shutil.rmtree(grave, ignore_errors=True)
 
 
-def _kill(cgroup: str) -> None:
+def kill(cgroup: str) -> None:
     """Kill everything in a cgroup, frozen or not, and wait until it is gone."""
     pids = cgroups.processes(cgroup)
     for path in cgroups.children(cgroup):
@@ -122,15 +122,13 @@ def _kill(cgroup: str) -> None:
         processes.wait_gone(pid, _PATIENCE)
 
 
-def _kill_supervisor(layout: Layout, starter: Starter, uid: str, pid_file: Path, container_id: str) -> None:
+def _kill_supervisor(starter: Starter, uid: str, attempt: Attempt, container_id: str) -> None:
     """A conmon that outlives its container: it hangs, or its container never came to be."""
     starter.delete(container_id)
-    pid = processes.read_pid(pid_file)
-    if pid and processes.start_ticks(pid):
+    if pid := processes.read_pid(attempt.conmon_pid):
         processes.send(pid, signal.SIGKILL)
         processes.wait_gone(pid, _PATIENCE)
-    lock = pid_file.with_name("lock")
-    if not processes.wait_unlocked(lock, 1.0):
+    if not processes.wait_conmon(attempt.lock, attempt.conmon_pid, container_id, 1.0):
         raise RuntimeFailure(
             RuntimeReason.SANDBOX,
             f"sandbox {uid}: conmon {pid or '(unknown)'} of container {container_id} does not end",

@@ -12,17 +12,6 @@ from typing import Any
 from isoplane.node.runtime.oci.users import User
 
 _CPU_PERIOD = 100_000
-_DEFAULT_CAPABILITIES = (
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
-    "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
-)  # fmt: skip
-_ALL_CAPABILITIES = (
-    *_DEFAULT_CAPABILITIES,
-    "CAP_DAC_READ_SEARCH", "CAP_LINUX_IMMUTABLE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN", "CAP_IPC_LOCK", "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_PTRACE", "CAP_SYS_PACCT", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE", "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_LEASE", "CAP_AUDIT_CONTROL", "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ",
-)  # fmt: skip
 _MASKED = (
     "/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
     "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
@@ -70,6 +59,7 @@ class Container:
     tty: bool = False
     mounts: Sequence[Mount] = ()
     security: Mapping[str, Any] = field(default_factory=dict)
+    capabilities: Sequence[str] = ()
     cpu_request: int = 0
     cpu_limit: int = 0
     memory_limit: int = 0
@@ -118,7 +108,7 @@ def document(container: Container) -> dict[str, Any]:
 
 
 def _process(container: Container, privileged: bool) -> dict[str, Any]:
-    capabilities = _capabilities(container.security, privileged)
+    capabilities = list(container.capabilities)
     # Only root starts with them in effect; others keep them in the bounding set, for programs with file capabilities.
     effective = capabilities if container.user.uid == 0 or privileged else []
     environment = {"HOME": container.user.home, **container.environment}
@@ -138,25 +128,6 @@ def _process(container: Container, privileged: bool) -> dict[str, Any]:
         "noNewPrivileges": container.security.get("allowPrivilegeEscalation") is False and not privileged,
         "oomScoreAdj": container.oom_score,
     }
-
-
-def _capabilities(security: Mapping[str, Any], privileged: bool) -> list[str]:
-    if privileged:
-        return list(_ALL_CAPABILITIES)
-    changes = security.get("capabilities") or {}
-    add, drop = (_names(changes.get(key)) for key in ("add", "drop"))
-    kept = [] if "CAP_ALL" in drop else [c for c in _DEFAULT_CAPABILITIES if c not in drop]
-    added = _ALL_CAPABILITIES if "CAP_ALL" in add else [c for c in _ALL_CAPABILITIES if c in add]
-    return [*kept, *(c for c in added if c not in kept)]
-
-
-def _names(listed: Any) -> set[str]:
-    return {f"CAP_{str(name).upper().removeprefix('CAP_')}" for name in listed or ()}
-
-
-def unknown_capabilities(security: Mapping[str, Any]) -> list[str]:
-    """Capabilities a container asks for that do not exist."""
-    return sorted(_names((security.get("capabilities") or {}).get("add")) - {*_ALL_CAPABILITIES, "CAP_ALL"})
 
 
 def _namespaces(container: Container) -> list[dict[str, str]]:

@@ -68,15 +68,18 @@ class Supervisor:
                 earlier.append(found)
         self._tidy(uid, earlier, number)
         attempt = self._layout.attempt(uid, unit.name, number)
-        described = container.describe(
-            unit,
-            image,
-            facts,
-            pod=self._layout.pod(uid),
-            message=attempt.message,
-            cgroup=self._layout.cgroup(uid, unit.name, number),
-            unified=cgroups.unified_only(),
-        )
+        try:
+            described = container.describe(
+                unit,
+                image,
+                facts,
+                pod=self._layout.pod(uid),
+                message=attempt.message,
+                cgroup=self._layout.cgroup(uid, unit.name, number),
+                unified=cgroups.unified_only(),
+            )
+        except RuntimeFailure as failure:
+            raise RuntimeFailure(failure.reason, f"container {unit.name!r}: {failure.message}") from None
         self._starter.start(
             Launch(
                 uid=uid,
@@ -100,8 +103,8 @@ class Supervisor:
         for found in earlier:
             attempt = found.attempt
             settle(self._layout, found)
-            processes.wait_unlocked(attempt.lock, 10.0)
             container_id = str(found.record.get("id"))
+            processes.wait_conmon(attempt.lock, attempt.conmon_pid, container_id, 10.0)
             self._starter.delete(container_id)
             cgroups.remove(self._layout.cgroup(uid, attempt.unit, attempt.number))
             (self._layout.exits / container_id).unlink(missing_ok=True)
