@@ -68,6 +68,9 @@ def refusal(deny: Deny) -> str:
     return "; ".join(filter(None, (shortage(deny.lines), _help(deny))))
 
 
+_NOBODY = "nobody can be evicted for it"
+
+
 def _help(deny: Deny) -> str:
     """What would help, in one sentence; '' when the numbers say it all."""
     never = [line for line in deny.lines if line.need > line.limit]
@@ -78,7 +81,7 @@ def _help(deny: Deny) -> str:
     if deny.spared:
         first = deny.spared[0]
         more = f" (and {len(deny.spared) - 1} more)" if len(deny.spared) > 1 else ""
-        return f"nobody can be evicted for it: {first.id}: {first.reason}{more}"
+        return f"{_NOBODY}: {first.id}: {first.reason}{more}"
     return ""
 
 
@@ -173,7 +176,7 @@ def text(ask: Ask, decision: Decision) -> str:
     if isinstance(decision, Deny):
         if decision.unspecified:
             rows.append(f"  {refusal(decision)}")
-        elif advice := _help(decision):
+        elif (advice := _help(decision)) and not (decision.spared and advice.startswith(_NOBODY)):
             rows.append(f"  {advice}")
     if not isinstance(decision, Admit):
         rows.extend(f"  stays: {spared.id}: {spared.reason}" for spared in decision.spared)

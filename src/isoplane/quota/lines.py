@@ -85,6 +85,21 @@ def _cohort_lines(view: View, ask: Ask, policy: Policy, kept: Amounts) -> list[L
     return lines
 
 
+def full_counts(view: View, tenant: str, amounts: Amounts) -> list[Line]:
+    """The lines that one more object that is no workload would pass; only quotas without scopes count those."""
+    short: list[Line] = []
+    for quota in view.quotas(tenant):
+        if quota.scopes:
+            continue
+        used = view.totals(tenant, quota.name).used
+        for name, need in amounts.items():
+            limit, taken = quota.hard.get(name), used.get(name, 0)
+            if limit is not None and taken + need > limit:
+                over = taken + need - limit
+                short.append(Line(f"quota/{quota.name}", name, need, limit, taken, 0, 0, over, over))
+    return short
+
+
 def within_guarantee(view: View, ask: Ask, lines: Iterable[Line]) -> bool:
     """Whether the tenant stays at or under its guarantee with the ask, in all that is short of what the cohort shares."""
     policy = view.policy(ask.charge.tenant)

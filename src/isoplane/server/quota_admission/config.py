@@ -3,47 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from fractions import Fraction
 from typing import Any
 
 from isoplane.objects import metadata
 from isoplane.objects.kinds import COHORTS, NODES, QUOTAPOLICIES, RESOURCEQUOTAS, Resource
 from isoplane.objects.metadata import Object
-from isoplane.objects.quantity import amount, is_cpu, parse, whole
-from isoplane.quota.charge import canonical
-from isoplane.quota.model import DEFAULT_ACCOUNTING, Amounts, Policy, Quota
-from isoplane.quota.scopes import terms
+from isoplane.quota.model import Policy
+from isoplane.quota.read import POLICY_NAME, allocatable, capacity, policy_of, quota_of
 from isoplane.server.quota_admission.rows import CohortConfig, TenantConfig
 from isoplane.store.view import ReadView
-
-POLICY_NAME = "default"
-"""The one QuotaPolicy of a namespace that counts."""
-
-
-def quota_of(obj: Mapping[str, Any]) -> Quota:
-    """A ResourceQuota as the decision reads it."""
-    spec = obj.get("spec") or {}
-    hard = {name: amount(name, value) for name, value in (spec.get("hard") or {}).items()}
-    return Quota(metadata.name(obj), hard, terms(spec))
-
-
-def _amounts(quantities: Mapping[str, Any] | None) -> dict[str, int]:
-    return {canonical(name): amount(canonical(name), value) for name, value in (quantities or {}).items()}
-
-
-def policy_of(obj: Mapping[str, Any]) -> Policy:
-    """A QuotaPolicy as the decision reads it."""
-    spec = obj.get("spec") or {}
-    threshold = spec.get("evictionThreshold")
-    return Policy(
-        threshold=None if threshold is None else int(threshold),
-        min_run=float(spec.get("minRunSeconds") or 0),
-        guaranteed=_amounts(spec.get("guaranteed")),
-        borrowing=_amounts(spec.get("borrowingLimit")),
-        lending=_amounts(spec.get("lendingLimit")),
-        cohort=str(spec.get("cohort") or ""),
-        accounting=str(spec.get("vmAccounting") or DEFAULT_ACCOUNTING),
-    )
 
 
 def objects(
@@ -82,27 +50,14 @@ def tenant_config(view: ReadView, namespace: str, change: Change | None) -> Tena
     return TenantConfig(tuple(quotas), policy_of(policies[0]) if policies else Policy())
 
 
-def capacity(view: ReadView, cohort: Mapping[str, Any], change: Change | None) -> dict[str, int]:
-    """What a cohort may promise: the nodes' allocatable amounts, times the overcommit ratio, rounded down."""
-    overcommit = (cohort.get("spec") or {}).get("overcommit") or {}
-    ratios = {canonical(name): Fraction(str(ratio)) for name, ratio in overcommit.items()}
-    total: dict[str, int] = {}
-    for node in objects(view, NODES, None, change):
-        for name, value in ((node.get("status") or {}).get("allocatable") or {}).items():
-            key = canonical(name)
-            # Rounded down, unlike requests: nobody may be promised the fraction that is not there.
-            exact = parse(value) * 1000 if is_cpu(key) else parse(value)
-            total[key] = total.get(key, 0) + exact.numerator // exact.denominator
-    return {name: int(value * ratios.get(name, Fraction(1))) for name, value in total.items()}
-
-
 def cohort_configs(view: ReadView, change: Change | None, policies: Mapping[str, Policy]) -> dict[str, CohortConfig]:
     """Every cohort with its capacity and its members. ``policies``: namespace → policy."""
     found: dict[str, CohortConfig] = {}
+    nodes = list(objects(view, NODES, None, change))
     for cohort in objects(view, COHORTS, None, change):
         name = metadata.name(cohort)
         members = tuple(sorted(tenant for tenant, policy in policies.items() if policy.cohort == name))
-        found[name] = CohortConfig(capacity(view, cohort, change), members)
+        found[name] = CohortConfig(capacity(cohort, nodes), members)
     return found
 
 
@@ -117,9 +72,4 @@ def promised(policies: Iterable[Policy]) -> dict[str, int]:
 
 def same_allocatable(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> bool:
     """Whether a node's write leaves every cohort's capacity as it is."""
-
-    def of(node: Mapping[str, Any] | None) -> Amounts:
-        allocatable = (((node or {}).get("status") or {}).get("allocatable")) or {}
-        return {name: whole(value) if not is_cpu(name) else amount(name, value) for name, value in allocatable.items()}
-
-    return of(old) == of(new)
+    return allocatable(old or {}) == allocatable(new or {})

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from isoplane.objects import metadata
 from isoplane.objects.errors import Cause
-from isoplane.objects.kinds import COHORTS, QUOTAPOLICIES
+from isoplane.objects.kinds import COHORTS, NODES, QUOTAPOLICIES
 from isoplane.objects.quantity import render
 from isoplane.objects.validation import invalid
+from isoplane.quota.read import POLICY_NAME, capacity, policy_of
 from isoplane.server.admission import AdmissionRequest
-from isoplane.server.quota_admission.config import POLICY_NAME, Change, capacity, objects, policy_of, promised
+from isoplane.server.quota_admission.config import Change, objects, promised
 
 
 def check_promises(request: AdmissionRequest) -> None:
@@ -28,7 +29,7 @@ def check_promises(request: AdmissionRequest) -> None:
     cohorts = [c for c in objects(request.view, COHORTS, None, change) if metadata.name(c) == cohort_name]
     if not cohorts:
         return
-    limits = capacity(request.view, cohorts[0], change)
+    limits = capacity(cohorts[0], objects(request.view, NODES, None, change))
     policies = [policy_of(o) for o in objects(request.view, QUOTAPOLICIES, None, change)]
     total = promised(p for p in policies if p.cohort == cohort_name)
     causes = [

@@ -7,7 +7,7 @@ and hold disagree.  A session also takes part in the deletions it causes itself:
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,8 +20,8 @@ from isoplane.quota.audit import Act, Entry, entries
 from isoplane.quota.charge import object_amounts
 from isoplane.quota.decide import MAX_PLANS, decide, missing
 from isoplane.quota.explain import refusal, waits_for, would_evict
-from isoplane.quota.lines import lines_of
-from isoplane.quota.model import Admit, Ask, Charge, Decision, Deny, Line, Victim, Wait, Waiting
+from isoplane.quota.lines import full_counts, lines_of
+from isoplane.quota.model import Admit, Ask, Charge, Decision, Deny, Victim, Wait, Waiting
 from isoplane.quota.release import RETRY_ANNOTATION, ask_of, release
 from isoplane.server import deletion, problems, strategy
 from isoplane.server.admission import AdmissionPlugin, AdmissionRequest, Chain
@@ -205,22 +205,10 @@ class Session:
         if config is None or config.counted.isdisjoint(amounts):
             return
         if sign > 0:
-            short = tuple(self._full(tenant, amounts))
+            short = tuple(full_counts(self.accounts, tenant, amounts))
             if short:
                 raise self.refused(refusal(Deny("exceeded", short)))
         self.accounts.count(tenant, amounts, sign)
-
-    def _full(self, tenant: str, amounts: Mapping[str, int]) -> Iterable[Line]:
-        for quota in self.accounts.quotas(tenant):
-            if quota.scopes:
-                continue
-            used = self.accounts.totals(tenant, quota.name).used
-            for name, need in amounts.items():
-                limit = quota.hard.get(name)
-                taken = used.get(name, 0)
-                if limit is not None and taken + need > limit:
-                    over = taken + need - limit
-                    yield Line(f"quota/{quota.name}", name, need, limit, taken, 0, 0, over, over)
 
     # waking
 

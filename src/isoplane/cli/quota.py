@@ -1,0 +1,119 @@
+"""``isoplane quota``: what a quota would admit, whom it would evict, and why; offline, from manifests.
+
+Reads files, calls the same decision as the server, prints.  Exit codes: 0 everything is admitted, 1 something waits or is
+refused, 2 bad input.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Annotated
+
+import orjson
+import typer
+
+from isoplane.cli.manifests import ManifestError, read
+from isoplane.cli.terminal import FINDING, Output, fail
+from isoplane.objects.defaults import apply_defaults
+from isoplane.objects.errors import ApiError
+from isoplane.objects.kinds import VIRTUALMACHINEINSTANCES, VIRTUALMACHINES
+from isoplane.objects.metadata import Object
+from isoplane.objects.validation import validate
+from isoplane.quota import explain as words
+from isoplane.quota.model import Admit
+from isoplane.quota.offline import Answer, Unreadable, answers, describe, namespace_of, resource_of
+
+app = typer.Typer(
+    help="Explain what a quota would admit, whom it would evict, and why.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+HALTED = ("Halted", "Manual", "WaitAsReceiver")
+"""Run strategies under which a VirtualMachine does not start its instance by itself."""
+
+
+@app.callback()
+def _group() -> None:
+    """Explain what a quota would admit, whom it would evict, and why."""
+
+
+@app.command()
+def explain(
+    filename: Annotated[
+        list[str],
+        typer.Option("-f", "--filename", help="What is to be created: files or directories, - for stdin. Repeatable."),
+    ],
+    state: Annotated[
+        list[str] | None,
+        typer.Option("--state", help="What is there already: quotas, policies, classes, workloads. Repeatable."),
+    ] = None,
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILES]...", help="More files, as after --state.")
+    ] = None,
+    output: Annotated[Output, typer.Option("-o", "--output", help="How to print the answer.")] = Output.TABLE,
+) -> None:
+    """Say what would happen to each object of FILE: admitted, waiting (for whom), or refused (what is short by how much)."""
+    try:
+        there = prepared([*(state or []), *(more or [])])
+        found = answers(there, prepared(filename), time.time())
+    except (ManifestError, Unreadable) as error:
+        fail(str(error))
+    if not found:
+        fail(
+            f"nothing in {', '.join(filename)} is what a quota looks at; give a Pod, a VirtualMachine or an instance of one"
+        )
+    if output is Output.JSON:
+        typer.echo(orjson.dumps([words.data(a.ask, a.decision) for a in found], option=orjson.OPT_INDENT_2))
+    else:
+        typer.echo("\n".join(words.text(a.ask, a.decision) for a in found))
+    raise typer.Exit(0 if all(admitted(answer) for answer in found) else FINDING)
+
+
+def admitted(answer: Answer) -> bool:
+    return isinstance(answer.decision, Admit)
+
+
+def prepared(sources: Iterable[str]) -> list[Object]:
+    """The objects of the files, defaulted and checked as the server would, each running VM with its instance.
+
+    Raises ManifestError, Unreadable.
+    """
+    objects = read(sources)
+    for obj in objects:
+        resource = resource_of(obj)
+        obj.setdefault("metadata", {})
+        if resource.namespaced:
+            obj["metadata"]["namespace"] = namespace_of(obj)
+        if resource.computed:
+            continue
+        try:
+            apply_defaults(resource, obj)
+            causes = validate(resource, obj)
+        except ApiError as error:
+            raise Unreadable(f"{describe(obj)}: {error.message}") from error
+        if causes:
+            raise Unreadable(f"{describe(obj)}: {'; '.join(f'{c.field}: {c.message}' for c in causes)}")
+    return [*objects, *instances(objects)]
+
+
+def instances(objects: Iterable[Object]) -> list[Object]:
+    """The instances that the running VMs among ``objects`` would have, where they are not among them already."""
+    from isoplane.controllers.virtualmachine_plan import instance_of, run_strategy
+
+    everything = list(objects)
+    known = {
+        (namespace_of(obj), obj["metadata"].get("name"))
+        for obj in everything
+        if resource_of(obj) is VIRTUALMACHINEINSTANCES
+    }
+    found = []
+    for obj in everything:
+        key = (namespace_of(obj), obj["metadata"].get("name"))
+        if resource_of(obj) is VIRTUALMACHINES and run_strategy(obj) not in HALTED and key not in known:
+            instance = instance_of(obj)
+            apply_defaults(VIRTUALMACHINEINSTANCES, instance)
+            found.append(instance)
+    return found

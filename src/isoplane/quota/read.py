@@ -1,0 +1,63 @@
+"""Objects that configure quota, as the decision reads them: ResourceQuota, QuotaPolicy, Cohort with its Nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from typing import Any
+
+from isoplane.objects import metadata
+from isoplane.objects.quantity import amount, is_cpu, parse
+from isoplane.quota.charge import canonical
+from isoplane.quota.model import DEFAULT_ACCOUNTING, Policy, Quota
+from isoplane.quota.scopes import terms
+
+POLICY_NAME = "default"
+"""The one QuotaPolicy of a namespace that counts."""
+
+
+def quota_of(obj: Mapping[str, Any]) -> Quota:
+    """A ResourceQuota. Raises ValueError on a malformed quantity or scope."""
+    spec = obj.get("spec") or {}
+    hard = {name: amount(name, value) for name, value in (spec.get("hard") or {}).items()}
+    return Quota(metadata.name(obj), hard, terms(spec))
+
+
+def _amounts(quantities: Mapping[str, Any] | None) -> dict[str, int]:
+    return {canonical(name): amount(canonical(name), value) for name, value in (quantities or {}).items()}
+
+
+def policy_of(obj: Mapping[str, Any]) -> Policy:
+    """A QuotaPolicy. Raises ValueError on a malformed quantity."""
+    spec = obj.get("spec") or {}
+    threshold = spec.get("evictionThreshold")
+    return Policy(
+        threshold=None if threshold is None else int(threshold),
+        min_run=float(spec.get("minRunSeconds") or 0),
+        guaranteed=_amounts(spec.get("guaranteed")),
+        borrowing=_amounts(spec.get("borrowingLimit")),
+        lending=_amounts(spec.get("lendingLimit")),
+        cohort=str(spec.get("cohort") or ""),
+        accounting=str(spec.get("vmAccounting") or DEFAULT_ACCOUNTING),
+    )
+
+
+def allocatable(node: Mapping[str, Any]) -> dict[str, int]:
+    """What a node has to give, by canonical name; rounded down, for nobody may be promised what is not there."""
+    found: dict[str, int] = {}
+    for name, value in ((node.get("status") or {}).get("allocatable") or {}).items():
+        key = canonical(name)
+        exact = parse(value) * 1000 if is_cpu(key) else parse(value)
+        found[key] = exact.numerator // exact.denominator
+    return found
+
+
+def capacity(cohort: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """What a cohort may promise: the nodes' allocatable amounts, times the overcommit ratio, rounded down."""
+    overcommit = (cohort.get("spec") or {}).get("overcommit") or {}
+    ratios = {canonical(name): Fraction(str(ratio)) for name, ratio in overcommit.items()}
+    total: dict[str, int] = {}
+    for node in nodes:
+        for name, value in allocatable(node).items():
+            total[name] = total.get(name, 0) + value
+    return {name: int(value * ratios.get(name, Fraction(1))) for name, value in total.items()}

@@ -1,0 +1,144 @@
+"""`isoplane quota explain`: from manifests to an answer, with the decision that the server makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from isoplane.cli.quota import app
+from isoplane.quota.model import Admit, Deny, Wait
+from isoplane.quota.offline import Unreadable, answers
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "02-quota-preemption"
+EXPECTED = yaml.safe_load((EXAMPLE / "expected.yaml").read_text())
+
+
+def run(*args: str) -> Any:
+    return CliRunner().invoke(app, ["explain", *args])
+
+
+@pytest.mark.parametrize(("name", "code"), [("later/database.yaml", 1), ("later/intern.yaml", 1)])
+def test_the_example_is_answered_as_it_must_be(name: str, code: int) -> None:
+    result = run("-f", str(EXAMPLE / name), "--state", str(EXAMPLE), "--output", "json")
+    assert result.exit_code == code, result.output
+    (answer,) = orjson.loads(result.stdout)
+    assert answer["decision"] == EXPECTED[name]["decision"]
+    if leave := EXPECTED[name].get("leave"):
+        assert sorted(v["workload"] for v in answer["victims"]) == sorted(leave)
+    if message := EXPECTED[name].get("message"):
+        assert answer["message"].startswith(message)
+
+
+def test_everything_in_one_place() -> None:
+    result = run("-f", str(EXAMPLE))
+    assert result.exit_code == 0
+    # The VirtualMachine counts as the instance that it starts.
+    assert "vmi/tenant-a/build (priority 10) is admitted" in result.stdout
+
+
+def test_state_files_may_follow_one_flag(tmp_path: Path) -> None:
+    files = [str(EXAMPLE / name) for name in ("00-tenants.yaml", "01-priorities.yaml", "10-workloads.yaml")]
+    result = run("-f", str(EXAMPLE / "later" / "intern.yaml"), "--state", *files)
+    assert result.exit_code == 1
+    assert "is refused" in result.stdout
+    assert "stays: vmi/tenant-a/build: priority 100 is not above the eviction threshold 500" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kind: Pod", "apiVersion and kind must be set"),
+        ("{apiVersion: v1, kind: Nothing}", 'no matches for kind "Nothing"'),
+        ("{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {}}", "spec.containers"),
+        (": :", "not YAML"),
+        ("{apiVersion: v1, kind: Namespace, metadata: {name: n}}", "nothing in"),
+    ],
+)
+def test_bad_input(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    result = run("-f", str(tmp_path / "bad.yaml"))
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def pod(name: str, **fields: Any) -> dict[str, Any]:
+    spec = {"containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}}}], **fields.pop("spec", {})}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "a", **fields}, "spec": spec}
+
+
+QUOTA = {
+    "apiVersion": "v1",
+    "kind": "ResourceQuota",
+    "metadata": {"name": "q", "namespace": "a"},
+    "spec": {"hard": {"requests.cpu": "1", "count/configmaps": "1"}},
+}
+POLICY = {
+    "apiVersion": "isoplane.io/v1alpha1",
+    "kind": "QuotaPolicy",
+    "metadata": {"name": "default", "namespace": "a"},
+    "spec": {"evictionThreshold": 0},
+}
+HIGH = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "high"}, "value": 9}
+CONFIG = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "a"}}
+
+
+def test_later_ones_see_what_earlier_ones_did() -> None:
+    first, second, third = answers(
+        [QUOTA, POLICY, HIGH], [pod("one"), pod("two"), pod("three", spec={"priorityClassName": "high"})], 0
+    )
+    assert isinstance(first.decision, Admit)
+    assert isinstance(second.decision, Deny)
+    assert isinstance(third.decision, Wait)
+    assert [v.charge.id for v in third.decision.victims] == ["pod/a/one"]
+
+
+def test_objects_are_counted_too() -> None:
+    found = answers([QUOTA], [CONFIG, {**CONFIG, "metadata": {"name": "d", "namespace": "a"}}], 0)
+    assert [type(a.decision) for a in found] == [Admit, Deny]
+
+
+def test_holds_are_read_from_the_usage() -> None:
+    gated = pod("held", uid="u1", spec={"schedulingGates": [{"name": "isoplane.io/quota"}]})
+    usage = {
+        "apiVersion": "isoplane.io/v1alpha1", "kind": "QuotaUsage", "metadata": {"name": "default", "namespace": "a"},
+        "status": {"holds": [{"uid": "u1", "victims": ["pod/a/x"]}]},
+    }  # fmt: skip
+    (answer,) = answers([QUOTA, gated, usage], [pod("new")], 0)
+    assert isinstance(answer.decision, Deny)
+    assert answer.decision.lines[0].held == 1000
+
+
+@pytest.mark.parametrize("annotations", [{"scheduling.k8s.io/priority-class": "low"}, {}])
+def test_priorities_are_resolved_as_the_server_does(annotations: dict[str, str]) -> None:
+    name = "high" if annotations else "nope"
+    with pytest.raises(Unreadable, match=r"differs from|no PriorityClass with name nope"):
+        answers([QUOTA, HIGH], [pod("p", annotations=annotations, spec={"priorityClassName": name})], 0)
+
+
+def test_reclaim_between_tenants() -> None:
+    cohort = {
+        "apiVersion": "isoplane.io/v1alpha1",
+        "kind": "Cohort",
+        "metadata": {"name": "default"},
+        "spec": {"overcommit": {"cpu": 2}},
+    }
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}, "status": {"allocatable": {"cpu": "1"}}}
+
+    def policy(namespace: str) -> dict[str, Any]:
+        return {
+            **POLICY,
+            "metadata": {"name": "default", "namespace": namespace},
+            "spec": {"cohort": "default", "guaranteed": {"cpu": "1"}},
+        }
+
+    borrowed = [pod("mine"), pod("lent")]
+    other = pod("theirs")
+    other["metadata"]["namespace"] = "b"
+    (answer,) = answers([cohort, node, policy("a"), policy("b"), *borrowed], [other], 0)
+    assert isinstance(answer.decision, Wait)
+    assert [(v.charge.id, v.rule) for v in answer.decision.victims] == [("pod/a/lent", "reclaim")]
