@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from isoplane.objects.errors import ApiError, Forbidden, Internal, NotAcceptable, NotFound, Unauthorized
-from isoplane.server.http import discovery, reply
+from isoplane.server.http import discovery, openapi_v2, reply
 from isoplane.server.http.body import Disconnected, Receive
 from isoplane.server.http.documents import Documents
 from isoplane.server.http.handlers import Handlers
@@ -105,6 +105,10 @@ class App:
                 return _json(discovery.legacy_group(group))
             case ["apis", group, version]:
                 return _json(discovery.legacy_resources(group, version))
+            case ["openapi", "v2"]:
+                if not any(kind in request.all_headers(b"accept") for kind in openapi_v2.ACCEPTED):
+                    return None
+                return openapi_v2.MEDIA_TYPE, openapi_v2.document()
             case ["openapi", "v3"]:
                 return reply.JSON, self._documents.openapi_index
             case ["openapi", "v3", "api", version]:

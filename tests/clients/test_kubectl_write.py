@@ -1,0 +1,179 @@
+"""kubectl's writing commands, with every version found."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from client_manifests import POD, VM, VMI, manifest, write
+
+from conftest import Run
+
+
+def test_create_of_what_newer_kubectls_send_as_protobuf(kubectl: Run) -> None:
+    kubectl("create", "configmap", "c", "--from-literal=a=b")
+    assert kubectl.json("get", "configmap", "c")["data"] == {"a": "b"}
+    kubectl("create", "secret", "generic", "s", "--from-literal=key=value")
+    assert kubectl.json("get", "secret", "s")["data"] == {"key": "dmFsdWU="}
+    kubectl("create", "quota", "q", "--hard=pods=3,cpu=2")
+    assert kubectl.json("get", "quota", "q")["spec"]["hard"] == {"cpu": "2", "pods": "3"}
+    kubectl("create", "serviceaccount", "robot")
+    kubectl("create", "priorityclass", f"{kubectl.namespace}-high", "--value=100", "--description=test")
+    assert kubectl.json("get", "priorityclass", f"{kubectl.namespace}-high")["value"] == 100
+    kubectl("delete", "priorityclass", f"{kubectl.namespace}-high")
+
+
+def test_create_edges(kubectl: Run, tmp_path: Path) -> None:
+    path = write(tmp_path, POD)
+    kubectl("create", "-f", path)
+    assert "AlreadyExists" in kubectl.fails("create", "-f", path)
+    generated = manifest(POD, labels={"app": "many"})
+    del generated["metadata"]["name"]
+    generated["metadata"]["generateName"] = "many-"
+    for _ in range(3):
+        kubectl("create", "-f", write(tmp_path, generated))
+    names = kubectl("get", "pods", "-l", "app=many", "-o", "name").split()
+    assert len(names) == 3
+    assert all(name.startswith("pod/many-") for name in names)
+    assert 'namespaces "nowhere" not found' in kubectl.fails("create", "-n", "nowhere", "-f", write(tmp_path, POD))
+
+
+def test_validation_names_the_field(kubectl: Run, tmp_path: Path) -> None:
+    wrong = manifest(POD, "wrong")
+    wrong["spec"]["containers"][0].pop("image")
+    wrong["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "many"}}
+    error = kubectl.fails("create", "--validate=false", "-f", write(tmp_path, wrong))
+    assert "spec.containers[0]" in error
+    unknown = manifest(POD, "unknown")
+    unknown["spec"]["colour"] = "red"
+    assert 'unknown field "spec.colour"' in kubectl.fails("create", "--validate=strict", "-f", write(tmp_path, unknown))
+    warned = kubectl.result("create", "--validate=warn", "-f", write(tmp_path, unknown))
+    assert warned.returncode == 0
+    assert 'unknown field "spec.colour"' in warned.stderr
+    assert "Invalid value" in kubectl.fails("create", "-f", write(tmp_path, manifest(POD, "Bad_Name")))
+
+
+def test_apply_merges_three_ways(kubectl: Run, tmp_path: Path) -> None:
+    pod = manifest(POD)
+    pod["metadata"]["labels"] = {"app": "web", "mine": "1"}
+    assert "created" in kubectl("apply", "-f", write(tmp_path, pod))
+    assert "unchanged" in kubectl("apply", "-f", write(tmp_path, pod))
+    kubectl("label", "pod", "web", "theirs=2")
+    del pod["metadata"]["labels"]["mine"]
+    pod["spec"]["containers"][0]["image"] = "busybox:2"
+    assert "configured" in kubectl("apply", "-f", write(tmp_path, pod))
+    found = kubectl.json("get", "pod", "web")
+    assert found["metadata"]["labels"] == {"app": "web", "theirs": "2"}
+    assert found["spec"]["containers"][0]["image"] == "busybox:2"
+    assert kubectl.result("diff", "-f", write(tmp_path, pod)).returncode == 0
+
+
+def test_apply_of_a_custom_kind(kubectl: Run, tmp_path: Path) -> None:
+    vm = manifest(VM)
+    kubectl("apply", "-f", write(tmp_path, vm))
+    vm["spec"]["runStrategy"] = "Manual"
+    assert "configured" in kubectl("apply", "-f", write(tmp_path, vm))
+    found = kubectl.json("get", "vm", "machine")
+    assert found["spec"]["runStrategy"] == "Manual"
+    assert found["metadata"]["generation"] == 2
+
+
+def test_replace_and_conflict(kubectl: Run, tmp_path: Path) -> None:
+    kubectl("create", "configmap", "c", "--from-literal=a=b")
+    found = kubectl.json("get", "configmap", "c")
+    found["data"]["a"] = "c"
+    kubectl("replace", "-f", write(tmp_path, found))
+    assert "Conflict" in kubectl.fails("replace", "-f", write(tmp_path, found))
+    assert kubectl.json("get", "configmap", "c")["data"] == {"a": "c"}
+
+
+def test_patch_label_annotate(kubectl: Run, tmp_path: Path) -> None:
+    kubectl("create", "-f", write(tmp_path, POD, VMI))
+    kubectl("patch", "pod", "web", "-p", '{"metadata":{"annotations":{"a":"1"}}}')
+    kubectl("patch", "pod", "web", "--type=merge", "-p", '{"metadata":{"annotations":{"b":"2"}}}')
+    patch = [{"op": "add", "path": "/metadata/annotations/c", "value": "3"}]
+    kubectl("patch", "pod", "web", "--type=json", "-p", json.dumps(patch))
+    strategic = {"spec": {"containers": [{"name": "main", "image": "busybox:3"}]}}
+    kubectl("patch", "pod", "web", "-p", json.dumps(strategic))
+    kubectl("label", "pod", "web", "app=other", "--overwrite")
+    kubectl("annotate", "pod", "web", "a-")
+    found = kubectl.json("get", "pod", "web")
+    assert found["metadata"]["annotations"] == {"b": "2", "c": "3"}
+    assert found["metadata"]["labels"] == {"app": "other"}
+    assert found["spec"]["containers"][0]["image"] == "busybox:3"
+    assert found["spec"]["containers"][0]["command"] == ["sleep", "1000"]
+    refused = kubectl.fails("patch", "vmi", "guest", "--type=strategic", "-p", "{}")
+    assert "media type" in refused or "not supported" in refused
+    kubectl("patch", "vmi", "guest", "--type=merge", "-p", '{"metadata":{"labels":{"x":"y"}}}')
+
+
+def test_dry_run_writes_nothing(kubectl: Run, tmp_path: Path) -> None:
+    assert "(server dry run)" in kubectl("create", "--dry-run=server", "-f", write(tmp_path, POD))
+    assert "not found" in kubectl.fails("get", "pod", "web")
+    kubectl("create", "-f", write(tmp_path, POD))
+    kubectl("delete", "pod", "web", "--dry-run=server")
+    kubectl("label", "pod", "web", "x=y", "--dry-run=server")
+    assert kubectl.json("get", "pod", "web")["metadata"]["labels"] == {"app": "web"}
+
+
+def test_delete_at_once_where_no_node_has_it(kubectl: Run, tmp_path: Path) -> None:
+    path = write(tmp_path, POD, VMI)
+    kubectl("create", "-f", path)
+    kubectl("delete", "-f", path)
+    assert not kubectl("get", "pods,vmi", "-o", "name")
+
+
+def test_delete_waits_for_the_node_and_force_does_not(kubectl: Run, tmp_path: Path) -> None:
+    placed = manifest(POD)
+    placed["spec"]["nodeName"] = "here"
+    kubectl("create", "-f", write(tmp_path, placed))
+    kubectl("delete", "pod", "web", "--wait=false", "--grace-period=20")
+    found = kubectl.json("get", "pod", "web")["metadata"]
+    assert found["deletionGracePeriodSeconds"] == 20
+    assert "Terminating" in kubectl("get", "pod", "web")
+    kubectl("delete", "pod", "web", "--wait=false", "--grace-period=5")
+    assert kubectl.json("get", "pod", "web")["metadata"]["deletionGracePeriodSeconds"] == 5
+    kubectl("delete", "pod", "web", "--force", "--grace-period=0")
+    assert "not found" in kubectl.fails("get", "pod", "web")
+
+
+def test_delete_by_label_and_all(kubectl: Run, tmp_path: Path) -> None:
+    kubectl("create", "-f", write(tmp_path, *(manifest(POD, f"p{n}", labels={"n": str(n % 2)}) for n in range(4))))
+    kubectl("delete", "pods", "-l", "n=0")
+    assert kubectl("get", "pods", "-o", "name").split() == ["pod/p1", "pod/p3"]
+    kubectl("delete", "pods", "--all")
+    assert not kubectl("get", "pods", "-o", "name")
+
+
+def test_finalizers_hold_until_they_are_gone(kubectl: Run, tmp_path: Path) -> None:
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "finalizers": ["example.com/hold"]}}
+    kubectl("create", "-f", write(tmp_path, config))
+    deleting = kubectl.start("delete", "configmap", "c", "--timeout=20s")
+    deadline = time.monotonic() + 10
+    while "deletionTimestamp" not in kubectl.json("get", "configmap", "c")["metadata"]:
+        assert time.monotonic() < deadline
+    assert deleting.poll() is None
+    kubectl("patch", "configmap", "c", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+    out, error = deleting.communicate(timeout=20)
+    assert deleting.returncode == 0, out + error
+
+
+def test_namespace_deletion_waits_for_its_finalizer(kubectl: Run) -> None:
+    name = f"{kubectl.namespace}-x"
+    kubectl("create", "namespace", name)
+    kubectl("delete", "namespace", name, "--wait=false")
+    found = kubectl.json("get", "namespace", name)
+    assert found["status"]["phase"] == "Terminating"
+    refused = kubectl.fails("create", "configmap", "c", "-n", name)
+    assert "being terminated" in refused
+    found["spec"] = {}
+    path = f"/api/v1/namespaces/{name}/finalize"
+    done = kubectl.result("replace", "--raw", path, "-f", "-", stdin=json.dumps(found))
+    assert done.returncode == 0, done.stderr
+    assert "not found" in kubectl.fails("get", "namespace", name)
+
+
+def test_scale_of_errors_stays_readable(kubectl: Run) -> None:
+    assert "error" in kubectl.fails("create", "-f", "-", stdin="{not yaml: [").lower()
+    assert "BadRequest" in kubectl.fails("get", "pods", "--field-selector=spec.colour=red")
