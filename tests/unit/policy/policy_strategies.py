@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from hypothesis import strategies as st
@@ -12,6 +13,12 @@ from isoplane.policy.parse import network_policy
 from isoplane.policy.rules import PROTOCOLS
 from isoplane.policy.table import Tables
 from isoplane.policy.verdict import Connection, Party, party
+
+
+def scaled(examples: int) -> int:
+    """Examples of a property; ISOPLANE_EXAMPLES multiplies them for a long search."""
+    return int(examples * float(os.environ.get("ISOPLANE_EXAMPLES", "1")))
+
 
 SPACES = ("a", "b")
 V4 = [f"10.0.0.{n}" for n in range(1, 7)]
@@ -261,4 +268,4 @@ def by_tables(tables: Tables, connection: Connection, direction: str) -> tuple[b
     return table.judge(*address(peer.ip), connection.protocol, connection.port)
 
 
-__all__ = ["NODE_IPS", "OUTSIDE", "Party", "by_tables", "clusters", "nasty", "packets"]
+__all__ = ["NODE_IPS", "OUTSIDE", "Party", "by_tables", "clusters", "nasty", "packets", "scaled"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given, settings
-from policy_strategies import by_tables, clusters, nasty, packets
+from policy_strategies import by_tables, clusters, nasty, packets, scaled
 
 from isoplane.policy.compile import compile_tables
 from isoplane.policy.model import Cluster
@@ -13,7 +13,7 @@ from isoplane.policy.verdict import judge
 
 
 @given(nasty())
-@settings(max_examples=200)
+@settings(max_examples=scaled(60))
 def test_table_equals_reference(cluster: Cluster) -> None:
     tables = compile_tables(cluster)
     for family in (4, 6):
@@ -31,7 +31,7 @@ def test_table_equals_reference(cluster: Cluster) -> None:
 
 
 @given(clusters())
-@settings(max_examples=60)
+@settings(max_examples=scaled(30))
 def test_table_is_canonical(cluster: Cluster) -> None:
     """Deterministic, disjoint, sorted, and nothing repeated."""
     tables = compile_tables(cluster)

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from policy_strategies import cluster_policies, clusters, packets, policies
+from policy_strategies import cluster_policies, clusters, packets, policies, scaled
 
 from isoplane.policy.change import changes_for
 from isoplane.policy.clusterpolicy import cluster_network_policy
@@ -36,7 +36,7 @@ def patched(obj: dict[str, Any], patch: tuple[dict[str, Any], ...]) -> dict[str,
 
 
 @given(clusters(), st.data())
-@settings(max_examples=60)
+@settings(max_examples=scaled(20))
 def test_proposed_patches_allow_the_direction(base: Cluster, data: st.DataObject) -> None:
     objects = [data.draw(policies(f"p{n}")) for n in range(3)]
     wide = [data.draw(cluster_policies("c0"))]
@@ -73,7 +73,7 @@ def _id(obj: dict[str, Any]) -> str:
 
 
 @given(clusters(), st.data())
-@settings(max_examples=60)
+@settings(max_examples=scaled(20))
 def test_isolation_by_networkpolicy_always_has_a_way_out(base: Cluster, data: st.DataObject) -> None:
     before = cluster(base.endpoints, base.namespaces, [network_policy(data.draw(policies("p")))], (), base.nodes)
     for connection in packets(before, 4)[::7]:
@@ -83,7 +83,7 @@ def test_isolation_by_networkpolicy_always_has_a_way_out(base: Cluster, data: st
 
 
 @given(clusters(), st.data())
-@settings(max_examples=40)
+@settings(max_examples=scaled(15))
 def test_diff_is_the_difference_of_references(old: Cluster, data: st.DataObject) -> None:
     changed = [network_policy(data.draw(policies("p0"))), *old.policies[1:]]
     new = cluster(old.endpoints, old.namespaces, {p.id: p for p in changed}.values(), old.cluster_policies, old.nodes)

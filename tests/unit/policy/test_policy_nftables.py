@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from nft_reader import Nft, Packet
-from policy_strategies import NODE_IPS, clusters, nasty, packets
+from policy_strategies import NODE_IPS, clusters, nasty, packets, scaled
 
 from isoplane.policy.attachments import Attachment, NodeNetwork
 from isoplane.policy.compile import compile_tables
@@ -44,7 +44,7 @@ def as_packet(connection: Connection, attached: dict[str, Attachment]) -> Packet
 
 
 @given(nasty())
-@settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=scaled(40), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_text_equals_reference(cluster: Cluster) -> None:
     attachments = attach(cluster)
     attached = {a.endpoint: a for a in attachments}
@@ -82,7 +82,7 @@ def test_attached_and_unknown_is_closed() -> None:
 
 @pytest.mark.root
 @given(before=clusters(), after=clusters())
-@settings(max_examples=15, suppress_health_check=list(HealthCheck))
+@settings(max_examples=scaled(8), phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 def test_nft_loads_whole_and_updates(before: Cluster, after: Cluster) -> None:
     """The kernel takes the whole text, and from any ruleset to any other the update leads to the same listing."""
     require("nft", "unshare", root=True)

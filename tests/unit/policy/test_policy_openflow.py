@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from flow_reader import Flows
-from hypothesis import HealthCheck, given, settings
-from policy_strategies import NODE_IPS, clusters, nasty, packets
+from hypothesis import HealthCheck, Phase, given, settings
+from policy_strategies import NODE_IPS, clusters, nasty, packets, scaled
 
 from isoplane.policy.attachments import Attachment, NodeNetwork
 from isoplane.policy.compile import compile_tables
@@ -57,7 +57,7 @@ def as_packet(connection: Connection, attached: dict[str, Attachment]) -> tuple[
 
 
 @given(nasty())
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=scaled(40), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_text_equals_reference(cluster: Cluster) -> None:
     attachments = attach(cluster)
     attached = {a.endpoint: a for a in attachments}
@@ -151,7 +151,7 @@ def test_sctp_is_judged_packet_by_packet() -> None:
 
 @pytest.mark.root
 @given(clusters())
-@settings(max_examples=10, suppress_health_check=list(HealthCheck))
+@settings(max_examples=scaled(6), phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 def test_ovs_parses(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> None:
     require("ovs-ofctl")
     text = render_openflow(compile_tables(cluster), attach(cluster), NODE)

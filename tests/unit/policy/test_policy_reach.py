@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypothesis import given, settings
-from policy_strategies import clusters, nasty
+from policy_strategies import clusters, nasty, scaled
 
 from isoplane.policy.model import Cluster, Endpoint, NamedPort, cluster
 from isoplane.policy.parse import network_policy
@@ -13,7 +13,7 @@ from isoplane.policy.verdict import Connection, judge
 
 
 @given(nasty())
-@settings(max_examples=120)
+@settings(max_examples=scaled(120))
 def test_matrix_equals_reference(cluster: Cluster) -> None:
     reach = Reach(cluster, outside=True)
     for protocol, low, high in pieces_of([cluster]):
@@ -28,7 +28,7 @@ def test_matrix_equals_reference(cluster: Cluster) -> None:
 
 
 @given(clusters())
-@settings(max_examples=40)
+@settings(max_examples=scaled(20))
 def test_one_member_of_a_class_answers_for_all(cluster: Cluster) -> None:
     reach = Reach(cluster)
     ports = ports_of(cluster)

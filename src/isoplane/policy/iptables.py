@@ -1,0 +1,251 @@
+"""Tables → ipset and iptables: the same decisions as ``nftables.py`` for hosts that run on iptables.
+
+Sets carry what would grow: which workloads a table is for, which peers a class has, which ports it lets pass.  Rules
+are one for each distinct table and one for each of its classes, however many workloads and addresses there are.
+
+Sets and rules are not atomic together, so they are applied in the order of ``Steps``: first new sets and members, then
+the rules (``iptables-restore --noflush``, one transaction for each table), then stale members and sets go.  In
+between a workload may be in two tables at once and is judged by both: what either forbids is forbidden.
+
+Every chain and set is ours by its name; ``HOOKS`` must jump to ours once.  Our chains return what they do not drop,
+so that the host's own rules still apply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from isoplane.policy import addresses
+from isoplane.policy.addresses import BITS, cover
+from isoplane.policy.attachments import Attachment, NodeNetwork, addresses_of, table_of
+from isoplane.policy.rules import EGRESS, INGRESS, MAX_PORT, OTHER, PORT_PROTOCOLS
+from isoplane.policy.table import DirectionTable, Entry, PeerClass, Tables
+
+PREFIX = "isp"
+HOOKS = (("raw", "PREROUTING", "ISP-GUARD"), ("filter", "FORWARD", "ISP-FORWARD"), ("filter", "INPUT", "ISP-INPUT"))
+"""(table, built-in chain, our chain): the fabric inserts these jumps once, first in their chain."""
+_FAMILY = {4: "inet", 6: "inet6"}
+_LETTER = {INGRESS: "i", EGRESS: "e"}
+_SELF = {INGRESS: "dst", EGRESS: "src"}
+_PEER = {INGRESS: "src", EGRESS: "dst"}
+_DENY = {INGRESS: "ISP-DENY-INGRESS", EGRESS: "ISP-DENY-EGRESS"}
+_DISCOVERY = ("router-solicitation", "neighbour-solicitation", "neighbour-advertisement")
+
+Chains = dict[str, dict[str, list[str]]]
+"""table → chain → rules."""
+
+
+@dataclass(frozen=True, slots=True)
+class IpSet:
+    """``kind`` as written after create. A set whose members change while its name stays is ``mutable``."""
+
+    kind: str
+    members: tuple[str, ...]
+    mutable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Texts in their order: ipset restore, iptables-restore and ip6tables-restore --noflush, ipset restore."""
+
+    before: str
+    v4: str
+    v6: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Ruleset:
+    """All sets by name, and the chains of both families."""
+
+    sets: Mapping[str, IpSet] = field(default_factory=dict)
+    chains: Mapping[int, Chains] = field(default_factory=lambda: {4: {}, 6: {}})
+
+    def steps(self, old: Ruleset | None = None) -> Steps:
+        """How to get here from ``old``, or from whatever an earlier version of ours left (None)."""
+        old = old or Ruleset()
+        before: list[str] = []
+        after: list[str] = []
+        for name, ipset in self.sets.items():
+            known = old.sets.get(name)
+            if known == ipset:
+                continue
+            before.append(f"create {name} {ipset.kind} -exist")
+            before += [f"add {name} {member} -exist" for member in ipset.members]
+            if ipset.mutable:
+                after.append(f"create {name}-t {ipset.kind}")
+                after += [f"add {name}-t {member}" for member in ipset.members]
+                after += [f"swap {name}-t {name}", f"destroy {name}-t"]
+        after += [f"destroy {name}" for name in old.sets if name not in self.sets]
+        return Steps(_lines(before), self._restore(4, old), self._restore(6, old), _lines(after))
+
+    def _restore(self, family: int, old: Ruleset) -> str:
+        """Each chain that is named is emptied and filled; chains that are gone are emptied and deleted."""
+        lines: list[str] = []
+        for table, chains in self.chains[family].items():
+            gone = [c for c in old.chains[family].get(table, {}) if c not in chains]
+            lines.append(f"*{table}")
+            lines += [f":{name} - [0:0]" for name in (*chains, *gone)]
+            lines += [f"-A {name} {rule}" for name, rules in chains.items() for rule in rules]
+            lines += [f"-X {name}" for name in gone]
+            lines.append("COMMIT")
+        return _lines(lines)
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def render_iptables(tables: Tables, attachments: Iterable[Attachment], node: NodeNetwork) -> Steps:
+    """The complete rules of a node as texts to apply in order, whatever is loaded now."""
+    return ruleset(tables, attachments, node).steps()
+
+
+def ruleset(tables: Tables, attachments: Iterable[Attachment], node: NodeNetwork) -> Ruleset:
+    """The complete rules of a node as a value. Raises ValueError when two attachments share an address."""
+    builder = _Builder(node)
+    attached = sorted(attachments, key=lambda a: a.endpoint)
+    for family in (4, 6):
+        builder.family(family, tables, attached)
+    return Ruleset(builder.sets, builder.chains)
+
+
+class _Builder:
+    def __init__(self, node: NodeNetwork) -> None:
+        self._node = node
+        self.sets: dict[str, IpSet] = {}
+        self.chains: dict[int, Chains] = {}
+
+    def family(self, family: int, tables: Tables, attached: list[Attachment]) -> None:
+        addressed = addresses_of(attached, family)
+        kind = f"hash:net,iface family {_FAMILY[family]}"
+        bits = BITS[family]
+        sources = tuple(sorted(f"{addresses.text(family, n)}/{bits},{a.interface}" for n, a in addressed))
+        workloads = tuple(addresses.text(family, n) for n, _ in addressed)
+        self.sets[f"{PREFIX}-sources{family}"] = IpSet(kind, sources, mutable=True)
+        self.sets[f"{PREFIX}-workloads{family}"] = IpSet(f"hash:ip family {_FAMILY[family]}", workloads, mutable=True)
+        filter_: dict[str, list[str]] = {_DENY[d]: _denial(d, self._node) for d in (EGRESS, INGRESS)}
+        judged = {d: self._dispatch(tables, family, d, addressed, filter_) for d in (EGRESS, INGRESS)}
+        state = ["-m conntrack --ctstate ESTABLISHED,RELATED -j RETURN", "-m conntrack --ctstate INVALID -j DROP"]
+        unattached = f"-m set ! --match-set {PREFIX}-workloads{family} dst -j DROP"
+        closed = [f"-o {prefix}+ {unattached}" for prefix in self._node.guarded]
+        filter_["ISP-FORWARD"] = [*state, *closed, *judged[EGRESS], *judged[INGRESS]]
+        filter_["ISP-INPUT"] = [*state, *_local(family), *judged[EGRESS]]
+        self.chains[family] = {"raw": {"ISP-GUARD": self._guard(family, attached)}, "filter": filter_}
+
+    def _guard(self, family: int, attached: list[Attachment]) -> list[str]:
+        """A workload's address only from its interface, and from a workload's interface nothing else."""
+        rules = []
+        if family == 6:
+            for source in ("::/128", "fe80::/10"):
+                rules += [f"-s {source} -p icmpv6 --icmpv6-type {kind} -j RETURN" for kind in _DISCOVERY]
+        else:
+            rules.append("-s 0.0.0.0/32 -p udp -m udp --sport 68 --dport 67 -j RETURN")
+        rules.append(f"-m set --match-set {PREFIX}-sources{family} src,src -j RETURN")
+        rules.append(f"-m set --match-set {PREFIX}-workloads{family} src -j DROP")
+        rules += [f"-i {prefix}+ -j DROP" for prefix in self._node.guarded]
+        own = sorted({a.interface for a in attached if not a.ofport})
+        return rules + [f"-i {i} -j DROP" for i in own if not i.startswith(self._node.guarded or ("\0",))]
+
+    def _dispatch(
+        self,
+        tables: Tables,
+        family: int,
+        direction: str,
+        addressed: list[tuple[int, Attachment]],
+        chains: dict[str, list[str]],
+    ) -> list[str]:
+        """One rule for each distinct table: its workloads are a set."""
+        subjects: dict[str, tuple[DirectionTable, list[str]]] = {}
+        for number, attachment in addressed:
+            table = table_of(tables, attachment, direction)
+            if not table.open:
+                subjects.setdefault(table.key, (table, []))[1].append(addresses.text(family, number))
+        rules = []
+        for key in sorted(subjects):
+            table, members = subjects[key]
+            name = f"{PREFIX}-{_LETTER[direction]}{family}-{key}"
+            self.sets[name] = IpSet(f"hash:ip family {_FAMILY[family]}", tuple(members), mutable=True)
+            chains[name] = self._peers(name, table, family, chains)
+            rules.append(f"-m set --match-set {name} {_SELF[direction]} -j {name}")
+        return rules
+
+    def _peers(self, name: str, table: DirectionTable, family: int, chains: dict[str, list[str]]) -> list[str]:
+        """One rule for each class: its peers are a set of disjoint prefixes."""
+        members: dict[int, list[str]] = {}
+        for low, high, index in addresses.intervals(table.routes(family), family):
+            members.setdefault(index, []).extend(_prefixes(family, low, high))
+        rules = []
+        for index in sorted(members):
+            if index == 0:
+                continue  # as for those that no prefix covers
+            target = self._class(table, index, chains)
+            peers = f"{name}-{index}"
+            self.sets[peers] = IpSet(f"hash:net family {_FAMILY[family]}", tuple(members[index]))
+            rules.append(f"-m set --match-set {peers} {_PEER[table.direction]} {target}")
+        return [*rules, self._class(table, 0, chains)]
+
+    def _class(self, table: DirectionTable, index: int, chains: dict[str, list[str]]) -> str:
+        """The target for one class of peers: return, the denial, or the chain that judges ports."""
+        peer_class, default = table.classes[index], not table.isolated
+        fate = peer_class.uniform(default)
+        if fate is not None:
+            return "-j RETURN" if fate else f"-g {_DENY[table.direction]}"
+        name = f"{PREFIX}-{_LETTER[table.direction]}{'o' if default else 'c'}-{peer_class.key}"
+        if name not in chains:
+            chains[name] = list(self._ports(name, peer_class, default, _DENY[table.direction]))
+        return f"-g {name}"
+
+    def _ports(self, name: str, peer_class: PeerClass, default: bool, denial: str) -> Iterator[str]:
+        """Only entries that differ from the default: a set of ports for each protocol."""
+        deny = f"-g {denial}"
+        differing, rest = (deny, "-j RETURN") if default else ("-j RETURN", deny)
+        entries = [e for e in peer_class.entries if e.allow is not default]
+        for protocol in PORT_PROTOCOLS:
+            listed = [e for e in entries if e.protocol == protocol]
+            if not listed:
+                continue
+            match = f"-p {protocol.lower()}"
+            if (listed[0].low, listed[0].high) != (0, MAX_PORT):
+                ports = f"{name}-{protocol[0].lower()}"
+                self.sets[ports] = IpSet("bitmap:port range 0-65535", tuple(_span(e) for e in listed))
+                match += f" -m set --match-set {ports} dst"
+            yield f"{match} {differing}"
+        if any(e.protocol == OTHER for e in entries):
+            for protocol in PORT_PROTOCOLS:
+                yield f"-p {protocol.lower()} {rest}"
+            yield differing
+        else:
+            yield rest
+
+
+def _span(entry: Entry) -> str:
+    return str(entry.low) if entry.low == entry.high else f"{entry.low}-{entry.high}"
+
+
+def _prefixes(family: int, low: int, high: int) -> Iterator[str]:
+    """Prefixes for a set; hash:net takes no /0, which is written as its two halves."""
+    for network, length in cover(low, high, BITS[family]):
+        if length == 0:
+            yield f"{addresses.text(family, 0)}/1"
+            yield f"{addresses.text(family, 1 << (BITS[family] - 1))}/1"
+        else:
+            yield f"{addresses.text(family, network)}/{length}"
+
+
+def _local(family: int) -> list[str]:
+    """What the host itself answers for every workload: its address by DHCP, its neighbours."""
+    if family == 4:
+        return ["-p udp -m udp --sport 68 --dport 67 -j RETURN"]
+    discovery = [f"-p icmpv6 --icmpv6-type {kind} -j RETURN" for kind in _DISCOVERY]
+    return [*discovery, "-p udp -m udp --sport 546 --dport 547 -j RETURN"]
+
+
+def _denial(direction: str, node: NodeNetwork) -> list[str]:
+    prefix = f"isoplane deny {direction.lower()} "
+    return [
+        "-m limit --limit 10/second --limit-burst 20 "
+        f'-j NFLOG --nflog-group {node.log_group} --nflog-prefix "{prefix}"',
+        "-j DROP",
+    ]
