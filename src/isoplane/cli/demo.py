@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from enum import StrEnum
 
 import typer
@@ -40,15 +41,20 @@ def demo(
     from importlib import import_module
 
     from isoplane.cli.scenes.theatre import choose_simulated
+    from isoplane.node.images.model import ImageError
+    from isoplane.node.network.protocol import FabricFailure
+    from isoplane.node.runtime.protocol import RuntimeFailure
+    from isoplane.server.http.listener import ListenError
 
-    console = Console()
+    # A pipe has no width of its own: wide enough for the table.
+    console = Console() if sys.stdout.isatty() else Console(width=150)
     simulated = choose_simulated(console, runtime.value)
     scene = import_module(f"isoplane.cli.scenes.{name.value.replace('-', '_')}")
     try:
         import uvloop
 
         uvloop.run(scene.run(console, simulated))
-    except (TimeoutError, AssertionError) as error:
+    except (TimeoutError, AssertionError, ImageError, FabricFailure, RuntimeFailure, ListenError) as error:
         console.print(f"[red]the demo failed:[/] {error}", highlight=False)
         raise typer.Exit(FINDING) from error
     except (KeyboardInterrupt, asyncio.CancelledError):

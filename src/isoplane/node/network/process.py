@@ -10,6 +10,7 @@ import asyncio
 import os
 import select
 import signal
+import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -47,27 +48,24 @@ async def run(
     tool: str, *arguments: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None, timeout: float = 60
 ) -> bytes:
     """Run to the end and give back stdout. FabricFailure carries the tool's own complaint. ``timeout`` in seconds."""
-    process = await asyncio.create_subprocess_exec(
-        find(tool),
-        *arguments,
-        stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **env} if env else None,
-    )
+    # In a thread, not as the loop's own child: under uvloop a daemon that detaches keeps the loop's pipes open for ever.
+    command = [find(tool), *arguments]
+    environment = {**os.environ, **env} if env else None
+
+    def call() -> subprocess.CompletedProcess[bytes]:
+        # An empty input and no input are the same to a tool: both end at once.
+        return subprocess.run(
+            command, input=stdin or b"", capture_output=True, env=environment, timeout=timeout, check=False
+        )
+
     try:
-        out, err = await asyncio.wait_for(process.communicate(stdin), timeout)
-    except BaseException as error:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        if isinstance(error, TimeoutError):
-            raise FabricFailure(f"{tool} {' '.join(arguments)[:200]} took more than {timeout:g} s") from None
-        raise
-    if process.returncode != 0:
-        complaint = err.decode(errors="replace").strip()[:2000]
-        raise FabricFailure(f"{tool} {' '.join(arguments)[:200]} failed with {process.returncode}: {complaint}")
-    return out
+        done = await asyncio.to_thread(call)
+    except subprocess.TimeoutExpired:
+        raise FabricFailure(f"{tool} {' '.join(arguments)[:200]} took more than {timeout:g} s") from None
+    if done.returncode != 0:
+        complaint = done.stderr.decode(errors="replace").strip()[:2000]
+        raise FabricFailure(f"{tool} {' '.join(arguments)[:200]} failed with {done.returncode}: {complaint}")
+    return done.stdout
 
 
 def _command_line(pid: int) -> Sequence[str]:
