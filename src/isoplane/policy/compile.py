@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from isoplane.objects.selectors import Selector
 from isoplane.policy.addresses import BITS, Prefix, address
 from isoplane.policy.directory import Directory
 from isoplane.policy.model import Cluster
@@ -18,8 +19,8 @@ from isoplane.policy.rules import DIRECTIONS, EGRESS, INGRESS, ClusterPolicy, Po
 from isoplane.policy.selection import Match, Selection, Served, merge, names_in, ordered_rules, select, served_by
 from isoplane.policy.table import OPEN, DirectionTable, EndpointTables, PeerClass, Route, Tables, direction_table
 
-Governing = tuple[tuple[int, ...], tuple[int, ...]]
-"""Positions of the policies and the cluster policies that govern an endpoint in a direction."""
+Governing = tuple[int, ...]
+"""The groups of policies that govern an endpoint in a direction: a group are those with the same subjects."""
 
 
 def compile_tables(cluster: Cluster) -> Tables:
@@ -43,17 +44,21 @@ class Compilation:
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.directory = Directory(cluster)
+        self._policies: dict[str, list[list[Policy]]] = {}
+        self._cluster_policies: dict[str, list[list[ClusterPolicy]]] = {}
         self._governing = {direction: self._govern(direction) for direction in DIRECTIONS}
         self._selections: dict[tuple[str, Governing, Served], Selection] = {}
         self._tables: dict[tuple[str, Governing, Served], DirectionTable] = {}
         self._named: dict[Governing, frozenset[str]] = {}
 
     def governing(self, position: int, direction: str) -> tuple[tuple[Policy, ...], tuple[ClusterPolicy, ...]]:
-        """The policies that govern an endpoint in a direction."""
-        chosen, cluster_chosen = self._governing[direction].get(position, ((), ()))
+        """The policies that govern an endpoint in a direction, by id and by precedence."""
+        groups = self._governing[direction].get(position, ())
+        policies = [p for group in groups for p in self._policies[direction][group]]
+        wide = [p for group in groups for p in self._cluster_policies[direction][group]]
         return (
-            tuple(self.cluster.policies[i] for i in chosen),
-            tuple(self.cluster.cluster_policies[i] for i in cluster_chosen),
+            tuple(sorted(policies, key=lambda p: p.id)),
+            tuple(sorted(wide, key=lambda p: (p.tier, p.priority, p.name))),
         )
 
     def selection(self, position: int, direction: str) -> Selection | None:
@@ -95,19 +100,21 @@ class Compilation:
         return direction, governing, served
 
     def _govern(self, direction: str) -> dict[int, Governing]:
-        network: dict[int, list[int]] = {}
-        for index, policy in enumerate(self.cluster.policies):
+        """Ten thousand policies for the same workloads are one group: the work is by groups, not by policies."""
+        groups: dict[tuple[str | None, Selector | None, Selector], tuple[list[Policy], list[ClusterPolicy]]] = {}
+        for policy in self.cluster.policies:
             if policy.rules(direction) is not None:
-                for position in self.directory.select(policy.namespace, None, policy.subjects):
-                    network.setdefault(position, []).append(index)
-        wide: dict[int, list[int]] = {}
-        for index, cluster_policy in enumerate(self.cluster.cluster_policies):
-            if cluster_policy.rules(direction):
-                for position in self.directory.select(None, cluster_policy.namespaces, cluster_policy.pods):
-                    wide.setdefault(position, []).append(index)
-        if not wide:
-            return {i: (tuple(found), ()) for i, found in network.items()}
-        return {i: (tuple(network.get(i, ())), tuple(wide.get(i, ()))) for i in {*network, *wide}}
+                groups.setdefault((policy.namespace, None, policy.subjects), ([], []))[0].append(policy)
+        for wide in self.cluster.cluster_policies:
+            if wide.rules(direction):
+                groups.setdefault((None, wide.namespaces, wide.pods), ([], []))[1].append(wide)
+        self._policies[direction] = [found for found, _ in groups.values()]
+        self._cluster_policies[direction] = [found for _, found in groups.values()]
+        governing: dict[int, list[int]] = {}
+        for number, subjects in enumerate(groups):
+            for position in self.directory.select(*subjects):
+                governing.setdefault(position, []).append(number)
+        return {position: tuple(numbers) for position, numbers in governing.items()}
 
 
 def spread(selection: Selection, directory: Directory) -> DirectionTable:
@@ -155,6 +162,9 @@ def _routes(family: int, selection: Selection, addressed: Mapping[int, Match], c
     addresses, that contains it; so one walk over the nested prefixes decides every address.
     """
     bits = BITS[family]
+    if not selection.blocks:
+        yield from _lone(bits, selection, addressed, classes)
+        return
     opening: dict[tuple[int, int], list[tuple[int, bool]]] = {}
     blocks = [(rule, block) for rule, block in selection.blocks if block.cidr.family == family]
     for index, (_, block) in enumerate(blocks):
@@ -190,3 +200,14 @@ def _routes(family: int, selection: Selection, addressed: Mapping[int, Match], c
         stack.append((prefix, number, events))
         if number != outer:
             yield network, length, number
+
+
+def _lone(bits: int, selection: Selection, addressed: Mapping[int, Match], classes: _Classes) -> Iterator[Route]:
+    """Without blocks there are single addresses only, most of which share the very same match."""
+    known: dict[int, int] = {}
+    for address_, match in sorted(addressed.items()):
+        number = known.get(id(match))
+        if number is None:
+            number = known[id(match)] = classes.number((merge(selection.everyone, match[0]), match[1]))
+        if number:
+            yield address_, bits, number

@@ -26,11 +26,12 @@ from isoplane.policy.rules import (
     PORT_PROTOCOLS,
     Block,
     ClusterPolicy,
+    Peer,
     Policy,
     PortMatch,
     Rule,
 )
-from isoplane.policy.table import Entry, PeerClass, peer_class
+from isoplane.policy.table import NO_CLASS, Entry, PeerClass, peer_class
 
 Served = tuple[NamedPort, ...]
 """Those ports of a destination whose names the rules mention."""
@@ -69,19 +70,25 @@ class Selection:
     def entries(self, match: Match) -> PeerClass:
         """The class of peers that exactly these rules match: disjoint intervals with their outcome."""
         positions, served = match
+        if not positions:
+            return NO_CLASS
         found: list[Entry] = []
-        spans = [(i, spans_of(self.rules[i], served)) for i in positions]
+        spans: dict[str, list[tuple[int, int, int]]] = {}
+        for position in positions:
+            for protocol, low, high in spans_of(self.rules[position], served):
+                spans.setdefault(protocol, []).append((position, low, high))
         for protocol in PORT_PROTOCOLS:
-            found += self._sweep(protocol, [(i, s) for i, all_ in spans for s in all_ if s[0] == protocol])
+            if protocol in spans:
+                found += self._sweep(protocol, spans[protocol])
         if outcome := self._decide([i for i in positions if self.rules[i].ports is None]):
             found.append(Entry(OTHER, 0, 0, *outcome))
         return peer_class(tuple(found))
 
-    def _sweep(self, protocol: str, spans: list[tuple[int, tuple[str, int, int]]]) -> Iterable[Entry]:
+    def _sweep(self, protocol: str, spans: list[tuple[int, int, int]]) -> Iterable[Entry]:
         """Cut at every bound, decide each piece by the rules active there, join equal neighbours."""
         starts: dict[int, list[int]] = {}
         ends: dict[int, list[int]] = {}
-        for position, (_, low, high) in spans:
+        for position, low, high in spans:
             starts.setdefault(low, []).append(position)
             ends.setdefault(high + 1, []).append(position)
         cuts = sorted({*starts, *ends})
@@ -191,26 +198,34 @@ def select(
     ``subject_served`` are the subject's own named ports, which ingress rules mean; egress rules mean the peer's.
     """
     rules, first_network, first_baseline = ordered_rules(direction, policies, cluster_policies)
-    everyone: list[int] = []
+    by_peers: dict[tuple[Peer, ...] | None, list[int]] = {}
+    for position, rule in enumerate(rules):
+        by_peers.setdefault(rule.peers, []).append(position)
+    everyone = by_peers.pop(None, [])
     blocks: list[tuple[int, Block]] = []
     matched: dict[int, list[int]] = {}
-    for position, rule in enumerate(rules):
-        if rule.peers is None:
-            everyone.append(position)
-            continue
+    groups = list(by_peers.items())
+    for number, (peers, positions) in enumerate(groups):
         chosen: set[int] = set()
-        for peer in rule.peers:
+        for peer in peers or ():
             if peer.block is not None:
-                blocks.append((position, peer.block))
+                blocks += [(position, peer.block) for position in positions]
             elif peer.nodes is not None:
-                blocks += [(position, Block(prefix)) for prefix in node_prefixes(directory, peer.nodes)]
+                prefixes = node_prefixes(directory, peer.nodes)
+                blocks += [(position, Block(prefix)) for prefix in prefixes for position in positions]
             else:
                 chosen.update(directory.peer(peer))
         for chosen_one in chosen:
-            matched.setdefault(chosen_one, []).append(position)
+            matched.setdefault(chosen_one, []).append(number)
     names = names_in(rules) if direction == EGRESS else frozenset()
     own = subject_served if direction == INGRESS else ()
-    members = {i: (tuple(found), own) for i, found in matched.items()}
+    known: dict[tuple[int, ...], Match] = {}
+    members: dict[int, Match] = {}
+    for i, numbers in matched.items():
+        key = tuple(numbers)
+        if key not in known:
+            known[key] = (tuple(sorted(p for number in key for p in groups[number][1])), own)
+        members[i] = known[key]
     if names:
         for i, endpoint in enumerate(directory.endpoints):
             if served := served_by(endpoint, names):
