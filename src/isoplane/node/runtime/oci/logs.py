@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from pathlib import Path
 
 _BLOCK = 1 << 16
 _POLL = 0.1
+_TIME = re.compile(r"([0-9-]{10}T[0-9:]{8})(?:\.(\d+))?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _MAX_LINE = 1 << 20
 """A line without an end is handed on in pieces of this many bytes."""
 
@@ -33,15 +35,14 @@ def rotated(log: Path) -> list[Path]:
 
 def parse_time(text: str) -> float:
     """POSIX seconds of conmon's time stamp (RFC 3339 with nanoseconds); 0 when it is none."""
-    head, _, tail = text.partition(".")
-    digits = 0
-    while digits < len(tail) and tail[digits].isdigit():
-        digits += 1
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return 0.0
     try:
-        zone = tail[digits:].replace("Z", "+00:00") or "+00:00"
-        return datetime.fromisoformat(head + zone).timestamp() + (int(tail[:digits]) / 10**digits if digits else 0.0)
+        whole = datetime.fromisoformat(match[1] + match[3].replace("Z", "+00:00")).timestamp()
     except ValueError:
         return 0.0
+    return whole + (float(f"0.{match[2]}") if match[2] else 0.0)
 
 
 @dataclass(slots=True)

@@ -30,10 +30,11 @@ def resolve(image_user: str, security: Mapping[str, Any], pod_security: Mapping[
     as_user = _first(security, pod_security, "runAsUser")
     if as_user is not None:
         wanted = str(as_user)
+    wanted = wanted or "0"
     row = by_uid.get(wanted) if wanted.isdigit() else by_name.get(wanted)
-    if wanted and not wanted.isdigit() and row is None:
+    if not wanted.isdigit() and row is None:
         raise missing(f"the image's user {wanted!r} is not in its /etc/passwd: set securityContext.runAsUser")
-    uid = int(row[2]) if row else int(wanted or 0)
+    uid = int(row[2]) if row else int(wanted)
     as_group = _first(security, pod_security, "runAsGroup")
     if as_group is not None:
         gid = int(as_group)

@@ -1,0 +1,277 @@
+"""From a recipe to config.json: environment, command line, users, capabilities, mounts. No container is started."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isoplane.node.runtime.oci import capabilities, hooks, processes, spec, users, volumes
+from isoplane.node.runtime.oci.environment import Facts, command_line, environment, expand, resource_value
+from isoplane.node.runtime.protocol import Materials, RuntimeFailure, RuntimeReason
+from isoplane.workload.pod import PodAdapter
+from isoplane.workload.shape import Workload
+
+
+def pod(container: dict[str, Any], **fields: Any) -> Workload:
+    metadata = {"name": "p", "namespace": "n", "uid": "u", "labels": {"a": "1"}, "annotations": {"b": "2\n3"}}
+    return PodAdapter().project({"metadata": metadata, "spec": {"containers": [{"name": "c", **container}], **fields}})
+
+
+def facts(workload: Workload, objects: dict[str, Any] | None = None) -> Facts:
+    units = {unit.name: unit for unit in workload.units}
+    return Facts(workload, Materials(objects=objects or {}), "192.0.2.9", 4000, 8 << 30, units)
+
+
+@pytest.mark.parametrize(
+    ("text", "expanded"),
+    [
+        ("$(A)", "1"), ("x$(A)y$(B)", "x1y2"), ("$$(A)", "$(A)"), ("$$$(A)", "$1"), ("$(NO)", "$(NO)"), ("$A", "$A"),
+        ("$", "$"), ("$$", "$"), ("$(A", "$(A"), ("$()", "$()"), ("", ""),
+    ],
+)  # fmt: skip
+def test_expansion(text: str, expanded: str) -> None:
+    assert expand(text, {"A": "1", "B": "2"}) == expanded
+
+
+@given(st.text(alphabet="$()A", max_size=12))
+def test_expansion_of_any_text_ends(text: str) -> None:
+    expand(text, {"A": "$(A)"})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ({}, ["e", "c"]),
+        ({"args": ["x"]}, ["e", "x"]),
+        ({"command": ["y"]}, ["y"]),
+        ({"command": ["y"], "args": ["$(V)"]}, ["y", "value"]),
+    ],
+)
+def test_command_line(recipe: dict[str, Any], expected: list[str]) -> None:
+    assert command_line(recipe, ["e"], ["c"], {"V": "value"}) == expected
+
+
+@pytest.mark.parametrize(
+    ("origin", "value"),
+    [
+        ({"fieldRef": {"fieldPath": "metadata.namespace"}}, "n"),
+        ({"fieldRef": {"fieldPath": "metadata.uid"}}, "u"),
+        ({"fieldRef": {"fieldPath": "metadata.annotations['b']"}}, "2\n3"),
+        ({"fieldRef": {"fieldPath": "metadata.labels['absent']"}}, ""),
+        ({"fieldRef": {"fieldPath": "status.podIP"}}, "192.0.2.9"),
+        ({"fieldRef": {"fieldPath": "spec.serviceAccountName"}}, "default"),
+        ({"resourceFieldRef": {"resource": "limits.cpu"}}, "4"),
+        ({"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1m"}}, "4000"),
+        ({"resourceFieldRef": {"resource": "requests.memory", "divisor": "1Mi"}}, "2"),
+        ({"resourceFieldRef": {"resource": "requests.cpu"}}, "1"),
+    ],
+)
+def test_values_from_elsewhere(origin: dict[str, Any], value: str) -> None:
+    container = {
+        "env": [{"name": "X", "valueFrom": origin}],
+        "resources": {"requests": {"memory": "1025Ki", "cpu": "250m"}},
+    }
+    workload = pod(container)
+    assert environment(workload.units[0], (), facts(workload))["X"] == value
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        {"fieldRef": {"fieldPath": "metadata.nothing"}},
+        {"resourceFieldRef": {"resource": "limits.gpu"}},
+        {"configMapKeyRef": {"name": "m", "key": "absent"}},
+        {"configMapKeyRef": {"name": "absent", "key": "k"}},
+        {"secretKeyRef": {"name": "broken", "key": "k"}},
+        {"unknownRef": {}},
+    ],
+)
+def test_missing_values_are_refused(origin: dict[str, Any]) -> None:
+    workload = pod({"env": [{"name": "X", "valueFrom": origin}]})
+    objects = {"configmaps/m": {"data": {"k": "v"}}, "secrets/broken": {"data": {"k": "%%%a"}}}
+    with pytest.raises(RuntimeFailure) as caught:
+        environment(workload.units[0], (), facts(workload, objects))
+    assert caught.value.reason is RuntimeReason.CREATE_CONFIG
+
+
+def test_the_environments_order() -> None:
+    objects = {
+        "configmaps/m": {"data": {"A": "map", "B": "map"}},
+        "secrets/s": {"data": {"B": base64.b64encode(b"s").decode()}},
+    }
+    from_all = [
+        {"configMapRef": {"name": "m"}},
+        {"secretRef": {"name": "s"}},
+        {"configMapRef": {"name": "no", "optional": True}},
+    ]
+    workload = pod({"envFrom": from_all, "env": [{"name": "A", "value": "own"}, {"name": "E"}]})
+    found = environment(workload.units[0], ("A=image", "C=image"), facts(workload, objects))
+    assert (found["A"], found["B"], found["C"], found["E"]) == ("own", "s", "image", "")
+    assert found["PATH"]
+    assert found["HOSTNAME"] == "p"
+
+
+def test_resource_of_another_container() -> None:
+    workload = pod({"resources": {"limits": {"memory": "64Mi"}}})
+    found = resource_value(workload.units[0], {"containerName": "c", "resource": "limits.memory"}, facts(workload))
+    assert found == str(64 << 20)
+
+
+@pytest.fixture
+def rootfs(tmp_path: Path) -> Path:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:App:/home/app:/bin/sh\n")
+    (tmp_path / "etc/group").write_text("root:x:0:\napps:x:1001:\nextra:x:1002:app,other\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("image_user", "security", "pod_security", "expected"),
+    [
+        ("", {}, {}, users.User(0, 0, (), "/root")),
+        ("app", {}, {}, users.User(1000, 1001, (1002,), "/home/app")),
+        ("1000", {}, {}, users.User(1000, 1001, (1002,), "/home/app")),
+        ("app:extra", {}, {}, users.User(1000, 1002, (), "/home/app")),
+        ("77:88", {}, {}, users.User(77, 88, (), "/")),
+        ("app", {"runAsUser": 0}, {}, users.User(0, 0, (), "/root")),
+        ("", {}, {"runAsUser": 1000, "runAsGroup": 5, "fsGroup": 9}, users.User(1000, 5, (9, 1002), "/home/app")),
+        ("", {"runAsUser": 7}, {"runAsUser": 1000}, users.User(7, 0, (), "/")),
+    ],
+)
+def test_users(
+    rootfs: Path, image_user: str, security: dict[str, Any], pod_security: dict[str, Any], expected: users.User
+) -> None:
+    assert users.resolve(image_user, security, pod_security, rootfs) == expected
+
+
+def test_users_that_cannot_be(rootfs: Path) -> None:
+    for image_user, security in (("nobody", {}), ("app:nobody", {}), ("", {"runAsNonRoot": True})):
+        with pytest.raises(RuntimeFailure):
+            users.resolve(image_user, security, {}, rootfs)
+
+
+def test_account_files_do_not_lead_out_of_the_image(rootfs: Path) -> None:
+    (rootfs / "etc/passwd").unlink()
+    (rootfs / "etc/passwd").symlink_to("/etc/passwd")
+    with pytest.raises(RuntimeFailure):
+        users.resolve("root", {}, {}, rootfs)
+
+
+def test_capabilities_by_default_added_dropped_and_all() -> None:
+    everything = frozenset(capabilities.ALL)
+    assert set(capabilities.granted({}, everything)) == set(capabilities.DEFAULT)
+    changed = {"capabilities": {"drop": ["ALL"], "add": ["net_admin", "CAP_CHOWN"]}}
+    assert capabilities.granted(changed, everything) == ("CAP_CHOWN", "CAP_NET_ADMIN")
+    assert capabilities.granted({"privileged": True}, everything) == capabilities.ALL
+    assert capabilities.granted({"capabilities": {"add": ["ALL"]}}, frozenset({"CAP_KILL"})) == ("CAP_KILL",)
+    for wrong in ("FLY", "SYS_BOOT"):
+        with pytest.raises(RuntimeFailure, match=wrong):
+            capabilities.granted({"capabilities": {"add": [wrong]}}, frozenset({"CAP_KILL"}))
+
+
+def test_the_document_says_what_the_container_asks_for() -> None:
+    container = spec.Container(
+        args=["/bin/x"], environment={"A": "b"}, cgroup="/isoplane/t/u/c.0", hostname="h", netns="/run/netns/n",
+        user=users.User(5, 6, (7,)), mounts=[spec.Mount("/src", "/dst", True)], cpu_request=250, cpu_limit=500,
+        memory_limit=1 << 20, pids_limit=9, capabilities=("CAP_KILL",), security={"readOnlyRootFilesystem": True},
+    )  # fmt: skip
+    document = spec.document(container)
+    assert document["root"] == {"path": "rootfs", "readonly": True}
+    process = document["process"]
+    assert process["capabilities"] == {"bounding": ["CAP_KILL"], "effective": [], "permitted": []}
+    assert process["user"] == {"uid": 5, "gid": 6, "additionalGids": [7]}
+    assert "HOME=/" in process["env"]
+    resources = document["linux"]["resources"]
+    assert resources["cpu"] == {"shares": 256, "period": 100000, "quota": 50000}
+    assert (resources["memory"], resources["pids"]) == ({"limit": 1 << 20}, {"limit": 9})
+    kinds = {n["type"]: n.get("path") for n in document["linux"]["namespaces"]}
+    assert kinds == {"mount": None, "uts": None, "pid": None, "ipc": None, "network": "/run/netns/n"}
+    assert document["mounts"][-1]["options"] == ["rbind", "rprivate", "ro"]
+
+
+def test_privileges_lift_the_masks() -> None:
+    container = spec.Container(
+        args=["x"], environment={}, cgroup="/c", hostname="h", netns="", security={"privileged": True}
+    )
+    linux = spec.document(container)["linux"]
+    assert "maskedPaths" not in linux
+    assert linux["resources"]["devices"] == [{"allow": True, "access": "rwm"}]
+    assert not any(n["type"] == "network" for n in linux["namespaces"])
+
+
+@pytest.mark.parametrize("path", ["", "/abs", "../up", "a/../../b"])
+def test_projected_paths_stay_inside(tmp_path: Path, path: str) -> None:
+    item = {"key": "k", "path": path}
+    workload = pod({}, volumes=[{"name": "v", "configMap": {"name": "m", "items": [item]}}])
+    with pytest.raises(RuntimeFailure, match="relative path"):
+        volumes.materialise(tmp_path / "volumes", facts(workload, {"configmaps/m": {"data": {"k": "v"}}}))
+
+
+def test_volumes_that_cannot_be(tmp_path: Path) -> None:
+    for volume in (
+        {"name": "v", "persistentVolumeClaim": {"claimName": "x"}},
+        {"name": "../v", "emptyDir": {}},
+        {"name": "v", "hostPath": {"path": str(tmp_path / "none"), "type": "Directory"}},
+        {"name": "v", "hostPath": {"path": "relative"}},
+        {"name": "v", "secret": {"secretName": "none"}},
+        {"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}},
+    ):
+        with pytest.raises(RuntimeFailure) as caught:
+            volumes.materialise(tmp_path / "volumes", facts(pod({}, volumes=[volume])))
+        assert caught.value.reason is RuntimeReason.CREATE_CONFIG
+
+
+def test_sub_paths_do_not_follow_links_out(tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v/out").symlink_to("/etc")
+    for sub in ("out", "out/passwd", "../x", "/x"):
+        workload = pod(
+            {"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": sub}]},
+            volumes=[{"name": "v", "emptyDir": {}}],
+        )
+        with pytest.raises(RuntimeFailure):
+            volumes.mounts_of(workload.units[0], tmp_path, facts(workload), {})
+
+
+def test_mounts_come_outer_first(tmp_path: Path) -> None:
+    mounts = [{"name": "v", "mountPath": path} for path in ("/a/b/c", "/a", "/a/b")]
+    workload = pod({"volumeMounts": mounts}, volumes=[{"name": "v", "emptyDir": {}}])
+    found = volumes.mounts_of(workload.units[0], tmp_path, facts(workload), {})
+    assert [mount.target for mount in found] == ["/a", "/a/b", "/a/b/c"]
+
+
+def test_refreshing_a_projected_volume_replaces_its_files(tmp_path: Path) -> None:
+    workload = pod({}, volumes=[{"name": "v", "configMap": {"name": "m"}}])
+    for value in ("one", "two"):
+        volumes.materialise(tmp_path, facts(workload, {"configmaps/m": {"data": {"k": value}}}))
+        assert (tmp_path / "v/k").read_text() == value
+
+
+def test_hooks_are_filled_in() -> None:
+    recipe = {
+        "ports": [{"name": "web", "containerPort": 80}],
+        "lifecycle": {"preStop": {"httpGet": {"path": "/", "port": "web"}}},
+    }
+    assert hooks.declared(recipe, "preStop", "192.0.2.9") == {"httpGet": {"path": "/", "port": 80, "host": "192.0.2.9"}}
+    assert hooks.declared(recipe, "postStart", "") is None
+
+
+async def test_a_hook_that_is_not_answered_fails() -> None:
+    async def never(command: Any, timeout: float) -> Any:
+        raise AssertionError("not asked for")
+
+    with pytest.raises(hooks.HookFailure):
+        await hooks.run({"httpGet": {"host": "127.0.0.1", "port": 1, "path": "/"}}, never)
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("SIGTERM", 15), ("term", 15), ("9", 9), ("SIGQUIT", 3), ("", 15), ("nonsense", 15), ("SIGRTMIN+3", 37)],
+)
+def test_signal_names(name: str, number: int) -> None:
+    assert processes.signal_number(name) == number
