@@ -60,12 +60,15 @@ disable_services() { # PACKAGE…: nor may they start at the next boot, where sy
     done
 }
 
+package_lists() { # the demo's guest takes its kernel from Debian, so they are needed even where no package is missing
+    if compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null; then return 0; fi
+    say "reading package lists"
+    apt_update
+}
+
 apt_install() { # PACKAGE…
     local result=0
-    if ! compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null; then
-        say "reading package lists"
-        apt_update || return 1
-    fi
+    package_lists || return 1
     say "installing $*"
     hold_services
     if ! apt install --no-install-recommends "$@"; then
@@ -88,6 +91,7 @@ missing_packages() { # prints `package purpose…` of whatever has no file on th
 host_packages() {
     local lines packages
     lines=$(PATH=$PATH:/usr/sbin:/sbin missing_packages)
+    if is_root && have_apt; then package_lists || true; fi
     [ -n "$lines" ] || return 0
     mapfile -t packages < <(printf '%s\n' "$lines" | cut -d' ' -f1)
     if is_root && have_apt && ! tried_lately "${packages[*]}"; then
