@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from isoplane.node import assembly
 from isoplane.node.agent import NodeAgent
 from isoplane.node.backend import LocalNode
 from isoplane.node.register import default_node_name
+from isoplane.node.runtime.protocol import Runtime
 from isoplane.node.takedown import take_down
 from isoplane.objects.errors import NotFound
 from isoplane.objects.kinds import WORKLOADS
@@ -71,6 +72,7 @@ class Plane:
         self.informers: Informers
         self._undo: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self.agent: NodeAgent | None = None
+        self.runtimes: Mapping[str, Runtime] = {}
 
     @property
     def api(self) -> Api:
@@ -87,6 +89,7 @@ class Plane:
 
     async def _start(self) -> None:
         parts = assembly.make(self.options.data_dir, self.options.node)
+        self.runtimes = parts.runtimes
         await self.server.start()
         self._undo.append(("API server", self.server.stop))
         self.server.not_ready = "the controllers are starting"
