@@ -80,6 +80,8 @@ def tap() -> Iterator[Tap]:
         subprocess.run(["ip", "address", "add", f"{host}/30", "dev", name], check=True)
         subprocess.run(["ip", "link", "set", name, "up"], check=True)
         mac = "52:54:00:" + ":".join(f"{byte:02x}" for byte in seed[2:5])
+        # As the fabric does: who asks for an address before its guest is up would ask again only a second later.
+        subprocess.run(["ip", "neigh", "replace", address, "lladdr", mac, "nud", "permanent", "dev", name], check=True)
         yield Tap(NetworkAttachment(tap=name, mac=mac, address=address, prefix_length=30, gateway=host))
     finally:
         subprocess.run(["ip", "link", "delete", name], check=True)

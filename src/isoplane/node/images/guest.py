@@ -33,10 +33,7 @@ INITRD_PATH = "/boot/initrd.img"
 GUEST_PORT = 8080
 
 METAPACKAGE = "linux-image-cloud-amd64"
-_FIRST = ("virtio_pci", "virtio_net", "button", "evdev", "pvpanic_mmio", "virtio_rng", "af_packet")
-_DISK = ("virtio_blk", "isofs")
-_OPTIONAL = {"af_packet"}
-"""Built into Debian's kernel; a module elsewhere."""
+_MODULES = ("virtio_pci", "virtio_net", "button", "evdev", "pvpanic_mmio", "virtio_rng", "virtio_blk", "isofs")
 _DOWNLOAD_TIMEOUT = 600.0
 
 
@@ -63,11 +60,11 @@ async def build_guest(
 
 
 def _write_image(layout: Path, package: Path, busybox: Path) -> None:
-    kernel, modules = read_kernel_package(package)
+    release, kernel, modules = read_kernel_package(package)
     entries = [
         Entry("boot"),
         Entry(KERNEL_PATH, 0o644, kernel),
-        Entry(INITRD_PATH, 0o644, ramdisk(busybox, modules)),
+        Entry(INITRD_PATH, 0o644, ramdisk(busybox, release, modules)),
     ]
     write_layout(layout, entries, {"Labels": {"org.opencontainers.image.title": "isoplane demo guest"}})
 
@@ -123,8 +120,8 @@ async def _run(directory: Path, *command: str) -> str:
     return output.decode(errors="replace")
 
 
-def read_kernel_package(package: Path) -> tuple[bytes, dict[str, bytes]]:
-    """(kernel, module name → uncompressed module) of a kernel's .deb. Raises ImageError."""
+def read_kernel_package(package: Path) -> tuple[str, bytes, dict[str, bytes]]:
+    """(release, kernel, module name → uncompressed module) of a kernel's .deb. Raises ImageError."""
     try:
         unpacked = subprocess.run(
             ["dpkg-deb", "--fsys-tarfile", str(package)], capture_output=True, check=True, timeout=120
@@ -132,7 +129,7 @@ def read_kernel_package(package: Path) -> tuple[bytes, dict[str, bytes]]:
     except (OSError, subprocess.SubprocessError) as error:
         detail = getattr(error, "stderr", None) or str(error).encode()
         raise ImageError(f"{package} cannot be unpacked: {detail.decode(errors='replace').strip()}") from error
-    kernel = b""
+    release, kernel = "", b""
     modules: dict[str, bytes] = {}
     wanted = re.compile(r".*/([^/]+)\.ko(\.xz)?")
     with tarfile.open(fileobj=io.BytesIO(unpacked.stdout)) as archive:
@@ -143,12 +140,12 @@ def read_kernel_package(package: Path) -> tuple[bytes, dict[str, bytes]]:
             file = archive.extractfile(member)
             content = file.read() if file else b""
             if match is None:
-                kernel = content
+                release, kernel = member.name.partition("vmlinuz-")[2], content
             else:
                 modules[_module_name(match[1])] = lzma.decompress(content) if match[2] else content
     if not kernel:
         raise ImageError(f"{package} holds no /boot/vmlinuz-*: it is not a kernel package")
-    return kernel, modules
+    return release, kernel, modules
 
 
 def _module_name(name: str) -> str:
@@ -163,8 +160,6 @@ def load_order(wanted: Iterable[str], modules: Mapping[str, bytes]) -> list[str]
         if name in ordered:
             return
         if name not in modules:
-            if name in _OPTIONAL:
-                return
             raise ImageError(f"the kernel package has no module {name}")
         for needed in _depends(modules[name]):
             visit(needed)
@@ -173,6 +168,11 @@ def load_order(wanted: Iterable[str], modules: Mapping[str, bytes]) -> list[str]
     for name in wanted:
         visit(name)
     return ordered
+
+
+def _needs(name: str, modules: Mapping[str, bytes]) -> list[str]:
+    """All that a module depends on, what it needs directly first, as modules.dep lists it."""
+    return [needed for needed in reversed(load_order((name,), modules)) if needed != name]
 
 
 def _depends(module: bytes) -> list[str]:
@@ -184,10 +184,11 @@ def _depends(module: bytes) -> list[str]:
 # -- the ramdisk --------------------------------------------------------------------------------------------------------
 
 
-def ramdisk(busybox: Path, modules: Mapping[str, bytes]) -> bytes:
+def ramdisk(busybox: Path, release: str, modules: Mapping[str, bytes]) -> bytes:
     """The initial ramdisk, uncompressed: unpacking it would cost an emulated CPU more than loading it does."""
-    first = load_order(_FIRST, modules)
-    disk = [name for name in load_order(_DISK, modules) if name not in first]
+    loaded = load_order(_MODULES, modules)
+    depends = "".join(f"{name}.ko: {' '.join(f'{n}.ko' for n in _needs(name, modules))}\n" for name in loaded)
+    home = f"lib/modules/{release}"
     files = resources.files("isoplane.node.images") / "guest_files"
 
     def script(name: str) -> bytes:
@@ -202,9 +203,9 @@ def ramdisk(busybox: Path, modules: Mapping[str, bytes]) -> bytes:
         Entry("etc/power", 0o755, script("power.sh")),
         Entry("etc/inittab", 0o644, script("inittab.txt")),
         Entry("etc/acpi/PWRF/00000080", 0o755, b"#!/bin/sh\nexec /etc/power off\n"),
-        Entry("lib/modules/first", 0o644, "\n".join(first).encode()),
-        Entry("lib/modules/disk", 0o644, "\n".join(disk).encode()),
-        *(Entry(f"lib/modules/{name}.ko", 0o644, modules[name]) for name in (*first, *disk)),
+        Entry(home),
+        Entry(f"{home}/modules.dep", 0o644, depends.encode()),
+        *(Entry(f"{home}/{name}.ko", 0o644, modules[name]) for name in loaded),
     ]
     return cpio(entries)
 

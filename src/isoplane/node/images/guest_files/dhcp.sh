@@ -3,11 +3,12 @@
 case $1 in
 deconfig)
 	ip address flush dev "$interface"
-	ip link set "$interface" up
 	;;
 bound | renew)
 	ip address replace "$ip/${mask:-24}" dev "$interface"
 	[ -n "$mtu" ] && ip link set "$interface" mtu "$mtu"
+	# Announce the address, or who asked for it too early asks again only a second later.
+	[ "$1" = bound ] && arping -q -U -c 1 -I "$interface" "$ip" >/dev/null 2>&1 &
 	for gateway in $router; do
 		# A gateway outside the prefix (routed taps) needs a route of its own first.
 		ip route replace default via "$gateway" dev "$interface" 2>/dev/null || {
@@ -19,8 +20,9 @@ bound | renew)
 	: >/etc/resolv.conf
 	[ -n "$domain" ] && echo "search $domain" >>/etc/resolv.conf
 	for server in $dns; do echo "nameserver $server" >>/etc/resolv.conf; done
-	[ "$(hostname)" = "(none)" ] && [ -n "$hostname" ] && hostname "$hostname"
-	[ "$1" = bound ] && /etc/page "$ip"
+	read -r name </proc/sys/kernel/hostname
+	[ "$name" = "(none)" ] && [ -n "$hostname" ] && echo "$hostname" >/proc/sys/kernel/hostname
+	[ "$1" = bound ] && . /etc/page "$ip"
 	;;
 esac
 exit 0

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Write the page that httpd serves, and say on the console where it is. $1: the guest's address, once it has one.
-name=$(hostname)
-memory=$(awk '/MemTotal/ { printf "%d", $2 / 1024 }' /proc/meminfo)
-cat >/www/index.html.new <<EOF
-<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>$name</title></head>
+# Write the page that httpd serves, and say on the console where it is. $1: the guest's address.
+# Shell builtins only: see init.sh.
+read -r name </proc/sys/kernel/hostname
+read -r kernel </proc/sys/kernel/osrelease
+read -r _ memory _ </proc/meminfo
+cpus=0
+while read -r key _; do [ "$key" = processor ] && cpus=$((cpus + 1)); done </proc/cpuinfo
+echo "<!doctype html>
+<html lang=\"en\"><head><meta charset=\"utf-8\"><title>$name</title></head>
 <body><h1>Hello from the virtual machine $name</h1>
-<p>$(uname -sr), $(grep -c ^processor /proc/cpuinfo) CPU, $memory MiB of memory, address ${1:-none}.</p></body></html>
-EOF
-mv /www/index.html.new /www/index.html
-[ -n "$1" ] && echo "isoplane guest $name: serving http://$1:8080/" >/dev/console
-exit 0
+<p>Linux $kernel, CPUs: $cpus, memory: $((memory / 1024)) MiB, address: $1.</p></body></html>" >/www/index.html
+echo "isoplane guest $name: serving http://$1:8080/" >/dev/console

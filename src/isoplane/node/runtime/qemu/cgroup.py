@@ -19,6 +19,7 @@ from pathlib import Path
 PARENT = "isoplane"
 _PERIOD_US = 100_000
 _REMOVE_ATTEMPTS = 100
+_CPUS = os.cpu_count() or 1
 _WANTED = ("memory", "cpu", "pids")
 
 
@@ -68,8 +69,12 @@ class Cgroup:
     def create(self, limits: Limits) -> list[Path]:
         """Make the groups and set the limits. Returns the files that take a process number. Raises OSError."""
         for name, path in self._paths.items():
-            path.mkdir(parents=True, exist_ok=True)
-            for file, value in _v1(name, limits) if name else _v2(path, limits):
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+            except FileNotFoundError:
+                # Another plane removed the last group of its own, and with it the common parent, just now.
+                path.mkdir(parents=True, exist_ok=True)
+            for file, value in _v1(name, path, limits) if name else _v2(path, limits):
                 (path / file).write_text(value)
         return [path / "cgroup.procs" for path in self._paths.values()]
 
@@ -108,10 +113,13 @@ class Cgroup:
                 path.parent.rmdir()
 
 
-def _v1(controller: str, limits: Limits) -> list[tuple[str, str]]:
+def _v1(controller: str, path: Path, limits: Limits) -> list[tuple[str, str]]:
     if controller == "memory":
         return [("memory.limit_in_bytes", str(limits.memory_limit or -1))]
     if controller == "cpu":
+        # All workloads together weigh as much as there are CPUs, as the kubelet has it for its pods: without this they
+        # would share what one busy process of the host's gets.
+        (path.parents[1] / "cpu.shares").write_text(str(1024 * _CPUS))
         quota = limits.cpu_limit * _PERIOD_US // 1000 or -1
         return [
             ("cpu.shares", str(max(2, limits.cpu_request * 1024 // 1000) if limits.cpu_request else 1024)),
@@ -124,6 +132,7 @@ def _v1(controller: str, limits: Limits) -> list[tuple[str, str]]:
 def _v2(path: Path, limits: Limits) -> list[tuple[str, str]]:
     for above in (path.parents[2], path.parents[1], path.parent):
         (above / "cgroup.subtree_control").write_text("".join(f"+{name} " for name in _WANTED))
+    (path.parents[1] / "cpu.weight").write_text(str(min(10000, 100 * _CPUS)))
     # The kernel's own conversion of v1 shares (2…262144) to v2 weights (1…10000), as runc does it.
     shares = max(2, limits.cpu_request * 1024 // 1000) if limits.cpu_request else 1024
     quota = str(limits.cpu_limit * _PERIOD_US // 1000) if limits.cpu_limit else "max"

@@ -10,13 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
+from isoplane.node.runtime.qemu.fields import Spec, amount, items, mapping, positive, refuse, required, text
 from isoplane.node.runtime.qemu.volumes import Source, parse_volumes
-from isoplane.objects import quantity
-
-Spec = Mapping[str, Any]
 
 MIB = 2**20
 LEAST_MEMORY = 16 * MIB
@@ -25,6 +22,9 @@ CACHES = ("", "none", "writethrough", "writeback")
 INTERFACE_MODELS = {"": "virtio-net-pci", "virtio": "virtio-net-pci", "e1000": "e1000", "e1000e": "e1000e"}
 _MACHINE = re.compile(r"(pc|q35)([a-z0-9.-]*)")
 _CPU_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+
+_FEATURE_SIGNS = {"require": "+", "force": "+", "optional": "+", "disable": "-", "forbid": "-"}
+_NEED_AGENT = {"exec", "guestAgentPing"}
 
 _CANNOT: tuple[tuple[tuple[str, ...], str], ...] = (
     (("domain", "devices", "gpus"), "GPU passthrough"),
@@ -96,18 +96,13 @@ class Domain:
     """Whether a probe needs the QEMU guest agent's channel."""
 
 
-def refuse(path: str, what: str) -> RuntimeFailure:
-    """The failure for a field that cannot be honoured: a matter of configuration, so retrying will not help."""
-    return RuntimeFailure(RuntimeReason.CREATE_CONFIG, f"spec.{path}: {what}")
-
-
 def parse(spec: Spec) -> Domain:
     """Read a VMI's spec. Raises RuntimeFailure(CREATE_CONFIG) naming the field that is wrong or cannot be given."""
     for where, what in _CANNOT:
         if _get(spec, *where):
             raise refuse(".".join(where), f"{what} is not something the QEMU runtime can give; remove the field")
-    domain = _mapping(spec.get("domain"), "domain")
-    firmware = _mapping(domain.get("firmware"), "domain.firmware")
+    domain = mapping(spec.get("domain"), "domain")
+    firmware = mapping(domain.get("firmware"), "domain.firmware")
     kernel_boot = _kernel_boot(firmware)
     disks = _disks(spec)
     if kernel_boot is None and not disks:
@@ -116,32 +111,21 @@ def parse(spec: Spec) -> Domain:
         cpu=_cpu(domain),
         memory=_memory(domain),
         machine=_machine(domain),
-        firmware_uuid=str(firmware.get("uuid") or ""),
-        firmware_serial=str(firmware.get("serial") or ""),
+        firmware_uuid=text(firmware.get("uuid"), "domain.firmware.uuid"),
+        firmware_serial=text(firmware.get("serial"), "domain.firmware.serial"),
         kernel_boot=kernel_boot,
         disks=disks,
         interface_model=_interface(domain),
-        agent=any((spec.get(p) or {}).keys() & {"exec", "guestAgentPing"} for p in ("readinessProbe", "livenessProbe")),
+        agent=any(
+            mapping(spec.get(probe), probe).keys() & _NEED_AGENT for probe in ("readinessProbe", "livenessProbe")
+        ),
     )
 
 
 def _get(value: Any, *path: str) -> Any:
+    """What is at a path, or None when something on the way is absent or no object."""
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
-    return value
-
-
-def _mapping(value: Any, path: str) -> Spec:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise refuse(path, f"expected an object, found {type(value).__name__}")
-    return value
-
-
-def _positive(value: Any, path: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise refuse(path, f"expected a whole number of at least 1, found {value!r}")
     return value
 
 
@@ -150,19 +134,12 @@ def _resource(domain: Spec, name: str) -> Any:
     return _get(domain, "resources", "limits", name) or _get(domain, "resources", "requests", name)
 
 
-def _quantity(value: Any, path: str) -> int:
-    try:
-        return quantity.whole(value)
-    except ValueError as error:
-        raise refuse(path, str(error)) from None
-
-
 def _cpu(domain: Spec) -> Cpu:
-    cpu = _mapping(domain.get("cpu"), "domain.cpu")
-    shape = {k: _positive(cpu[k], f"domain.cpu.{k}") for k in ("sockets", "cores", "threads") if cpu.get(k) is not None}
+    cpu = mapping(domain.get("cpu"), "domain.cpu")
+    shape = {k: positive(cpu[k], f"domain.cpu.{k}") for k in ("sockets", "cores", "threads") if cpu.get(k) is not None}
     if not shape and (asked := _resource(domain, "cpu")) is not None:
-        shape["sockets"] = max(1, _quantity(asked, "domain.resources"))
-    model = str(cpu.get("model") or "")
+        shape["sockets"] = max(1, amount(asked, "domain.resources"))
+    model = text(cpu.get("model"), "domain.cpu.model")
     if model and not _CPU_NAME.fullmatch(model):
         raise refuse("domain.cpu.model", f"{model!r} is not the name of a CPU model")
     if model in ("host-model", "host-passthrough"):
@@ -172,16 +149,14 @@ def _cpu(domain: Spec) -> Cpu:
 
 def _features(cpu: Spec) -> tuple[str, ...]:
     found = []
-    for index, feature in enumerate(cpu.get("features") or ()):
-        name, policy = str(feature.get("name", "")), feature.get("policy") or "require"
+    for index, feature in enumerate(items(cpu.get("features"), "domain.cpu.features")):
+        path = f"domain.cpu.features[{index}]"
+        name, policy = required(feature, "name", path), text(feature.get("policy"), f"{path}.policy") or "require"
         if not _CPU_NAME.fullmatch(name):
-            raise refuse(f"domain.cpu.features[{index}].name", f"{name!r} is not the name of a CPU feature")
-        if policy in ("require", "force", "optional"):
-            found.append(f"+{name}")
-        elif policy in ("disable", "forbid"):
-            found.append(f"-{name}")
-        else:
-            raise refuse(f"domain.cpu.features[{index}].policy", f"{policy!r} is not a policy")
+            raise refuse(f"{path}.name", f"{name!r} is not the name of a CPU feature")
+        if policy not in _FEATURE_SIGNS:
+            raise refuse(f"{path}.policy", f"{policy!r} is not one of {', '.join(_FEATURE_SIGNS)}")
+        found.append(_FEATURE_SIGNS[policy] + name)
     return tuple(found)
 
 
@@ -191,75 +166,83 @@ def _memory(domain: Spec) -> int:
     asked = guest if guest is not None else _resource(domain, "memory")
     if asked is None:
         raise refuse("domain.memory.guest", "say how much memory the guest has, e.g. 256Mi")
-    memory = _quantity(asked, path)
+    memory = amount(asked, path)
     if memory < LEAST_MEMORY:
         raise refuse(path, f"{asked} is less than a machine can start with (16Mi)")
     return memory
 
 
 def _machine(domain: Spec) -> str:
-    kind = str(_get(domain, "machine", "type") or "pc")
+    kind = text(_get(domain, "machine", "type"), "domain.machine.type") or "pc"
     if not _MACHINE.fullmatch(kind):
         raise refuse("domain.machine.type", f"{kind!r} is not supported: use pc (the default) or q35")
     return kind
 
 
 def _kernel_boot(firmware: Spec) -> KernelBoot | None:
-    boot = firmware.get("kernelBoot")
+    path = "domain.firmware.kernelBoot"
+    boot = mapping(firmware.get("kernelBoot"), path)
     if not boot:
         return None
-    container = _mapping(boot.get("container"), "domain.firmware.kernelBoot.container")
-    path = "domain.firmware.kernelBoot.container"
-    if not container.get("image"):
-        raise refuse(f"{path}.image", "the image that holds the kernel is required")
-    kernel, initrd = str(container.get("kernelPath") or ""), str(container.get("initrdPath") or "")
-    if not kernel:
-        raise refuse(f"{path}.kernelPath", "the kernel's path in the image is required, e.g. /boot/vmlinuz")
-    policy = str(container.get("imagePullPolicy") or "")
-    return KernelBoot(str(container["image"]), kernel, initrd, str(boot.get("kernelArgs") or ""), policy)
+    arguments = text(boot.get("kernelArgs"), f"{path}.kernelArgs")
+    path = f"{path}.container"
+    container = mapping(boot.get("container"), path)
+    image = required(container, "image", path, "the image that holds the kernel is required")
+    kernel = required(container, "kernelPath", path, "the kernel's path in the image is required, e.g. /boot/vmlinuz")
+    initrd = text(container.get("initrdPath"), f"{path}.initrdPath")
+    return KernelBoot(
+        image, kernel, initrd, arguments, text(container.get("imagePullPolicy"), f"{path}.imagePullPolicy")
+    )
 
 
 def _disks(spec: Spec) -> tuple[Disk, ...]:
     """One disk a volume: as domain.devices.disks says, or a virtio disk where it says nothing, as KubeVirt defaults."""
-    sources = parse_volumes(spec.get("volumes") or (), refuse)
-    declared: dict[str, Spec] = {}
-    for index, disk in enumerate(_get(spec, "domain", "devices", "disks") or ()):
-        name, path = str(disk.get("name", "")), f"domain.devices.disks[{index}]"
+    sources = parse_volumes(spec.get("volumes"))
+    declared: dict[str, tuple[str, Spec]] = {}
+    for index, disk in enumerate(items(_get(spec, "domain", "devices", "disks"), "domain.devices.disks")):
+        path = f"domain.devices.disks[{index}]"
+        name = required(disk, "name", path)
         if name not in sources:
             raise refuse(f"{path}.name", f"no volume is named {name!r}")
         if name in declared:
             raise refuse(f"{path}.name", f"{name!r} is used twice")
-        declared[name] = {**disk, "_path": path}
+        declared[name] = path, disk
     order = [*declared, *(name for name in sources if name not in declared)]
-    return tuple(_disk(name, sources[name], declared.get(name, {})) for name in order)
+    return tuple(_disk(name, sources[name], *declared.get(name, ("", {}))) for name in order)
 
 
-def _disk(name: str, source: Source, declared: Spec) -> Disk:
-    path = str(declared.get("_path", ""))
+def _disk(name: str, source: Source, path: str, declared: Spec) -> Disk:
     kind = next((k for k in ("cdrom", "lun", "disk") if declared.get(k) is not None), "disk")
     if kind == "lun":
         raise refuse(f"{path}.lun", "SCSI passthrough needs a block device volume; use disk")
-    target = cast(Spec, declared.get(kind) or {})
+    target = mapping(declared.get(kind), f"{path}.{kind}")
     cdrom = kind == "cdrom"
-    bus = str(target.get("bus") or ("sata" if cdrom else "virtio"))
+    bus = text(target.get("bus"), f"{path}.{kind}.bus") or ("sata" if cdrom else "virtio")
     if bus not in BUSES or (cdrom and bus in ("virtio", "usb")):
         raise refuse(f"{path}.{kind}.bus", f"{bus!r} is not a bus for a {kind}; use one of {', '.join(BUSES[:3])}")
-    cache = str(declared.get("cache") or "")
+    cache = text(declared.get("cache"), f"{path}.cache")
     if cache not in CACHES:
         raise refuse(f"{path}.cache", f"{cache!r} is not one of none, writethrough, writeback")
-    read_only = cdrom or bool(target.get("readonly")) or source.read_only
-    boot_order = _positive(declared["bootOrder"], f"{path}.bootOrder") if declared.get("bootOrder") is not None else 0
-    return Disk(name, source, bus, cdrom, read_only, str(declared.get("serial") or ""), boot_order, cache)
+    return Disk(
+        name,
+        source,
+        bus,
+        cdrom,
+        read_only=cdrom or target.get("readonly") is True or source.read_only,
+        serial=text(declared.get("serial"), f"{path}.serial"),
+        boot_order=positive(declared["bootOrder"], f"{path}.bootOrder") if declared.get("bootOrder") is not None else 0,
+        cache=cache,
+    )
 
 
 def _interface(domain: Spec) -> str:
-    devices = _mapping(domain.get("devices"), "domain.devices")
-    interfaces = devices.get("interfaces") or ()
+    devices = mapping(domain.get("devices"), "domain.devices")
+    interfaces = items(devices.get("interfaces"), "domain.devices.interfaces")
     if not interfaces:
         return "" if devices.get("autoattachPodInterface") is False else "virtio-net-pci"
     if len(interfaces) > 1:
         raise refuse("domain.devices.interfaces", "a machine has one interface here, on the pod network")
-    model = str(interfaces[0].get("model") or "")
+    model = text(interfaces[0].get("model"), "domain.devices.interfaces[0].model")
     if model not in INTERFACE_MODELS:
         known = ", ".join(filter(None, INTERFACE_MODELS))
         raise refuse("domain.devices.interfaces[0].model", f"{model!r} is not one of {known}")

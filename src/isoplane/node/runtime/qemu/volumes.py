@@ -5,13 +5,13 @@ Read by domain.py, made into files by disks.py.  A volume type that this runtime
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from isoplane.objects import quantity
+from isoplane.node.runtime.qemu.fields import Spec, amount, items, mapping, refuse, required, text
 
-Refuse = Callable[[str, str], Exception]
+_SECTOR = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +67,15 @@ class ObjectFiles:
 
 
 Source = ContainerDisk | EmptyDisk | HostDisk | CloudInit | ObjectFiles
+Reader = Callable[[Spec, str], Source]
 
 
-def parse_volumes(volumes: Iterable[Mapping[str, Any]], refuse: Refuse) -> dict[str, Source]:
-    """Volume name → source, in declared order. Raises what ``refuse(path, what)`` makes."""
+def parse_volumes(volumes: Any) -> dict[str, Source]:
+    """Volume name → source, in declared order. Raises RuntimeFailure naming the field."""
     found: dict[str, Source] = {}
-    for index, volume in enumerate(volumes):
-        path, name = f"volumes[{index}]", str(volume.get("name") or "")
-        if not name:
-            raise refuse(f"{path}.name", "every volume needs a name")
+    for index, volume in enumerate(items(volumes, "volumes")):
+        path = f"volumes[{index}]"
+        name = required(volume, "name", path, "every volume needs a name")
         if name in found:
             raise refuse(f"{path}.name", f"{name!r} is used twice")
         kinds = [key for key in volume if key != "name" and volume[key] is not None]
@@ -84,82 +84,70 @@ def parse_volumes(volumes: Iterable[Mapping[str, Any]], refuse: Refuse) -> dict[
         reader = _READERS.get(kinds[0])
         if reader is None:
             raise refuse(f"{path}.{kinds[0]}", f"not a volume a machine can have here; use {', '.join(_READERS)}")
-        found[name] = reader(volume[kinds[0]], f"{path}.{kinds[0]}", refuse)
+        path = f"{path}.{kinds[0]}"
+        found[name] = reader(mapping(volume[kinds[0]], path), path)
     return found
 
 
-def _required(volume: Mapping[str, Any], key: str, path: str, refuse: Refuse) -> str:
-    value = volume.get(key)
-    if not value:
-        raise refuse(f"{path}.{key}", "required")
-    return str(value)
+def _capacity(volume: Spec, path: str) -> int:
+    if volume.get("capacity") is None:
+        raise refuse(f"{path}.capacity", "required")
+    capacity = amount(volume["capacity"], f"{path}.capacity")
+    if capacity < _SECTOR:
+        raise refuse(f"{path}.capacity", f"{volume['capacity']} is less than one sector")
+    return -(-capacity // _SECTOR) * _SECTOR
 
 
-def _capacity(value: Any, path: str, refuse: Refuse) -> int:
-    try:
-        capacity = quantity.whole(value)
-    except ValueError as error:
-        raise refuse(f"{path}.capacity", str(error)) from None
-    if capacity < 512:
-        raise refuse(f"{path}.capacity", f"{value} is less than one sector")
-    return -(-capacity // 512) * 512
+def _container_disk(volume: Spec, path: str) -> Source:
+    image = required(volume, "image", path)
+    inside = text(volume.get("path"), f"{path}.path")
+    return ContainerDisk(image, inside, text(volume.get("imagePullPolicy"), f"{path}.imagePullPolicy"))
 
 
-def _container_disk(volume: Mapping[str, Any], path: str, refuse: Refuse) -> Source:
-    image = _required(volume, "image", path, refuse)
-    return ContainerDisk(image, str(volume.get("path") or ""), str(volume.get("imagePullPolicy") or ""))
+def _empty_disk(volume: Spec, path: str) -> Source:
+    return EmptyDisk(_capacity(volume, path))
 
 
-def _empty_disk(volume: Mapping[str, Any], path: str, refuse: Refuse) -> Source:
-    return EmptyDisk(_capacity(_required(volume, "capacity", path, refuse), path, refuse))
-
-
-def _host_disk(volume: Mapping[str, Any], path: str, refuse: Refuse) -> Source:
-    where, kind = _required(volume, "path", path, refuse), str(volume.get("type") or "Disk")
+def _host_disk(volume: Spec, path: str) -> Source:
+    where, kind = required(volume, "path", path), text(volume.get("type"), f"{path}.type") or "Disk"
     if not where.startswith("/"):
         raise refuse(f"{path}.path", f"{where!r} is not an absolute path")
     if kind not in ("Disk", "DiskOrCreate"):
         raise refuse(f"{path}.type", f"{kind!r} is not one of Disk, DiskOrCreate")
     create = kind == "DiskOrCreate"
-    capacity = _capacity(_required(volume, "capacity", path, refuse), path, refuse) if create else 0
-    return HostDisk(where, create, capacity)
+    return HostDisk(where, create, _capacity(volume, path) if create else 0)
 
 
-def _cloud_init(volume: Mapping[str, Any], path: str, refuse: Refuse) -> Source:
+def _cloud_init(volume: Spec, path: str) -> Source:
+    def inline(key: str) -> str:
+        return text(volume.get(key), f"{path}.{key}")
+
     def secret(key: str) -> str:
-        reference = volume.get(key)
-        return _required(reference, "name", f"{path}.{key}", refuse) if reference else ""
+        reference = mapping(volume.get(key), f"{path}.{key}")
+        return required(reference, "name", f"{path}.{key}") if reference else ""
 
-    seed = CloudInit(
-        user_data=str(volume.get("userData") or ""),
-        user_data_base64=str(volume.get("userDataBase64") or ""),
-        user_secret=secret("secretRef"),
-        network_data=str(volume.get("networkData") or ""),
-        network_data_base64=str(volume.get("networkDataBase64") or ""),
-        network_secret=secret("networkDataSecretRef"),
-    )
-    if sum(map(bool, (seed.user_data, seed.user_data_base64, seed.user_secret))) > 1:
+    user = inline("userData"), inline("userDataBase64"), secret("secretRef")
+    network = inline("networkData"), inline("networkDataBase64"), secret("networkDataSecretRef")
+    if sum(map(bool, user)) > 1:
         raise refuse(path, "give one of userData, userDataBase64 and secretRef")
-    if sum(map(bool, (seed.network_data, seed.network_data_base64, seed.network_secret))) > 1:
+    if sum(map(bool, network)) > 1:
         raise refuse(path, "give one of networkData, networkDataBase64 and networkDataSecretRef")
-    return seed
+    return CloudInit(*user, *network)
 
 
-def _config_map(volume: Mapping[str, Any], path: str, refuse: Refuse) -> Source:
-    name = _required(volume, "name", path, refuse)
-    return ObjectFiles(f"configmaps/{name}", str(volume.get("volumeLabel") or "cfgdata"), bool(volume.get("optional")))
+def _object_files(prefix: str, name_field: str) -> Reader:
+    def read(volume: Spec, path: str) -> Source:
+        label = text(volume.get("volumeLabel"), f"{path}.volumeLabel") or "cfgdata"
+        return ObjectFiles(f"{prefix}/{required(volume, name_field, path)}", label, volume.get("optional") is True)
+
+    return read
 
 
-def _secret(volume: Mapping[str, Any], path: str, refuse: Refuse) -> Source:
-    name = _required(volume, "secretName", path, refuse)
-    return ObjectFiles(f"secrets/{name}", str(volume.get("volumeLabel") or "cfgdata"), bool(volume.get("optional")))
-
-
-_READERS: dict[str, Callable[[Mapping[str, Any], str, Refuse], Source]] = {
+_READERS: dict[str, Reader] = {
     "containerDisk": _container_disk,
     "emptyDisk": _empty_disk,
     "hostDisk": _host_disk,
     "cloudInitNoCloud": _cloud_init,
-    "configMap": _config_map,
-    "secret": _secret,
+    "configMap": _object_files("configmaps", "name"),
+    "secret": _object_files("secrets", "secretName"),
 }
