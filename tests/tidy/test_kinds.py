@@ -22,6 +22,8 @@ ALLOWED = {
     "policy/snapshot.py": "reads manifests of every kind into the offline model, which knows endpoints only",
     "policy/example.py": "the offline model's own example",
     "cli/policy.py": "names endpoints as people write them",
+    "cli/quota.py": "reads manifests of every kind; a VM stands for the instance that it would make",
+    "cli/scenes/": "the demonstrations count what their own manifests declare",
     "quota/charge.py": "`pods` is the name of a quota's resource, of which every kind takes one",
     "server/actions.py": "the API's table of action subresources: pods/eviction, virtualmachineinstances/pause, …",
     "server/http/discovery.py": "which verbs discovery announces for a subresource",
