@@ -25,7 +25,7 @@ from fabric_support import workload
 from isoplane.node.network.fabric import FabricSettings, HostFabric
 from isoplane.workload.shape import Attachment
 
-RANGE = "10.211.0.0/16"
+RANGE = "100.111.0.0/16"
 
 
 async def timed(step: Callable[[], Awaitable[object]]) -> float:
@@ -37,7 +37,7 @@ async def timed(step: Callable[[], Awaitable[object]]) -> float:
 
 def by_hand(number: int, gateway: str) -> None:
     """A namespace, a veth pair, an address and routes: what a script would do with iproute2, in as few calls as it takes."""
-    name, address = f"byhand{number}", f"10.212.0.{number % 250 + 2}"
+    name, address = f"byhand{number}", f"100.112.0.{number % 250 + 2}"
     mac = "ee:ee:ee:ee:ee:ee"
     subprocess.run(["ip", "netns", "add", name], check=True)
     host = [

@@ -47,12 +47,21 @@ class Place:
 class PolicyLab:
     """One node. Machines are stood in by a tap's other end; every place serves TCP and UDP on the ports asked for."""
 
-    def __init__(self, data: Path, cidr: str, containers: Wiring, machines: Wiring, ports: Sequence[int]) -> None:
+    def __init__(
+        self,
+        data: Path,
+        cidr: str,
+        containers: Wiring,
+        machines: Wiring,
+        ports: Sequence[int],
+        *,
+        serve: Sequence[str] | None = None,
+    ) -> None:
         settings = FabricSettings(
             data, cidr=cidr, container_wiring=containers, machine_wiring=machines, quarantine_seconds=0
         )
         self.fabric = HostFabric(settings)
-        self.ports = ports
+        self.ports, self._serve = ports, serve
         self.cluster = Cluster()
         self.places: dict[str, Place] = {}
         self.engines: list[Engine] = []
@@ -90,7 +99,8 @@ class PolicyLab:
             guest = TapGuest(link.tap, link.mac, "t")
             guest.use(link.address, link.prefix_length, link.gateway)
             path = guest.path
-        servers = [EchoServer(path, port) for port in self.ports]
+        serves = self._serve is None or endpoint.name in self._serve
+        servers = [EchoServer(path, port) for port in self.ports] if serves else []
         self.places[endpoint.id] = Place(endpoint.id, path, link.address, guest, servers)
 
     async def load(self, objects: Iterable[Mapping[str, Any]]) -> None:

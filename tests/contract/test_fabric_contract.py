@@ -19,7 +19,7 @@ from isoplane.node.network.simulated import SimulatedFabric
 from isoplane.workload.shape import Attachment
 from support import require
 
-RANGE = "10.203.0.0/27"
+RANGE = "100.103.0.0/27"
 Make = Callable[..., Fabric]
 
 
@@ -135,10 +135,10 @@ async def test_another_range_is_refused_while_addresses_are_in_use(make: Make) -
     await fabric.start()
     await fabric.plug(workload("pod"))
     await fabric.close()
-    other = make(cidr="10.204.0.0/24")
+    other = make(cidr="100.104.0.0/24")
     with pytest.raises(FabricFailure, match="have addresses of"):
         await other.start()
-    for wrong in ("10.204.0.0/31", "10.204.0.1/24", "fd00::/64", "nonsense"):
+    for wrong in ("100.104.0.0/31", "10.204.0.1/24", "fd00::/64", "nonsense"):
         with pytest.raises(FabricFailure, match="is not usable"):
             await make(cidr=wrong).start()
     await make().start()

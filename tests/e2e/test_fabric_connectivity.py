@@ -42,7 +42,7 @@ async def fabric(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     containers, machines = request.param
     settings = FabricSettings(
         tmp_path,
-        cidr="10.201.0.0/20",
+        cidr="100.101.0.0/20",
         container_wiring=containers,
         machine_wiring=machines,
         enforced=False,

@@ -24,7 +24,7 @@ from isoplane.workload.shape import Attachment
 from support import require
 
 pytestmark = pytest.mark.root
-RANGE = "10.205.0.0/20"
+RANGE = "100.105.0.0/20"
 
 
 def _settings(data: Path) -> FabricSettings:

@@ -31,7 +31,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     labs: list[PolicyLab] = []
 
     async def started(containers: Wiring, machines: Wiring, policy: str) -> PolicyLab:
-        lab = PolicyLab(tmp_path, "10.206.0.0/24", containers, machines, (53, 8080))
+        lab = PolicyLab(tmp_path, "100.106.0.0/24", containers, machines, (53, 8080))
         labs.append(lab)
         await lab.start(_objects(policy))
         return lab

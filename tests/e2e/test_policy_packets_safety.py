@@ -61,7 +61,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     async def started(
         *objects: object, containers: Wiring = Wiring.ROUTED, machines: Wiring = Wiring.BRIDGED
     ) -> PolicyLab:
-        lab = PolicyLab(tmp_path, "10.208.0.0/24", containers, machines, (8080,))
+        lab = PolicyLab(tmp_path, "100.108.0.0/24", containers, machines, (8080,))
         labs.append(lab)
         await lab.start([*LOADS, *objects])  # type: ignore[list-item]
         return lab

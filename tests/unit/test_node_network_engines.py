@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isoplane.node.network.engines.nftables import _digest
+from isoplane.node.network.engines.nftables import digest_of
 from isoplane.node.network.engines.openvswitch import difference, parse_connection
 from isoplane.node.network.engines.protocol import Connection
 
@@ -83,5 +83,5 @@ def test_a_listing_is_the_same_in_whatever_order_its_elements_come() -> None:
     one = "table inet t {\n set a {\n elements = { 10.0.0.1, 10.0.0.2,\n 10.0.0.3 }\n }\n chain c { x; y }\n}"
     two = "table inet t {\n set a {\n elements = { 10.0.0.3, 10.0.0.1,\n 10.0.0.2 }\n }\n chain c { x; y }\n}"
     less = two.replace("10.0.0.3, ", "")
-    assert _digest(one) == _digest(two) != _digest(less)
-    assert _digest(one) != _digest(one.replace("x; y", "y; x"))
+    assert digest_of(one) == digest_of(two) != digest_of(less)
+    assert digest_of(one) != digest_of(one.replace("x; y", "y; x"))

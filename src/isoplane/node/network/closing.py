@@ -47,16 +47,21 @@ def meet_tables(old: Tables, new: Tables) -> Tables:
 
 
 def meet_direction(old: DirectionTable, new: DirectionTable) -> DirectionTable:
-    """One direction of one endpoint: allowed is what both allow."""
+    """One direction of one endpoint: allowed is what both allow. Where one is part of the other, it is the answer as it is."""
     isolated = old.isolated or new.isolated
     classes: list[PeerClass] = []
     index: dict[tuple[str, str], int] = {}
+    alone = [False, False]
+    """Whether anything is allowed by the old table alone, and by the new one alone."""
 
     def number(one: PeerClass, two: PeerClass) -> int:
         key = (one.key, two.key)
         if key not in index:
+            met, one_alone, two_alone = _meet_class(one, not old.isolated, two, not new.isolated)
             index[key] = len(classes)
-            classes.append(_meet_class(one, not old.isolated, two, not new.isolated))
+            classes.append(met)
+            alone[0] |= one_alone
+            alone[1] |= two_alone
         return index[key]
 
     number(old.classes[0], new.classes[0])
@@ -68,6 +73,11 @@ def meet_direction(old: DirectionTable, new: DirectionTable) -> DirectionTable:
             (*prefix, number(old.classes[_longest(before, bits, prefix)], new.classes[_longest(after, bits, prefix)]))
             for prefix in sorted(before.keys() | after.keys())
         )
+    forbids, allows = alone
+    if not forbids:
+        return old
+    if not allows:
+        return new
     policies = tuple(sorted({*old.policies, *new.policies}))
     return direction_table(old.direction, isolated, policies, tuple(classes), routes[4], routes[6])
 
@@ -82,21 +92,23 @@ def _longest(prefixes: Mapping[Prefix, int], bits: int, place: Prefix) -> int:
     return 0
 
 
-def _meet_class(one: PeerClass, one_default: bool, two: PeerClass, two_default: bool) -> PeerClass:
+def _meet_class(one: PeerClass, one_default: bool, two: PeerClass, two_default: bool) -> tuple[PeerClass, bool, bool]:
+    """What both classes allow, and whether the first, and the second, allows anything that the other does not."""
     entries: list[Entry] = []
+    one_alone = two_alone = False
     for protocol in PROTOCOLS:
         last = MAX_PORT if protocol != "OTHER" else 0
         for low, high in _pieces((*one.entries, *two.entries), protocol, last):
             first, second = one.find(protocol, low), two.find(protocol, low)
-            if first is None and second is None:
-                if one_default == two_default:
-                    continue  # the common default
-                entries.append(Entry(protocol, low, high, False, ()))
-                continue
-            allow = (first.allow if first else one_default) and (second.allow if second else two_default)
-            deciding = (*(first.rules if first else ()), *(second.rules if second else ()))
-            entries.append(Entry(protocol, low, high, allow, tuple(sorted(set(deciding)))))
-    return peer_class(tuple(entries))
+            first_allows = first.allow if first else one_default
+            second_allows = second.allow if second else two_default
+            one_alone |= first_allows and not second_allows
+            two_alone |= second_allows and not first_allows
+            if first is None and second is None and one_default == two_default:
+                continue  # the common default
+            deciding = {*(first.rules if first else ()), *(second.rules if second else ())}
+            entries.append(Entry(protocol, low, high, first_allows and second_allows, tuple(sorted(deciding))))
+    return peer_class(tuple(entries)), one_alone, two_alone
 
 
 def _pieces(entries: Iterable[Entry], protocol: str, last: int) -> Iterator[tuple[int, int]]:

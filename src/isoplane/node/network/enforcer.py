@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from isoplane.node.network.engines.protocol import Connection, Engine, EngineFailure
+from isoplane.node.network.engines.protocol import Connection, Engine, EngineFailure, Look
 from isoplane.node.network.protocol import Plug
 
 log = logging.getLogger(__name__)
+FIRST_LOOK = 0.3
+"""Seconds after loading at which an engine learns what its rules look like on the host, once nothing else changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class Enforcer:
         self._revision = ""
         self._failures: dict[str, str] = {}
         self._drifts, self._cut = 0, 0
+        self._looked = False
+        """Whether the rules were looked at since they were last loaded."""
 
     async def start(self) -> None:
         """Close every port that no rules guard yet, then keep enforcing. EngineFailure when a tool lacks."""
@@ -150,14 +154,17 @@ class Enforcer:
     async def _run(self) -> None:
         delay = self._retry[0]
         while True:
+            pause = delay if self._failures else self._drift if self._looked else min(self._drift, FIRST_LOOK)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), delay if self._failures else self._drift)
+                await asyncio.wait_for(self._wake.wait(), pause)
             if self._wake.is_set():
                 await asyncio.sleep(self._debounce)
             elif not self._failures:
+                self._looked = True
                 await self._look()
                 continue
             self._wake.clear()
+            self._looked = False
             target = self._wanted
             await self._attempt()
             delay = min(delay * 2, self._retry[1]) if self._failures else self._retry[0]
@@ -182,14 +189,13 @@ class Enforcer:
         """Every engine gets what forbids before any gets what allows. False when one of them refused."""
         before = dict(self._failures)
         stale = [engine for engine in self._engines if self._has(engine) != rendered.revision]
-        if len(stale) > 1:
-            for engine in stale:
-                if engine.name in rendered.closing and engine.name in self._loaded:
-                    text = rendered.closing[engine.name]
-                    if not await self._apply(engine, revision_of(text), EngineRules(text)):
-                        return False
-        for engine in stale:
-            await self._apply(engine, rendered.revision, rendered.rules[engine.name])
+        between = [one for one in stale if one.name in rendered.closing and one.name in self._loaded]
+        closed = await asyncio.gather(
+            *(self._apply(one, revision_of(text := rendered.closing[one.name]), EngineRules(text)) for one in between)
+        )
+        if not all(closed):
+            return False
+        await asyncio.gather(*(self._apply(one, rendered.revision, rendered.rules[one.name]) for one in stale))
         for name in before.keys() - self._failures.keys():
             log.info("%s takes the rules again", name)
         return not self._failures
@@ -224,19 +230,23 @@ class Enforcer:
             self._on_enforced(fresh)
 
     async def _cut_denied(self, ours: set[str], gone: set[str], permits: Callable[[Connection], bool]) -> None:
-        for engine in self._engines:
-            try:
-                denied = [
-                    one
-                    for one in await engine.connections()
-                    if (one.source in gone or one.destination in gone)
-                    or ((one.source in ours or one.destination in ours) and not permits(one))
-                ]
-                await engine.cut(denied)
-            except EngineFailure as failure:
-                log.error("%s: connections that are denied now may live on: %s", engine.name, failure)
-                continue
-            self._cut += len(denied)
+        def denied(one: Connection) -> bool:
+            if one.source in gone or one.destination in gone:
+                return True
+            return (one.source in ours or one.destination in ours) and not permits(one)
+
+        counts = await asyncio.gather(*(self._cut_on(engine, ours | gone, denied) for engine in self._engines))
+        self._cut += sum(counts)
+
+    async def _cut_on(self, engine: Engine, addresses: Set[str], denied: Callable[[Connection], bool]) -> int:
+        try:
+            found = [one for one in await engine.connections(addresses) if denied(one)]
+            if found:
+                await engine.cut(found)
+        except EngineFailure as failure:
+            log.error("%s: connections that are denied now may live on: %s", engine.name, failure)
+            return 0
+        return len(found)
 
     async def _look(self) -> None:
         """Put back what others changed."""
@@ -244,12 +254,15 @@ class Enforcer:
             if engine.name not in self._loaded:
                 continue
             try:
-                if await engine.intact():
+                seen = await engine.look()
+                if seen is Look.INTACT:
                     continue
-                log.warning("%s: the rules were changed by somebody else; putting them back", engine.name)
+                if seen is Look.CHANGED:
+                    log.warning("%s: the rules were changed by somebody else; putting them back", engine.name)
                 revision, text = self._loaded[engine.name]
                 await self._apply(engine, revision, EngineRules(text))
-                self._drifts += 1
+                self._drifts += seen is Look.CHANGED
+                self._looked = False
             except EngineFailure as failure:
                 log.error("%s cannot be looked at: %s", engine.name, failure)
                 del self._loaded[engine.name]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from isoplane.node.network import sysctl
+from isoplane.node.network.engines import nft_guard
 from isoplane.node.network.netlink import Netlink
 from isoplane.node.network.process import find, run
 from isoplane.node.network.protocol import FabricFailure
@@ -38,10 +39,10 @@ async def enable(names: Names, ranges: Ranges, note: Path) -> None:
 
 
 async def remove_tables(names: Names) -> None:
-    """Remove this table and the policy engine's. A host without nft has neither."""
+    """Remove this table and the policy engine's two. A host without nft has neither."""
     try:
         find("nft")
     except FabricFailure:
         return
-    tables = (f"ip {names.nat_table}", f"inet {names.table}")
+    tables = (f"ip {names.nat_table}", f"inet {names.table}", nft_guard.table(f"inet {names.table}"))
     await run("nft", "-f", "-", stdin="".join(f"add table {one}\ndelete table {one}\n" for one in tables).encode())

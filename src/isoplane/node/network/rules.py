@@ -12,10 +12,18 @@ from isoplane.node.network.protocol import Plug
 from isoplane.node.network.settings import FabricSettings, Ranges
 from isoplane.policy.addresses import address
 from isoplane.policy.attachments import Attachment, NodeNetwork
+from isoplane.policy.bridge import TRACKED
 from isoplane.policy.nftables import Ruleset, ruleset
 from isoplane.policy.openflow import render_openflow
 from isoplane.policy.rules import OTHER, PORT_PROTOCOLS
 from isoplane.policy.table import EndpointTables, Tables
+
+BEGUN = "".join(
+    f"table={TRACKED},priority=95,{protocol},ct_state=+trk+new,tcp_flags={flags},actions=drop\n"
+    for protocol in ("tcp", "tcp6")
+    for flags in ("-syn", "+ack", "+rst", "+fin")
+)
+"""A TCP connection begins with a SYN: a cut one must not live on the other way round (see engines/nft_guard.py)."""
 
 
 def node_network(node: str, settings: FabricSettings, ranges: Ranges) -> NodeNetwork:
@@ -84,7 +92,7 @@ class NodeRules:
         if "nftables" in self._engines:
             texts["nftables"] = nft.text()
         if "openvswitch" in self._engines:
-            texts["openvswitch"] = render_openflow(tables, attached, self._node)
+            texts["openvswitch"] = render_openflow(tables, attached, self._node) + BEGUN
         return texts
 
     def _closing(

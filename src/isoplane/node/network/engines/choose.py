@@ -15,7 +15,9 @@ def engines_for(fabric: HostFabric) -> Sequence[Engine]:
     """The engines of a started fabric: one for routed endpoints where there can be any, one for the bridge where there is one."""
     settings, found = fabric.settings, list[Engine]()
     if Wiring.ROUTED in (settings.container_wiring, settings.machine_wiring):
-        found.append(NftablesEngine(fabric.names.table, fabric.names.link_prefixes))
+        found.append(
+            NftablesEngine(fabric.names.table, fabric.names.link_prefixes, fabric.names.bridge if fabric.bridge else "")
+        )
     if (bridge := fabric.bridge) is not None:
         found.append(
             OpenvswitchEngine(

@@ -9,7 +9,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from isoplane.node.network.engines.protocol import Connection
@@ -21,7 +21,6 @@ _TUPLE_ORIG, _TUPLE_REPLY, _ZONE, _NESTED = 1, 2, 18, 0x8000
 _TUPLE_IP, _TUPLE_PROTO, _GEN_ID = 1, 2, 1
 _PORTED = {6: "TCP", 17: "UDP", 132: "SCTP"}
 _HEADER = struct.Struct("=LHHLL")
-_PAYLOAD_START = _HEADER.size + 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +79,14 @@ def generation() -> int:
     raise OSError(errno.EIO, "nf_tables did not answer")
 
 
-def connections(wanted: Callable[[bytes], bool] = lambda address: True) -> list[Connection]:
-    """The kernel's tracked connections with an end whose packed address is ``wanted``."""
-    found = []
+def connections(addresses: Set[str]) -> list[Connection]:
+    """The kernel's tracked connections that have an end among ``addresses``."""
+    packed = {socket.inet_pton(socket.AF_INET6 if ":" in one else socket.AF_INET, one) for one in addresses}
+    found: list[Connection] = []
     with _socket() as kernel:
         for family in (socket.AF_INET, socket.AF_INET6):
+            if not any(len(one) == (4 if family == socket.AF_INET else 16) for one in packed):
+                continue
             kernel.send(_message(CT_GET, _REQUEST | _DUMP, family, b""))
             running = True
             while running:
@@ -92,21 +94,23 @@ def connections(wanted: Callable[[bytes], bool] = lambda address: True) -> list[
                     if kind in (_ERROR, _DONE):
                         running = False
                         break
-                    connection = _connection(payload, family, wanted)
+                    connection = _connection(payload, family, packed)
                     if connection is not None:
                         found.append(connection)
     return found
 
 
-def _connection(payload: bytes, family: int, wanted: Callable[[bytes], bool]) -> Connection | None:
+def _connection(payload: bytes, family: int, wanted: Set[bytes]) -> Connection | None:
     parts = _attributes(payload[4:])
     if _TUPLE_ORIG not in parts or _TUPLE_REPLY not in parts:
+        return None
+    size = 4 if family == socket.AF_INET else 16
+    # Both tuples begin with their addresses: two headers, the source, a header, the destination (ctnetlink_dump_tuples_ip).
+    if parts[_TUPLE_ORIG][8 : 8 + size] not in wanted and parts[_TUPLE_REPLY][8 : 8 + size] not in wanted:
         return None
     source, _, protocol, source_port, _ = _tuple(parts[_TUPLE_ORIG])
     # After a translation of the destination, the reply's source is where packets really go.
     destination, _, _, destination_port, _ = _tuple(parts[_TUPLE_REPLY])
-    if not (wanted(source) or wanted(destination)):
-        return None
     ported = protocol in _PORTED
     return Connection(
         _PORTED.get(protocol, str(protocol)),

@@ -8,26 +8,31 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
-from isoplane.node.network.engines import nfnetlink
-from isoplane.node.network.engines.protocol import Connection, EngineFailure
+from isoplane.node.network.engines import nfnetlink, nft_guard
+from isoplane.node.network.engines.protocol import Connection, EngineFailure, Look
 from isoplane.node.network.process import find, run
 from isoplane.node.network.protocol import FabricFailure
 
 _MARKER = re.compile(r"^\s*chain revision_([0-9a-f]{16}) \{", re.MULTILINE)
+_DYNAMIC = re.compile(r"\s*elements = \{[^}]*\}")
 _ELEMENTS = re.compile(r"elements = \{([^}]*)\}")
 
 
 class NftablesEngine:
-    """Implements ``Engine`` for routed endpoints. ``guarded``: prefixes of interfaces that are closed by default."""
+    """Implements ``Engine`` for routed endpoints. ``guarded``: prefixes of interfaces that are closed by default.
+
+    ``bridge``: the interface behind which another engine's endpoints are, '' for none.
+    """
 
     name = "nftables"
 
-    def __init__(self, table: str, guarded: Sequence[str], rendered_table: str = "isoplane") -> None:
+    def __init__(self, table: str, guarded: Sequence[str], bridge: str = "", rendered_table: str = "isoplane") -> None:
         self._table = f"inet {table}"
         self._rendered = re.compile(rf"\binet {re.escape(rendered_table)}\b")
         self._guarded = tuple(guarded)
+        self._interfaces = [*(f"{prefix}*" for prefix in guarded), *([bridge] if bridge else [])]
         self._applied = ""
         self._generation = -1
         """The kernel's change counter when the rules were known to be ours; -1 while that is not known."""
@@ -36,8 +41,9 @@ class NftablesEngine:
     async def start(self) -> None:
         try:
             find("nft")
-            if not await self.revision():
-                await self._load(self._closed())
+            closed = "" if await self.revision() else self._closed()
+            # Before the rules: whoever meddles with one changes the counter that tells of the other.
+            await self._load(nft_guard.ruleset(self._table, self._interfaces) + closed)
         except (FabricFailure, OSError) as failure:
             raise EngineFailure(f"nftables: {failure}") from failure
 
@@ -53,14 +59,22 @@ class NftablesEngine:
     async def apply(self, text: str, revision: str, update: str | None = None) -> None:
         chosen = text if update is None else update
         marked = self._rendered.sub(self._table, chosen)
+        if update is None:
+            marked = nft_guard.ruleset(self._table, self._interfaces) + marked
         if update is not None and self._applied:
             marked += f"delete chain {self._table} revision_{self._applied}\n"
         marked += f"add chain {self._table} revision_{revision}\n"
-        before = await asyncio.to_thread(nfnetlink.generation)
-        await self._load(marked)
-        after = await asyncio.to_thread(nfnetlink.generation)
+        if await self._commit(marked):
+            self._generation = await asyncio.to_thread(nfnetlink.generation)
+        else:
+            self._generation = -1
         self._applied, self._digest = revision, ""
-        self._generation = after if after == before + 1 else -1
+
+    async def _commit(self, text: str) -> bool:
+        """Load a text. False when somebody else changed a rule meanwhile."""
+        before = await asyncio.to_thread(nfnetlink.generation)
+        await self._load(text)
+        return await asyncio.to_thread(nfnetlink.generation) == before + 1
 
     async def _load(self, text: str) -> None:
         try:
@@ -68,53 +82,58 @@ class NftablesEngine:
         except FabricFailure as failure:
             raise EngineFailure(f"nftables refuses the rules: {failure}") from failure
 
-    async def _listing(self) -> str:
+    async def _listing(self, table: str) -> str:
         try:
-            return (await run("nft", "-s", "-n", "list", "table", *self._table.split())).decode()
+            return (await run("nft", "-s", "-n", "list", "table", *table.split())).decode()
         except FabricFailure as failure:
             if "No such file or directory" in str(failure):
                 return ""
             raise EngineFailure(f"nftables cannot be read: {failure}") from failure
 
     async def revision(self) -> str:
-        marker = _MARKER.search(await self._listing())
+        marker = _MARKER.search(await self._listing(self._table))
         return marker[1] if marker else ""
 
-    async def intact(self) -> bool:
+    async def look(self) -> Look:
         try:
             now = await asyncio.to_thread(nfnetlink.generation)
         except OSError as error:
             raise EngineFailure(f"nftables cannot be read: {error}") from error
         if now == self._generation and self._digest:
-            return True
-        digest = _digest(await self._listing())
-        if now == self._generation:
-            # Nobody changed a rule since ours were loaded: this is what they look like.
-            self._digest = digest
-            return True
-        if self._digest and digest == self._digest:
-            self._generation = now
-            return True
-        return False
+            return Look.INTACT
+        main, guard = await self._listing(self._table), await self._listing(nft_guard.table(self._table))
+        digest = digest_of(main + _DYNAMIC.sub("", guard))
+        if not main or not guard or (self._digest and digest != self._digest):
+            return Look.CHANGED
+        if not self._digest and now != self._generation:
+            return Look.UNSURE
+        # Either nobody changed a rule since ours were loaded, so that this is what they look like, or others changed theirs.
+        self._digest, self._generation = digest, now
+        return Look.INTACT
 
-    async def connections(self) -> Sequence[Connection]:
+    async def connections(self, addresses: Set[str]) -> Sequence[Connection]:
         try:
-            return await asyncio.to_thread(nfnetlink.connections)
+            return await asyncio.to_thread(nfnetlink.connections, addresses)
         except OSError as error:
             raise EngineFailure(f"the kernel's connections cannot be read: {error}") from error
 
     async def cut(self, connections: Sequence[Connection]) -> None:
+        if quiet := nft_guard.hush(self._table, connections):
+            known = await asyncio.to_thread(nfnetlink.generation) == self._generation
+            if await self._commit(quiet) and known:
+                self._generation += 1
         try:
             await asyncio.to_thread(nfnetlink.cut, connections)
         except OSError as error:
             raise EngineFailure(f"connections cannot be cut: {error}") from error
 
     async def clear(self) -> None:
-        await self._load(f"add table {self._table}\ndelete table {self._table}\n")
+        tables = (self._table, nft_guard.table(self._table))
+        await self._load("".join(f"add table {one}\ndelete table {one}\n" for one in tables))
         self._applied, self._digest, self._generation = "", "", -1
 
 
-def _digest(listing: str) -> str:
+def digest_of(listing: str) -> str:
     """Of a listing, whatever order the kernel's hash tables have their elements in."""
     elements = sorted("".join(one.split()) for block in _ELEMENTS.findall(listing) for one in block.split(","))
     rest = _ELEMENTS.sub("elements", listing)

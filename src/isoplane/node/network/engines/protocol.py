@@ -7,8 +7,9 @@ host can tell what is enforced.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Protocol
 
 
@@ -32,6 +33,22 @@ class Connection:
     handle: object = field(default=None, compare=False, hash=False)
     """How the engine that told it finds it again."""
 
+    @property
+    def reversed(self) -> Connection:
+        """The connection that a reply begins when it is taken for a first packet."""
+        return Connection(
+            self.protocol, self.destination, self.destination_port, self.source, self.source_port, self.zone
+        )
+
+
+class Look(Enum):
+    """What a look at the host's rules shows."""
+
+    INTACT = "intact"
+    CHANGED = "changed"
+    UNSURE = "unsure"
+    """Somebody changed rules, perhaps others than ours, before ours were looked at for the first time."""
+
 
 class Engine(Protocol):
     """One way of enforcing rules on one node."""
@@ -54,12 +71,12 @@ class Engine(Protocol):
         """The revision that the host's rules are marked with; '' when they are not ours or gone."""
         ...
 
-    async def intact(self) -> bool:
+    async def look(self) -> Look:
         """Whether the host still has what was applied last, to the letter."""
         ...
 
-    async def connections(self) -> Sequence[Connection]:
-        """Every connection that the engine tracks."""
+    async def connections(self, addresses: Set[str]) -> Sequence[Connection]:
+        """The tracked connections that have an end among ``addresses``."""
         ...
 
     async def cut(self, connections: Sequence[Connection]) -> None:

@@ -1,0 +1,53 @@
+"""What keeps a cut connection cut, in a table of the engine's own beside the rendered one.
+
+Forgetting a connection is not enough: its next packet from the other side would be taken for a first one, and where that way
+is allowed, the forbidden connection would live on the other way round.  So a TCP connection must begin with a SYN, and for
+what has no beginning the replies of a cut connection are dropped until those under way have run dry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from isoplane.node.network.engines.protocol import Connection
+
+QUIET_SECONDS = 1
+"""Longer than a reply is under way or waits in a busy server's queue; a change of mind within it must wait as well."""
+_FAMILIES = (("ip", "ipv4_addr", 4), ("ip6", "ipv6_addr", 6))
+_HOOKS = {"forward": ("iifname", "oifname"), "input": ("iifname",)}
+
+
+def table(main: str) -> str:
+    """The guard's table, from the rendered rules' table (family and name)."""
+    return f"{main}_guard"
+
+
+def ruleset(main: str, interfaces: Sequence[str]) -> str:
+    """For ``nft -f``: the guard for these interfaces (a star at the end stands for any name that begins so)."""
+    name = table(main)
+    sets, quiet = "", ""
+    for header, kind, version in _FAMILIES:
+        sets += (
+            f"  set quiet{version} {{\n    type {kind} . {kind} . inet_proto . inet_service . inet_service\n"
+            f"    flags timeout\n  }}\n"
+        )
+        quiet += f"    {header} saddr . {header} daddr . meta l4proto . th sport . th dport @quiet{version} drop\n"
+    chains = ""
+    for hook, sides in _HOOKS.items():
+        jumps = "".join(f'    {side} "{interface}" goto begun\n' for side in sides for interface in interfaces)
+        chains += f"  chain {hook} {{\n    type filter hook {hook} priority filter - 1\n{jumps}  }}\n"
+    begun = f"  chain begun {{\n    ct state new tcp flags & (fin | syn | rst | ack) != syn drop\n{quiet}  }}\n"
+    return f"add table {name}\ndelete table {name}\ntable {name} {{\n{sets}{begun}{chains}}}\n"
+
+
+def hush(main: str, connections: Iterable[Connection]) -> str:
+    """For ``nft -f``: drop the replies of these connections for a while; '' when none needs it."""
+    lines = []
+    for one in connections:
+        if one.protocol not in ("UDP", "SCTP"):
+            continue  # TCP must begin with a SYN, and a reply of ICMP begins nothing
+        version = 6 if ":" in one.source else 4
+        back = one.reversed
+        key = f"{back.source} . {back.destination} . {back.protocol.lower()} . {back.source_port} . {back.destination_port}"
+        lines.append(f"add element {table(main)} quiet{version} {{ {key} timeout {QUIET_SECONDS}s }}\n")
+    return "".join(lines)
