@@ -46,11 +46,13 @@ def _ceil(value: Fraction) -> int:
     return -((-value.numerator) // value.denominator)
 
 
+@lru_cache(maxsize=4096, typed=True)
 def whole(quantity: str | int | float) -> int:
     """The amount in whole units (bytes, counts), rounded up."""
     return _ceil(parse(quantity))
 
 
+@lru_cache(maxsize=4096, typed=True)
 def milli(quantity: str | int | float) -> int:
     """The amount in thousandths (millicores), rounded up."""
     return _ceil(parse(quantity) * 1000)

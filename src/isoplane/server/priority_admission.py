@@ -14,12 +14,17 @@ from isoplane.objects.validation import invalid
 from isoplane.quota.priority import NO_CLASS, HandleConflict, PriorityClass, class_name, class_of, default_class
 from isoplane.server import problems
 from isoplane.server.admission import AdmissionRequest, Operation, Plugin
+from isoplane.store.record import Record
 from isoplane.store.view import ReadView
 from isoplane.workload.adapters import PRIORITY_HANDLE, adapter_for
 
 
 class PriorityAdmission(Plugin):
     """Place it before quota."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, tuple[Record, PriorityClass]] = {}
+        """Class by name, as last read: every new workload asks, and classes hardly change."""
 
     def handles(self, resource: Resource, operation: Operation, subresource: str) -> bool:
         if subresource:
@@ -48,14 +53,22 @@ class PriorityAdmission(Plugin):
         elif request.resource is PRIORITYCLASSES:
             self._check_default(request)
 
-    @staticmethod
-    def _resolve(request: AdmissionRequest, name: str) -> PriorityClass:
+    def _class(self, record: Record) -> PriorityClass:
+        known = self._read.get(record.name)
+        if known is None or known[0] is not record:
+            known = self._read[record.name] = (record, class_of(record.object()))
+        return known[1]
+
+    def _default(self, view: ReadView) -> PriorityClass:
+        return default_class(self._class(record) for record in view.list(PRIORITYCLASSES))
+
+    def _resolve(self, request: AdmissionRequest, name: str) -> PriorityClass:
         if not name:
-            return default_class(classes(request.view))
+            return self._default(request.view)
         record = request.view.get(PRIORITYCLASSES, "", name)
         if record is None:
             raise forbidden(request, f"no PriorityClass with name {name} was found")
-        return class_of(record.object())
+        return self._class(record)
 
     @staticmethod
     def _check_given(request: AdmissionRequest, spec: Mapping[str, Any], resolved: PriorityClass) -> None:
@@ -76,12 +89,11 @@ class PriorityAdmission(Plugin):
                 "PriorityClass name",
             )
 
-    @staticmethod
-    def _check_default(request: AdmissionRequest) -> None:
+    def _check_default(self, request: AdmissionRequest) -> None:
         assert request.obj is not None
         if not request.obj.get("globalDefault"):
             return
-        known = default_class(classes(request.view))
+        known = self._default(request.view)
         if known is not NO_CLASS and known.name != request.name:
             raise forbidden(
                 request, f"PriorityClass {known.name} is already marked as default. Only one default can exist"
@@ -99,11 +111,6 @@ def named(request: AdmissionRequest, obj: Mapping[str, Any], path: str) -> str:
         )
         field = f"{path}metadata.annotations[{PRIORITY_HANDLE}]"
         raise invalid(request.resource, request.name, [Cause(field, message, "FieldValueInvalid")]) from None
-
-
-def classes(view: ReadView) -> list[PriorityClass]:
-    """Every PriorityClass there is."""
-    return [class_of(record.object()) for record in view.list(PRIORITYCLASSES)]
 
 
 def forbidden(request: AdmissionRequest, why: str) -> Forbidden:

@@ -34,7 +34,7 @@ _COMPUTE = ("cpu", "memory")
 
 
 def _amounts(quantities: Mapping[str, Any] | None) -> dict[str, int]:
-    return {name: amount(name, value) for name, value in (quantities or {}).items()}
+    return {name: amount(name, value) for name, value in quantities.items()} if quantities else {}
 
 
 def _add(total: dict[str, int], more: Mapping[str, int]) -> None:

@@ -205,7 +205,8 @@ class RowAccounts(Accounts):
             ]
             if names:
                 changed[tenant] = names
-            self._originals[tenant] = book.copy()
+        self._books.clear()
+        self._originals.clear()
         for name, totals in self._totals.items():
             self._txn.put_row(rows.COHORT_TOTALS, name, rows.encode_cohort_totals(totals))
         self._totals.clear()

@@ -9,7 +9,7 @@ from typing import Any
 from isoplane.objects import metadata
 from isoplane.objects.kinds import SERVED, Resource
 from isoplane.quota.charge import charge_of, object_amounts
-from isoplane.quota.model import Ask, Charge, Policy, Waiting
+from isoplane.quota.model import DEFAULT_ACCOUNTING, Ask, Charge, Policy, Waiting
 from isoplane.server.quota_admission.accounts import RowAccounts
 from isoplane.server.quota_admission.config import Change, objects
 from isoplane.store.view import ReadView
@@ -23,13 +23,14 @@ def charge_for(
     adapter: Adapter, obj: Mapping[str, Any], workload: Workload, policy: Policy, created: float, since: float
 ) -> Charge:
     """The charge of an object under its namespace's accounting."""
+    if policy.accounting == DEFAULT_ACCOUNTING:
+        return charge_of(workload, created=created, since=since)
     requests, limits = adapter.charge(obj, policy.accounting)
     return charge_of(workload, created=created, since=since, requests=requests, limits=limits)
 
 
-def ask_for(adapter: Adapter, obj: Mapping[str, Any], policy: Policy, now: float) -> Ask:
+def ask_for(adapter: Adapter, obj: Mapping[str, Any], workload: Workload, policy: Policy, now: float) -> Ask:
     """The ask of a new object."""
-    workload = adapter.project(obj)
     return Ask(
         charge_for(adapter, obj, workload, policy, created=now, since=now),
         owned=workload.owned_by_tenant,

@@ -70,7 +70,8 @@ class Session:
         if config is None:
             return
         self._expire(tenant)
-        ask = ask_for(adapter, self.request.obj, config.policy, self.now)
+        workload = adapter.project(self.request.obj)
+        ask = ask_for(adapter, self.request.obj, workload, config.policy, self.now)
         decision = decide(self.accounts, ask, self.now)
         self.audit += entries(ask, decision, self.now)
         if isinstance(decision, Deny):
@@ -79,7 +80,7 @@ class Session:
             self._carry_out(adapter, ask, decision)
             return
         self.accounts.add(ask.charge)
-        if QUOTA_GATE in adapter.project(self.request.obj).gates:
+        if QUOTA_GATE in workload.gates:
             self.request.obj = adapter.ungate(self.request.obj, self.now)
 
     def refused(self, why: str) -> QuotaExceeded:

@@ -1,0 +1,100 @@
+"""What quota adds to a create: the verbs and the store, durable, with and without a quota that 10,000 workloads are charged to.
+
+    python bench/quota_admission.py [--charged 10000] [--count 2000] [--json]
+
+Both variants create the same Pods in the same process; "without" has no ResourceQuota in the namespace.  Latency is of one create
+after the other, throughput of 64 at a time.  Caveat: no HTTP, no TLS; the fsync is this disk's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from isoplane.objects.kinds import NAMESPACES, PODS, RESOURCEQUOTAS
+from isoplane.server.admission import Chain
+from isoplane.server.bootstrap import bootstrap
+from isoplane.server.call import Call
+from isoplane.server.priority_admission import PriorityAdmission
+from isoplane.server.quota_admission import QuotaAdmission
+from isoplane.server.stamp import AcceptedStamp
+from isoplane.server.verbs import Verbs
+from isoplane.store import Store
+
+AT_ONCE = 64
+
+
+def pod(name: str) -> dict[str, Any]:
+    resources = {"requests": {"cpu": "100m", "memory": "64Mi"}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {"containers": [{"name": "main", "image": "registry.example/app:1", "resources": resources}]},
+    }
+
+
+async def together(verbs: Verbs, prefix: str, count: int) -> float:
+    """Seconds for ``count`` creates, AT_ONCE at a time."""
+    numbers = iter(range(count))
+
+    async def work() -> None:
+        for number in numbers:
+            await verbs.create(PODS, "a", pod(f"{prefix}{number}"), Call())
+
+    began = perf_counter()
+    await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+    return perf_counter() - began
+
+
+async def measure(directory: Path, quota: bool, charged: int, count: int) -> dict[str, float]:
+    store = Store.open(directory)
+    verbs = Verbs(store, Chain([AcceptedStamp(), PriorityAdmission(), QuotaAdmission()]))
+    await bootstrap(verbs)
+    await verbs.create(NAMESPACES, "", {"metadata": {"name": "a"}}, Call())
+    if quota:
+        hard = {"requests.cpu": "100k", "requests.memory": "100Ti", "pods": "1000k"}
+        await verbs.create(RESOURCEQUOTAS, "a", {"metadata": {"name": "q"}, "spec": {"hard": hard}}, Call())
+    await together(verbs, "fill", charged)
+    each = []
+    for number in range(count):
+        began = perf_counter()
+        await verbs.create(PODS, "a", pod(f"one{number}"), Call())
+        each.append(perf_counter() - began)
+    seconds = await together(verbs, "many", count)
+    await store.close()
+    return {"p50_ms": statistics.median(each) * 1000, "per_second": count / seconds}
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--charged", type=int, default=10_000)
+    parser.add_argument("--count", type=int, default=2_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    found: dict[str, list[dict[str, float]]] = {"without": [], "with": []}
+    for _ in range(args.rounds):
+        for name in found:
+            with tempfile.TemporaryDirectory(prefix="isoplane-bench-") as directory:
+                found[name].append(await measure(Path(directory), name == "with", args.charged, args.count))
+    result: dict[str, Any] = {}
+    for name, rounds in found.items():
+        result[f"{name}_p50_ms"] = round(statistics.median(r["p50_ms"] for r in rounds), 3)
+        result[f"{name}_per_second"] = round(statistics.median(r["per_second"] for r in rounds))
+    result["added_percent"] = round((result["with_p50_ms"] / result["without_p50_ms"] - 1) * 100, 1)
+    if args.json:
+        print(json.dumps(result))
+        return
+    for key, value in result.items():
+        print(f"{key:24} {value}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
