@@ -223,6 +223,7 @@ class Machine:
                 await self._adopt_process(pid)
             except ProcessLookupError:
                 pid = 0
+        self.serial().tick()
         if not pid and self.run.launched and self.ended is None:
             self._finish("Crashed", "QEMU ended while no plane was watching", exit_code=1)
 

@@ -3,7 +3,7 @@
 QEMU itself appends the console to the log, whether a plane runs or not.  While one runs it ticks every log about once a
 second: growth is noted as a pair (time, size), from which a line's time is found, and a log past its limit is copied aside
 and cut, as logrotate's copytruncate does (QEMU appends, so it goes on at the new end).  Lines written while no plane
-runs get the time of the first tick after it.
+runs get the time of the last of them.
 """
 
 from __future__ import annotations
@@ -36,11 +36,15 @@ class SerialLog:
 
     def tick(self, now: float | None = None) -> None:
         """Note growth, rotate when too long. Cheap when nothing was written. A missing log is no error."""
-        size = _size(self.path)
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return
+        size = found.st_size
         if size in (self._size, 0):
             return
         with self._times.open("ab") as file:
-            file.write(_ENTRY.pack(time.time() if now is None else now, size))
+            file.write(_ENTRY.pack(found.st_mtime if now is None else now, size))
         self._size = size
         if size > self._limit:
             self._rotate()
@@ -56,8 +60,10 @@ class SerialLog:
     ) -> list[tuple[float, bytes]]:
         """(POSIX seconds, line with its newline) of everything kept, oldest first, up to offset ``end``."""
         kept: deque[tuple[float, bytes]] = deque(maxlen=tail)
-        for path, stop in ((_older(self.path), None), (self.path, end)):
-            found = self._dated(path, 0, _read(path, 0, stop))
+        older, text = _read(_older(self.path), 0), _read(self.path, 0, end)
+        whole = older.rfind(b"\n") + 1
+        for path, part in ((_older(self.path), older[:whole]), (self.path, older[whole:] + text)):
+            found = self._dated(path, part, whole if path != self.path else len(text))
             kept.extend(entry for entry in found if since is None or entry[0] >= since)
         return list(kept)
 
@@ -68,32 +74,44 @@ class SerialLog:
         offset = _read(self.path, 0).rfind(b"\n") + 1
         for entry in self.lines(tail=tail, since=since, end=offset):
             yield entry
+        carried = b""
         while True:
             finished = ended()
             if _size(self.path) < offset:
-                # Rotated: what was written before it is in the older piece now.
+                # Rotated: what was written before it is in the older piece now, perhaps with half a line at its end.
                 older = _older(self.path)
-                for entry in self._dated(older, offset, _read(older, offset)):
+                text = _read(older, offset)
+                whole, carried = _halve(carried + text)
+                for entry in self._dated(older, whole, offset + len(text) - len(carried)):
                     yield entry
                 offset = 0
-            new = _read(self.path, offset)
-            whole = new if finished else new[: new.rfind(b"\n") + 1]
+            text = carried + _read(self.path, offset)
+            whole = text if finished else _halve(text)[0]
             self.tick()
-            for entry in self._dated(self.path, offset, whole):
+            if whole:
+                offset += len(whole) - len(carried)
+                carried = b""
+            for entry in self._dated(self.path, whole, offset):
                 yield entry
-            offset += len(whole)
             if finished:
                 return
             await asyncio.sleep(_FOLLOW_PERIOD)
 
-    def _dated(self, path: Path, offset: int, text: bytes) -> Iterator[tuple[float, bytes]]:
-        """The lines of ``text``, which stands at ``offset`` of a piece, with their times and line ends made plain."""
+    def _dated(self, path: Path, text: bytes, end: int) -> Iterator[tuple[float, bytes]]:
+        """The lines of ``text``, which ends at offset ``end`` of a piece, with their times and plain line ends."""
         if not text:
             return
         times = _Times(self._times if path == self.path else _older(self._times))
+        offset = end - len(text)
         for line in text.removesuffix(b"\n").split(b"\n"):
             offset += len(line) + 1
-            yield times.at(offset), line.rstrip(b"\r\n") + b"\n"
+            yield times.at(min(offset, end)), line.rstrip(b"\r\n") + b"\n"
+
+
+def _halve(text: bytes) -> tuple[bytes, bytes]:
+    """Whole lines, and what follows the last of them."""
+    whole = text.rfind(b"\n") + 1
+    return text[:whole], text[whole:]
 
 
 def _size(path: Path) -> int:
