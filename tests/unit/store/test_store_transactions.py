@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 
 import pytest
-from storelib import FlakyCommitter, config, in_memory, put, remove
 
 from isoplane.objects.errors import BadRequest, Conflict, InsufficientStorage, Unavailable
 from isoplane.objects.kinds import CONFIGMAPS, PODS
 from isoplane.store import Transaction
+from storelib import FlakyCommitter, config, in_memory, put, remove
 
 
 async def test_a_write_gets_the_next_revision_and_carries_it_in_its_bytes() -> None:
