@@ -28,7 +28,8 @@ def _hierarchies() -> list[Path]:
     if unified_only():
         return [_ROOT]
     with contextlib.suppress(OSError):
-        return [Path(entry.path) for entry in os.scandir(_ROOT) if entry.is_dir(follow_symlinks=False)]
+        found = [Path(entry.path) for entry in os.scandir(_ROOT) if entry.is_dir(follow_symlinks=False)]
+        return [path for path in found if (path / "cgroup.procs").exists()]
     return []
 
 

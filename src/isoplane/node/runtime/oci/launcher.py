@@ -61,7 +61,9 @@ class Launcher:
         try:
             kernel.mount("none", "/", flags=kernel.MS_REC | kernel.MS_SLAVE)
             if self.tools.hide is not None:
+                # crun then takes the directory for one more hierarchy of version 1 and writes into it: let that go, too.
                 kernel.unmount(self.tools.hide)
+                kernel.mount("isoplane", self.tools.hide, "tmpfs", 0, "size=1m,mode=755")
             return work()
         finally:
             kernel.setns(self._host, kernel.CLONE_NEWNS)
