@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,12 @@ def memory(pid: int) -> float:
     return 0.0
 
 
+def cpu_seconds(pid: int) -> float:
+    """Processor time that the process has used, all threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 async def creates(target: Target, seconds: float, connections: int, watches: int, prefix: str) -> dict[str, float]:
     watchers = [await target.connect(lambda: Watch("/api/v1/pods?watch=1&resourceVersion=0")) for _ in range(watches)]
     await asyncio.gather(*(w.open for w in watchers))
@@ -101,6 +109,7 @@ async def creates(target: Target, seconds: float, connections: int, watches: int
         "p50_ms": quantile(latencies, 0.5) * 1e3,
         "p99_ms": quantile(latencies, 0.99) * 1e3,
         "objects": len(latencies),
+        "count": len(latencies),
         "events_per_watch": min((w.events for w in watchers), default=0),
     }
 
@@ -109,7 +118,12 @@ async def reads(target: Target, seconds: float, connections: int, path: str) -> 
     end = time.perf_counter() + seconds
     data = request("GET", path)
     latencies, took = await run(target, connections, lambda: data if time.perf_counter() < end else None)
-    return {"per_second": len(latencies) / took, "p99_ms": quantile(latencies, 0.99) * 1e3}
+    return {
+        "per_second": len(latencies) / took,
+        "p50_ms": quantile(latencies, 0.5) * 1e3,
+        "p99_ms": quantile(latencies, 0.99) * 1e3,
+        "count": len(latencies),
+    }
 
 
 async def fan_out(target: Target, watches: int, rounds: int) -> dict[str, float]:
@@ -146,16 +160,25 @@ async def fan_out(target: Target, watches: int, rounds: int) -> dict[str, float]
 async def measure(kubeconfig: Path, pid: int, seconds: float) -> dict[str, Any]:
     target = Target(kubeconfig)
     result: dict[str, Any] = {"idle_mb": memory(pid)}
+
+    async def costed(name: str, work: Coroutine[Any, Any, dict[str, float]]) -> None:
+        """Also the server's own processor time a request: what stays when the machine is shared."""
+        before = cpu_seconds(pid)
+        found = await work
+        count = found.pop("count")
+        result[name] = {**found, "server_cpu_us": (cpu_seconds(pid) - before) / count * 1e6}
+
     for number in range(3):
-        result[f"creates_{number}"] = await creates(target, seconds, 32, 10, f"p{number}")
-    result["creates_without_watches"] = await creates(target, seconds, 32, 0, "q")
-    result["get"] = await reads(target, seconds, 32, f"{PODS}/p0-1")
+        await costed(f"creates_{number}", creates(target, seconds, 32, 10, f"p{number}"))
+    await costed("creates_without_watches", creates(target, seconds, 32, 0, "q"))
+    result["after_creates"] = {"mb": memory(pid), "objects": sum(result[f"creates_{n}"]["objects"] for n in range(3))}
+    await costed("get", reads(target, seconds, 32, f"{PODS}/p0-1"))
     body = json.dumps({"metadata": {"name": "many"}}).encode()
     await run(target, 1, iter([request("POST", "/api/v1/namespaces", body), None]).__next__)
     names = iter([pod(f"m-{n}") for n in range(1000)])
     many = PODS.replace("default", "many")
     await run(target, 32, lambda: request("POST", many, body) if (body := next(names, None)) else None)
-    result["list_1000"] = await reads(target, seconds, 4, many)
+    await costed("list_1000", reads(target, seconds, 4, many))
     result["fan_out"] = await fan_out(target, 1000, 20)
     result["loaded_mb"] = memory(pid)
     return result

@@ -20,6 +20,8 @@ from isoplane.store.filters import compile_filter
 from isoplane.store.transaction import Change
 
 BOOKMARK_SECONDS = 30.0
+INITIAL_GROUP = 200
+"""Initial events to a step: what a watcher begins with is never encoded as a whole."""
 _SHORTEST, _LONGEST = 1800.0, 3600.0
 
 
@@ -59,8 +61,9 @@ def watch_steps(
         end = monotonic() + lasts
         told = store.revision
         try:
-            if first:
-                yield first
+            for start in range(0, len(first), INITIAL_GROUP):
+                yield first[start : start + INITIAL_GROUP]
+            first.clear()
             while (left := end - monotonic()) > 0:
                 changes = await subscription.next(min(left, BOOKMARK_SECONDS))
                 if changes:

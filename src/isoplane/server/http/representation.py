@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,10 @@ from isoplane.server.http.negotiation import PLAIN, Media
 from isoplane.server.listing import Listing
 from isoplane.server.watching import Bookmark, Step
 from isoplane.store.record import Record
+from isoplane.store.transaction import Change
+
+_lines: deque[Change] = deque(maxlen=512)
+"""The changes that keep their encoded line: enough for every watcher of a few commits, not a second history."""
 
 
 class Representation:
@@ -89,10 +94,7 @@ class Representation:
         if isinstance(step, Bookmark):
             return self._bookmark(step)
         if self._media is PLAIN:
-            line = step.line
-            if line is None:
-                line = step.line = b'{"type":"%s","object":%s}\n' % (step.type.encode(), step.record.data)
-            return line
+            return step.line or _remember(step, b'{"type":"%s","object":%s}\n' % (step.type.encode(), step.record.data))
         record = step.record
         if self._media.shape != "Table":
             return _event(step.type, _partial(record))
@@ -118,6 +120,15 @@ class Representation:
             case "PartialObjectMetadata" | "PartialObjectMetadataList":
                 obj = {**obj, "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
         return _event("BOOKMARK", obj)
+
+
+def _remember(change: Change, line: bytes) -> bytes:
+    """Keep the line for the other watchers of this change, until enough newer ones are kept."""
+    if len(_lines) == _lines.maxlen:
+        _lines[0].line = None
+    _lines.append(change)
+    change.line = line
+    return line
 
 
 def _include(text: str) -> IncludeObject:
