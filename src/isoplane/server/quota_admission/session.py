@@ -59,6 +59,7 @@ class Session:
         self._lines = lines
         self._writes = Writes(Chain([plugin]), lambda: request.now)
         self._dirty: dict[str, None] = {}
+        self._tell: dict[tuple[str, str], None] = {}
 
     # a new workload
 
@@ -225,8 +226,9 @@ class Session:
                 done.add(tenant)
                 self._wake(tenant)
         for tenant, names in self.accounts.flush().items():
-            for name in names:
-                self._tell_quota(tenant, name)
+            self._tell |= {(tenant, name): None for name in names}
+        for tenant, name in self._tell:
+            self._tell_quota(tenant, name)
 
     def _woken(self) -> list[str]:
         """The tenants with new room, then those who share a cohort with them and have someone waiting."""
@@ -308,9 +310,8 @@ class Session:
         self.txn.put(RESOURCEQUOTAS, obj)
 
     def tell_quotas(self, tenant: str) -> None:
-        """All of a namespace's, changed or not."""
-        for quota in self.accounts.quotas(tenant):
-            self._tell_quota(tenant, quota.name)
+        """Write the status of all of a namespace's quotas at the end, changed or not."""
+        self._tell |= {(tenant, quota.name): None for quota in self.accounts.quotas(tenant)}
 
     def _note(self, act: Act, charge: Charge, rule: str) -> None:
         self.audit.append(Entry(self.now, act, charge.id, charge.uid, charge.tenant, rule, charge.priority))
