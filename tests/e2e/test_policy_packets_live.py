@@ -1,0 +1,168 @@
+"""A policy changes under live traffic: what it forbids ends, also when the other side talks without pause; the rest goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from fabric_support import closing, tcp_socket, traces, udp_socket
+from isoplane.node.network.settings import Wiring
+from policy_lab import PolicyLab
+from support import require
+
+pytestmark = pytest.mark.root
+Start = Callable[..., Awaitable[PolicyLab]]
+PORT = 9100
+
+
+def _objects(app: str) -> list[dict[str, object]]:
+    """Two clients and two servers; the servers let in whoever has the label."""
+    return [
+        {"kind": "Namespace", "metadata": {"name": "a"}},
+        *(
+            {"kind": kind, "metadata": {"name": name, "namespace": "a", "labels": {"app": name, "role": name}}}
+            for kind in ("Pod", "VirtualMachineInstance")
+            for name in ("client", "server")
+        ),
+        {
+            "kind": "NetworkPolicy",
+            "metadata": {"name": "gate", "namespace": "a"},
+            "spec": {
+                "podSelector": {"matchLabels": {"role": "server"}},
+                "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": app}}}]}],
+            },
+        },
+    ]
+
+
+@pytest_asyncio.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    require("ovs-vswitchd", "ovsdb-server", "dnsmasq", "nft", root=True)
+    labs: list[PolicyLab] = []
+
+    async def started(containers: Wiring, machines: Wiring) -> PolicyLab:
+        lab = PolicyLab(tmp_path, "100.109.0.0/24", containers, machines, ())
+        labs.append(lab)
+        await lab.start(_objects("client"))
+        return lab
+
+    yield started
+    for lab in labs:
+        await lab.stop()
+        assert traces(lab.fabric.names.tag, tmp_path) == []
+
+
+class Talk:
+    """A client that sends without pause and a server that answers, over TCP without being asked; counts what arrives.
+
+    A server that sends UDP of its own accord begins a connection of its own, which the policy allows: so here it only echoes.
+    """
+
+    def __init__(self, kind: str, client: str, server: str, address: str, port: int) -> None:
+        make = tcp_socket if kind == "TCP" else udp_socket
+        listener = make(server)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("0.0.0.0", port))
+        self._near = make(client)
+        if kind == "TCP":
+            listener.listen(1)
+            self._near.connect((address, port))
+            self._far, _ = listener.accept()
+            listener.close()
+        else:
+            self._near.connect((address, port))
+            self._near.send(b"hello")
+            _, peer = listener.recvfrom(100)
+            listener.connect(peer)
+            self._far = listener
+        self._echo = kind == "UDP"
+        self._running = True
+        self.arrived = {"near": 0, "far": 0}
+        ends = (("near", self._near), ("far", self._far))
+        self._threads = [
+            threading.Thread(target=work, args=end, daemon=True) for end in ends for work in (self._send, self._receive)
+        ]
+        for one in ends:
+            one[1].settimeout(0.2)
+        for thread in self._threads:
+            thread.start()
+
+    def _send(self, name: str, end: socket.socket) -> None:
+        while self._running and not (self._echo and name == "far"):
+            try:
+                end.send(b"x" * 100)
+            except OSError:
+                pass
+            time.sleep(0.001)
+
+    def _receive(self, name: str, end: socket.socket) -> None:
+        while self._running:
+            try:
+                data = end.recv(65536)
+                self.arrived[name] += len(data)
+                if self._echo and name == "far":
+                    end.send(data)
+            except OSError:
+                pass
+
+    def flows(self, seconds: float = 0.5) -> tuple[bool, bool]:
+        """Whether anything arrives at the client, and at the server."""
+        before = dict(self.arrived)
+        time.sleep(seconds)
+        return self.arrived["near"] > before["near"], self.arrived["far"] > before["far"]
+
+    def close(self) -> None:
+        self._running = False
+        for thread in self._threads:
+            thread.join()
+        self._near.close()
+        self._far.close()
+
+
+MIXES = [
+    pytest.param(Wiring.ROUTED, Wiring.BRIDGED, id="nftables-and-openvswitch"),
+    pytest.param(Wiring.BRIDGED, Wiring.BRIDGED, id="openvswitch"),
+    pytest.param(Wiring.ROUTED, Wiring.ROUTED, id="nftables"),
+]
+
+
+@pytest.mark.parametrize(("containers", "machines"), MIXES)
+@pytest.mark.parametrize("kind", ["TCP", "UDP"])
+async def test_live_talk_ends_when_it_is_forbidden(
+    start: Start, containers: Wiring, machines: Wiring, kind: str
+) -> None:
+    lab = await start(containers, machines)
+    pairs = [("pod", "pod"), ("pod", "vmi"), ("vmi", "pod"), ("vmi", "vmi")]
+
+    def talk(source: str, target: str, port: int) -> Talk:
+        place = lab.places[target]
+        return Talk(kind, lab.places[source].path, place.path, place.address, port)
+
+    forbidden = {
+        pair: await asyncio.to_thread(talk, f"{pair[0]}/a/client", f"{pair[1]}/a/server", PORT + turn)
+        for turn, pair in enumerate(pairs)
+    }
+    free = [
+        await asyncio.to_thread(talk, "pod/a/client", "vmi/a/client", PORT),
+        await asyncio.to_thread(talk, "vmi/a/server", "pod/a/client", PORT),
+    ]
+    with closing(*forbidden.values(), *free):
+        assert await _flows([*forbidden.values(), *free], 0.5) == [(True, True)] * 6
+        await lab.load(_objects("nobody"))
+        await asyncio.sleep(0.3)
+        found = await _flows([*forbidden.values(), *free], 1.5)
+        assert [pair for pair, (_, far) in zip(pairs, found, strict=False) if far] == []
+        if kind == "TCP":
+            assert [pair for pair, (near, _) in zip(pairs, found, strict=False) if near] == []
+        assert found[4:] == [(True, True)] * 2, "a connection that nothing forbids was touched"
+
+
+async def _flows(talks: list[Talk], seconds: float) -> list[tuple[bool, bool]]:
+    return list(await asyncio.gather(*(asyncio.to_thread(one.flows, seconds) for one in talks)))
