@@ -20,15 +20,18 @@ from isoplane.objects.errors import ApiError
 from isoplane.policy import addresses, picture, snapshot
 from isoplane.policy import check as checks
 from isoplane.policy import diff as diffs
+from isoplane.policy.attachments import Attachment, NodeNetwork
 from isoplane.policy.compile import compile_tables
 from isoplane.policy.example import example_node
 from isoplane.policy.explain import Explanation, name_of
 from isoplane.policy.explain import explain as explain_connection
+from isoplane.policy.iptables import render_iptables
 from isoplane.policy.model import Cluster, Endpoint
 from isoplane.policy.nftables import render_nftables
 from isoplane.policy.openflow import render_openflow
 from isoplane.policy.reach import Port, Reach, ports_of
 from isoplane.policy.rules import OTHER, PORT_PROTOCOLS, PROTOCOLS
+from isoplane.policy.table import Tables
 from isoplane.policy.universe import primary, short_names
 from isoplane.policy.verdict import Judgement, Party, party
 
@@ -57,6 +60,7 @@ class Picture(StrEnum):
 
 class Engine(StrEnum):
     nftables = "nftables"
+    iptables = "iptables"
     openflow = "openflow"
 
 
@@ -269,7 +273,7 @@ def render(
 def _render(files: list[str], engine: Engine, output: Output) -> int:
     addressed, attachments, node = example_node(load(files), bridge=engine is Engine.openflow)
     tables = compile_tables(addressed)
-    renderers = {Engine.nftables: render_nftables, Engine.openflow: render_openflow}
+    renderers = {Engine.nftables: render_nftables, Engine.iptables: _iptables, Engine.openflow: render_openflow}
     text = renderers[engine](tables, attachments, node)
     if output is Output.json:
         listed = [
@@ -283,6 +287,14 @@ def _render(files: list[str], engine: Engine, output: Output) -> int:
         typer.echo(f"# {a.endpoint} {', '.join(a.ips)} {where}")
     typer.echo(text, nl=False)
     return 0
+
+
+def _iptables(tables: Tables, attachments: Iterable[Attachment], node: NodeNetwork) -> str:
+    """The four texts one after the other, each under the tool that takes it."""
+    steps = render_iptables(tables, attachments, node)
+    tools = ("ipset restore", "iptables-restore --noflush", "ip6tables-restore --noflush", "ipset restore")
+    texts = (steps.before, steps.v4, steps.v6, steps.after)
+    return "".join(f"# {n}. {tool}\n{text}" for n, (tool, text) in enumerate(zip(tools, texts, strict=True), start=1))
 
 
 def with_input(run: Callable[[], int]) -> NoReturn:

@@ -127,7 +127,12 @@ class _Builder:
         self.sets[f"{PREFIX}-workloads{family}"] = IpSet(f"hash:ip family {_FAMILY[family]}", workloads, mutable=True)
         filter_: dict[str, list[str]] = {_DENY[d]: _denial(d, self._node) for d in (EGRESS, INGRESS)}
         judged = {d: self._dispatch(tables, family, d, addressed, filter_) for d in (EGRESS, INGRESS)}
-        state = ["-m conntrack --ctstate ESTABLISHED,RELATED -j RETURN", "-m conntrack --ctstate INVALID -j DROP"]
+        invalid = f"-m conntrack --ctstate INVALID -m set --match-set {PREFIX}-workloads{family}"
+        state = [
+            "-m conntrack --ctstate ESTABLISHED,RELATED -j RETURN",
+            f"{invalid} src -j DROP",
+            f"{invalid} dst -j DROP",
+        ]
         unattached = f"-m set ! --match-set {PREFIX}-workloads{family} dst -j DROP"
         closed = [f"-o {prefix}+ {unattached}" for prefix in self._node.guarded]
         filter_["ISP-FORWARD"] = [*state, *closed, *judged[EGRESS], *judged[INGRESS]]

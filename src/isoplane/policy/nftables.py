@@ -237,7 +237,11 @@ def _base(node: NodeNetwork) -> dict[str, tuple[str, ...]]:
         "ip6 saddr vmap @egress6",
         "ip6 daddr vmap @ingress6",
     )
-    state = "ct state vmap { established : accept, related : accept, invalid : drop }"
+    state = (
+        "ct state vmap { established : accept, related : accept }",
+        # Only what is a workload's: whether the host's own odd packets pass is not ours to say.
+        *(f"{_IP[f]} {end} @workloads{f} ct state invalid counter drop" for f in (4, 6) for end in ("saddr", "daddr")),
+    )
     guards = []
     closed = []
     for prefix in node.guarded:
@@ -247,6 +251,7 @@ def _base(node: NodeNetwork) -> dict[str, tuple[str, ...]]:
     return {
         "guarded": (
             f"ip6 saddr {{ ::, fe80::/10 }} {_NEIGHBOURS} return",
+            "ip saddr 0.0.0.0 udp sport 68 udp dport 67 return",
             "iifname . ip saddr @sources4 return",
             "iifname . ip6 saddr @sources6 return",
             "counter drop",
@@ -258,10 +263,10 @@ def _base(node: NodeNetwork) -> dict[str, tuple[str, ...]]:
             "ip saddr @workloads4 iifname . ip saddr != @sources4 counter drop",
             "ip6 saddr @workloads6 iifname . ip6 saddr != @sources6 counter drop",
         ),
-        "forward": ("type filter hook forward priority filter; policy accept;", state, *closed, *judged),
+        "forward": ("type filter hook forward priority filter; policy accept;", *state, *closed, *judged),
         "input": (
             "type filter hook input priority filter; policy accept;",
-            state,
+            *state,
             f"{_NEIGHBOURS} accept",
             "udp sport 68 udp dport 67 accept",
             "udp sport 546 udp dport 547 accept",

@@ -65,14 +65,26 @@ class Reach:
         self._universe = Universe(cluster, self._compilation.directory, outside, blocks)
         self.parties: Sequence[Someone] = self._universe.parties
         self._groups = {direction: self._grouped(direction) for direction in DIRECTIONS}
+        self._judged: dict[Port, list[int]] = {}
         self._matrices: dict[Port, list[int]] = {}
 
     def matrix(self, protocol: str, port: int) -> list[int]:
         """For each source position the set of destinations it reaches on this port (OTHER has port 0)."""
         key = (protocol, port)
         if key not in self._matrices:
-            self._matrices[key] = self._rows(protocol, port)
+            rows = self._judgement(protocol, port)
+            self._matrices[key] = [
+                row if someone.endpoint and someone.endpoint.template else row | 1 << position
+                for position, (row, someone) in enumerate(zip(rows, self.parties, strict=True))
+            ]
         return self._matrices[key]
+
+    def _judgement(self, protocol: str, port: int) -> list[int]:
+        """The matrix before everyone reaches itself: parties under the same policies have equal rows."""
+        key = (protocol, port)
+        if key not in self._judged:
+            self._judged[key] = self._rows(protocol, port)
+        return self._judged[key]
 
     def rows(self, ports: Iterable[Port]) -> Iterator[Row]:
         """Every pair on every port, by source, destination, port."""
@@ -86,18 +98,14 @@ class Reach:
 
     def classes(self, ports: Iterable[Port]) -> list[list[int]]:
         """Parties that nobody can tell apart on these ports: they reach the same and are reached by the same."""
-        matrices = [self.matrix(*port) for port in ports]
-        width = len(self.parties)
-        columns = [_transposed(matrix, width) for matrix in matrices]
+        matrices = [self._judgement(*port) for port in ports]
+        columns = [_transposed(matrix, len(self.parties)) for matrix in matrices]
         found: dict[object, list[int]] = {}
         for position, someone in enumerate(self.parties):
-            own = ~(1 << position)
             namespace = someone.endpoint.namespace if someone.endpoint else someone.name
-            rows = tuple(matrix[position] & own for matrix in matrices)
-            found.setdefault((namespace, rows, tuple(column[position] & own for column in columns)), []).append(
-                position
-            )
-        return _joined(list(found.values()), matrices, columns)
+            answers = tuple(lines[position] for lines in (*matrices, *columns))
+            found.setdefault((namespace, answers), []).append(position)
+        return sorted(found.values())
 
     def _grouped(self, direction: str) -> dict[tuple[str, Governing, Served], list[int]]:
         groups: dict[tuple[str, Governing, Served], list[int]] = {}
@@ -128,7 +136,7 @@ class Reach:
         return rows
 
     def _exempt(self, rows: list[int], outgoing: list[int]) -> None:
-        """A workload reaches itself; one in the node's network reaches the node's workloads."""
+        """A workload in the node's network reaches the node's workloads."""
         by_node: dict[str, int] = {}
         for position, someone in enumerate(self.parties):
             endpoint = someone.endpoint
@@ -136,8 +144,6 @@ class Reach:
                 by_node[endpoint.node] = by_node.get(endpoint.node, 0) | 1 << position
         for position, someone in enumerate(self.parties):
             endpoint = someone.endpoint
-            if endpoint is None or not endpoint.template:
-                rows[position] |= 1 << position
             if endpoint is not None and endpoint.host_network:
                 rows[position] |= outgoing[position] & by_node.get(endpoint.node, 0)
 
@@ -214,18 +220,6 @@ def _transposed(matrix: list[int], width: int) -> list[int]:
     for position, row in enumerate(matrix):
         kinds.setdefault(row, []).append(position)
     return _spread({row: bits_of(sources) for row, sources in kinds.items()}, 0, width)
-
-
-def _joined(classes: list[list[int]], matrices: list[list[int]], columns: list[list[int]]) -> list[list[int]]:
-    """Split classes whose members do not treat each other alike, so that one member answers for all."""
-    result = []
-    for members in classes:
-        bits = bits_of(members)
-        alike = all(
-            (m[i] & bits & ~(1 << i)) in (0, bits & ~(1 << i)) for m in (*matrices, *columns) for i in members[:1]
-        )
-        result += [members] if alike else [[m] for m in members]
-    return sorted(result)
 
 
 def ports_of(cluster: Cluster) -> list[Port]:

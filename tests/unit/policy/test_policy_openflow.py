@@ -45,7 +45,7 @@ def as_packet(connection: Connection, attached: dict[str, Attachment]) -> tuple[
     fields = ("ipv6_src", "ipv6_dst") if six else ("nw_src", "nw_dst")
     packet = {
         "in_port": ports[0] or "LOCAL",
-        "dl_src": ends[0].mac if ends[0] else "0a:00:00:00:00:01",
+        "dl_src": ends[0].mac if ends[0] and ends[0].ofport else NODE.bridge_mac,
         "dl_type": "86dd" if six else "0800",
         "proto": "icmp" if connection.protocol == "OTHER" else connection.protocol.lower(),
         fields[0]: source.ip,
