@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from isoplane.node.images import ImageStore
-from isoplane.node.runtime.oci import OciRuntime
+from isoplane.node.runtime.oci import OciRuntime, kernel
 from isoplane.node.runtime.protocol import Materials, NetworkAttachment, RuntimeFailure, RuntimeReason
 from isoplane.workload.pod import PodAdapter
 from isoplane.workload.shape import UnitObserved, UnitState, Workload
@@ -363,6 +363,8 @@ async def test_termination_message_from_the_log(host: Host) -> None:
         ({"image": "Not A Name"}, RuntimeReason.INVALID_IMAGE_NAME, "Not A Name"),
         ({"env": [NO_SECRET]}, RuntimeReason.CREATE_CONFIG, '"no"'),
         ({"volumeMounts": [{"name": "no", "mountPath": "/v"}]}, RuntimeReason.CREATE_CONFIG, "'no'"),
+        ({"volumeDevices": [{"name": "v", "devicePath": "/dev/x"}]}, RuntimeReason.CREATE_CONFIG, "volumeDevices"),
+        ({"securityContext": {"procMount": "Unmasked"}}, RuntimeReason.CREATE_CONFIG, "procMount"),
         ({"securityContext": {"capabilities": {"add": ["FLY"]}}}, RuntimeReason.CREATE_CONFIG, "CAP_FLY"),
     ],
 )  # fmt: skip
@@ -513,3 +515,45 @@ async def test_fifty_at_once(host: Host) -> None:
     assert states == {UnitState.RUNNING}
     await asyncio.gather(*(host.runtime.remove(w.uid) for w in workloads))
     assert await host.runtime.observe_all() == []
+
+
+async def test_missing_tools_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require("crun", "conmon", root=True)
+    runtime = OciRuntime(tmp_path / "a", ImageStore(tmp_path / "images"), runtime="no-such-runtime")
+    with pytest.raises(RuntimeFailure, match="no-such-runtime is not installed"):
+        await runtime.start()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    runtime = OciRuntime(tmp_path / "a", ImageStore(tmp_path / "images"))
+    with pytest.raises(RuntimeFailure, match="apt-get install conmon"):
+        await runtime.start()
+
+
+async def test_a_full_disk_is_said_and_does_no_damage(tmp_path: Path) -> None:
+    require("crun", "conmon", "skopeo", "umoci", root=True)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    kernel.mount("tmpfs", disk, "tmpfs", 0, "size=1m")
+    host = Host(disk / "data")
+    try:
+        await host.runtime.start()
+        await host.run(declare("w", [shell("echo fine; sleep 60")]))
+        room = os.statvfs(disk)
+        (disk / "filler").write_bytes(b"x" * (room.f_bavail * room.f_frsize))
+        with pytest.raises(RuntimeFailure) as caught:
+            await host.run(declare("v", [shell("echo no")]))
+        assert "No space left" in caught.value.message
+        observed = await host.runtime.observe("w")
+        assert observed is not None
+        assert observed.unit("c").state is UnitState.RUNNING
+        (disk / "filler").unlink()
+        await host.run(declare("v", [shell("echo yes")]))
+        assert (await host.ended("v")).exit_code == 0
+        for uid in ("v", "w"):
+            await host.runtime.remove(uid)
+        assert traces_of(disk / "data") == []
+    finally:
+        await host.runtime.close()
+        kernel.unmount(disk)
+    beneath = OciRuntime(Path("/proc/isoplane"), ImageStore(tmp_path / "images"))
+    with pytest.raises(RuntimeFailure, match="must be writable"):
+        await beneath.start()

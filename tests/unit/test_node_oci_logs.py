@@ -127,3 +127,12 @@ def test_a_small_log_and_one_that_nobody_writes_are_left_alone(tmp_path: Path) -
     assert not logs.rotate(tmp_path, log, 100, 3)
     assert not logs.rotate(tmp_path, log, 1, 3)
     assert log.exists()
+
+
+def test_a_tail_keeps_a_long_line_whole_that_others_interrupt(tmp_path: Path) -> None:
+    pieces = "".join(f"{STAMP} stdout P {'x' * 1000}\n" for _ in range(100))
+    (tmp_path / "log").write_text(f"{STAMP} stdout F old\n{pieces}{STAMP} stderr F oops\n{STAMP} stdout F end\n")
+    long = b"x" * 100_000 + b"end\n"
+    assert collect(tmp_path / "log") == [b"old\n", b"oops\n", long]
+    assert collect(tmp_path / "log", 1) == [long]
+    assert collect(tmp_path / "log", 2) == [b"oops\n", long]

@@ -44,6 +44,8 @@ def describe(
     args = command_line(recipe, image.config.entrypoint, image.config.cmd, values)
     if not args:
         raise missing(f"image {image.reference} names no command: set command or args")
+    if refused := unsupported(recipe, pod_spec):
+        raise missing(f"{refused} is not supported by isoplane's container runtime: leave it out")
     privileged = bool(security.get("privileged"))
     return Container(
         args=args,
@@ -71,6 +73,19 @@ def describe(
         sysctls={str(s["name"]): str(s["value"]) for s in pod_security.get("sysctls") or ()},
         seccomp=_seccomp(security, pod_security),
     )
+
+
+def unsupported(recipe: Mapping[str, Any], pod_spec: Mapping[str, Any]) -> str:
+    """The first thing asked for that cannot be given and whose absence would change what a container may do; '' for none."""
+    security = recipe.get("securityContext") or {}
+    asked = {
+        "volumeDevices": bool(recipe.get("volumeDevices")),
+        "securityContext.procMount Unmasked": security.get("procMount") == "Unmasked",
+        "shareProcessNamespace": bool(pod_spec.get("shareProcessNamespace")),
+        "hostUsers false": pod_spec.get("hostUsers") is False,
+        "runtimeClassName": bool(pod_spec.get("runtimeClassName")),
+    }
+    return next((name for name, wanted in asked.items() if wanted), "")
 
 
 def _mounts(

@@ -54,8 +54,8 @@ class Starter:
     def start(self, launch: Launch) -> None:
         """Create and start. Raises RuntimeFailure, leaving nothing of this attempt behind."""
         attempt = launch.attempt
-        attempt.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
+            attempt.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = kernel.lock(attempt.lock)
         except OSError as error:
             raise _failure(RuntimeReason.CREATE, launch, str(error)) from None

@@ -18,6 +18,7 @@ from pathlib import Path
 
 _BLOCK = 1 << 16
 _POLL = 0.1
+_UNKNOWN = -1
 _TIME = re.compile(r"([0-9-]{10}T[0-9:]{8})(?:\.(\d+))?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _MAX_LINE = 1 << 20
 """A line without an end is handed on in pieces of this many bytes."""
@@ -101,33 +102,38 @@ def tail_start(file: int, lines: int) -> tuple[int, int]:
     """(offset, missing): where the last ``lines`` lines of output begin in a file, and how many it is short of."""
     position = os.lseek(file, 0, os.SEEK_END)
     data = b""
+    step = _BLOCK
     while True:
-        step = min(_BLOCK, position)
+        step = min(step, position)
         position -= step
         data = os.pread(file, step, position) + data
-        begins = _line_begins(data, complete=position == 0)
-        if len(begins) >= lines:
-            return position + begins[-lines], 0
+        begins = _line_begins(data, complete=position == 0)[-lines:] if lines else []
+        if len(begins) == lines and _UNKNOWN not in begins:
+            return position + min(begins, default=len(data)), 0
         if position == 0:
             return 0, lines - len(begins)
+        step = len(data)
 
 
 def _line_begins(data: bytes, *, complete: bool) -> list[int]:
-    """Offsets at which a line of output begins. Without ``complete``, what comes first may be the middle of one.
+    """Where each line of output begins, in the order in which lines end; those without an end come last.
 
-    Pieces of a long line (P) belong to the line that follows them, also when it has no end yet.
+    Pieces of a long line (P) belong to the next whole one (F) of their stream.  Without ``complete`` each stream may begin in
+    the middle of a line, whose beginning is then unknown.
     """
     begins: list[int] = []
     offset = 0
-    fresh: dict[bytes, bool] = {}
-    for line in data.split(b"\n")[:-1]:
+    current: dict[bytes, int] = {} if complete else {b"stdout": _UNKNOWN, b"stderr": _UNKNOWN}
+    for number, line in enumerate(data.split(b"\n")[:-1]):
         parts = line.split(b" ", 3)
-        if len(parts) >= 3 and parts[1] in (b"stdout", b"stderr"):
-            if fresh.get(parts[1], complete):
-                begins.append(offset)
-            fresh[parts[1]] = parts[2].startswith(b"F")
+        cut = number == 0 and not complete
+        if not cut and len(parts) >= 3 and parts[1] in (b"stdout", b"stderr"):
+            begin = current.setdefault(parts[1], offset)
+            if parts[2].startswith(b"F"):
+                begins.append(begin)
+                del current[parts[1]]
         offset += len(line) + 1
-    return begins
+    return [*begins, *(begin for begin in current.values() if begin != _UNKNOWN)]
 
 
 def last_lines(log: Path, lines: int, limit: int) -> str:

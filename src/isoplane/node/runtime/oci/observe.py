@@ -12,6 +12,7 @@ a record and nothing else             never started: as if there were no such at
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +123,8 @@ def settle(layout: Layout, found: Look) -> dict[str, object]:
     if not message and code != 0 and record.get("logFallback"):
         message = last_lines(attempt.log, 80, _FALLBACK_LIMIT)
     final: dict[str, object] = {"exitCode": code, "reason": reason, "message": message, "finishedAt": finished}
-    if attempt.directory.exists():
+    # On a full disk it is worked out again each time, for as long as the cgroup is there.
+    with contextlib.suppress(OSError):
         write_json(attempt.final, final)
     return final
 

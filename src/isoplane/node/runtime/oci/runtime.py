@@ -70,11 +70,17 @@ class OciRuntime:
 
     async def start(self) -> None:
         try:
-            await asyncio.to_thread(self._layout.create)
-        except OSError as error:
-            raise RuntimeFailure(
-                RuntimeReason.SANDBOX, f"{self._layout.root} cannot be made: {error.strerror}: choose another --data"
-            ) from None
+            await self._start()
+        except BaseException as error:
+            await self.close()
+            if isinstance(error, OSError):
+                what = f"{error.filename or self._layout.root}: {error.strerror}"
+                hint = "the data directory must be writable and have space left"
+                raise RuntimeFailure(RuntimeReason.SANDBOX, f"containers cannot be run: {what}: {hint}") from None
+            raise
+
+    async def _start(self) -> None:
+        await asyncio.to_thread(self._layout.create)
         self._launcher = await asyncio.to_thread(probe.find, self._layout, self._wanted, self._threads)
         self._supervisor = Supervisor(self._layout, self._launcher)
         self._executor = Executor(self._launcher)
