@@ -53,6 +53,8 @@ def shortage(lines: Sequence[Line]) -> str:
             part += f", held for others: {_list(kept, 'held')}"
         if ahead := [line for line in short if line.ahead > 0]:
             part += f", kept for the first in line: {_list(ahead, 'ahead')}"
+        if reserved := [line for line in short if line.reserved > 0]:
+            part += f", kept for migrations: {_list(reserved, 'reserved')}"
         parts.append(part)
     return "; ".join(parts)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from isoplane.quota.charge import canonical
 from isoplane.quota.model import Amounts, Ask, Line, Policy, Totals
 from isoplane.quota.scopes import counts
 from isoplane.quota.view import View
@@ -17,7 +18,7 @@ def lines_of(view: View, ask: Ask) -> list[Line]:
     """The lines of the quotas that count the ask, then of its borrowing, then of its cohort. Only what it needs."""
     charge = ask.charge
     tenant = charge.tenant
-    head = view.head(ask)
+    head, policy = view.head(ask), view.policy(tenant)
     lines: list[Line] = []
     for quota in view.quotas(tenant):
         if not counts(quota, charge):
@@ -27,22 +28,25 @@ def lines_of(view: View, ask: Ask) -> list[Line]:
         for resource, limit in quota.hard.items():
             need = charge.amounts.get(resource, 0)
             if need > 0:
+                reserved = policy.migration_reserve.get(canonical(resource), 0) if policy.migration_reserve else 0
                 ahead = kept.get(resource, 0)
                 # Who could never fit keeps nobody out.
-                ahead = ahead if ahead <= limit else 0
-                lines.append(_line(f"quota/{quota.name}", resource, need, limit, totals, ask.holding, ahead))
-    policy = view.policy(tenant)
+                ahead = ahead if ahead + reserved <= limit else 0
+                lines.append(_line(f"quota/{quota.name}", resource, need, limit, totals, ask.holding, ahead, reserved))
     if policy.cohort:
         lines += _cohort_lines(view, ask, policy, head.charge.amounts if head is not None else {})
     return lines
 
 
-def _line(node: str, resource: str, need: int, limit: int, totals: Totals, holding: bool, ahead: int) -> Line:
+def _line(
+    node: str, resource: str, need: int, limit: int, totals: Totals, holding: bool, ahead: int, reserved: int = 0
+) -> Line:
     used = totals.used.get(resource, 0)
     evicting = totals.evicting.get(resource, 0)
     held = totals.held.get(resource, 0) - (need if holding else 0)
-    taken = need + ahead - limit
-    return Line(node, resource, need, limit, used, held, evicting, used + taken, used - evicting + held + taken, ahead)
+    taken = need + ahead + reserved - limit
+    soft = used - evicting + held
+    return Line(node, resource, need, limit, used, held, evicting, used + taken, soft + taken, ahead, reserved)
 
 
 def _cohort_lines(view: View, ask: Ask, policy: Policy, kept: Amounts) -> list[Line]:

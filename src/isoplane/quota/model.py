@@ -46,6 +46,8 @@ class Policy:
     """How far above N it may go; a resource not named has no such limit."""
     lending: Amounts = field(default_factory=dict, hash=False)
     """How much of an unused N others may borrow; a resource not named is lent in full."""
+    migration_reserve: Amounts = field(default_factory=dict, hash=False)
+    """Kept free of every quota for the targets of live migrations."""
     cohort: str = ""
     accounting: str = DEFAULT_ACCOUNTING
 
@@ -184,6 +186,8 @@ class Line:
     """How much would be missing once everybody leaving has left and every hold is converted."""
     ahead: int = 0
     """What is kept for the first in line, which was passed often enough."""
+    reserved: int = 0
+    """What is kept for migrations."""
 
     @property
     def name(self) -> str:

@@ -37,6 +37,7 @@ def policy_of(obj: Mapping[str, Any]) -> Policy:
         guaranteed=_amounts(spec.get("guaranteed")),
         borrowing=_amounts(spec.get("borrowingLimit")),
         lending=_amounts(spec.get("lendingLimit")),
+        migration_reserve=_amounts(spec.get("migrationReserve")),
         cohort=str(spec.get("cohort") or ""),
         accounting=str(spec.get("vmAccounting") or DEFAULT_ACCOUNTING),
     )

@@ -18,7 +18,11 @@ from isoplane.quota.model import Admit, Ask, Decision, Wait, Waiting
 RETRY_ANNOTATION = "isoplane.io/quota-retry"
 """A new value on a Gated workload asks for a new decision, and a new plan if it may have one."""
 LOOK_AHEAD = 32
-"""How many places of the line one wake-up looks at."""
+"""How many places of the line a wake-up looks at beyond the last that it let in."""
+AT_ONCE = 4096
+"""How many one wake-up lets in at most: a transaction has an end. The next wake-up goes on."""
+
+Shape = tuple[tuple[tuple[str, int], ...], frozenset[str], str]
 
 
 def ask_of(waiting: Waiting, *, may_evict: bool = False) -> Ask:
@@ -44,24 +48,42 @@ def release(
 
     ``on_change`` hears of those released, and of those who got a hold of what is being given back.
     """
+    failed: set[Shape] = set()
+    released = _pass(accounts, line.held(), failed, now, hold_seconds, on_change)
+    while len(released) < AT_ONCE:
+        let_in = _pass(accounts, line.front(LOOK_AHEAD), failed, now, hold_seconds, on_change)
+        if not let_in:
+            break
+        released += let_in
+    return released
+
+
+def _pass(
+    accounts: Accounts,
+    todo: list[Waiting],
+    failed: set[Shape],
+    now: float,
+    hold_seconds: float,
+    on_change: Callable[[Waiting, Decision], None] | None,
+) -> list[Waiting]:
+    """One look at some of those who wait. ``failed``: amounts that did not fit, and will not while nobody leaves."""
     released: list[Waiting] = []
-    failed: set[tuple[tuple[str, int], ...]] = set()
-    for waiting in [*line.held(), *line.front(LOOK_AHEAD)]:
-        shape = tuple(sorted(waiting.charge.amounts.items())) if not waiting.held else ()
-        if shape and shape in failed:
+    for waiting in todo:
+        charge = waiting.charge
+        shape = (tuple(sorted(charge.amounts.items())), charge.scopes, charge.priority_class)
+        if not waiting.held and shape in failed:
             continue
         ask = ask_of(waiting)
         decision = decide(accounts, ask, now)
         if isinstance(decision, Admit):
-            accounts.add(replace(waiting.charge, since=now))
+            accounts.add(replace(charge, since=now))
             released.append(waiting)
             if on_change is not None:
                 on_change(waiting, decision)
-            continue
-        if isinstance(decision, Wait) and decision.held and not waiting.held:
+        elif isinstance(decision, Wait) and decision.held and not waiting.held:
             accounts.commit(ask, decision, now, hold_seconds)
             if on_change is not None:
                 on_change(waiting, decision)
-        elif shape:
+        elif not waiting.held:
             failed.add(shape)
     return released

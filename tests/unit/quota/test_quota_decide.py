@@ -324,3 +324,22 @@ def test_text_and_data_tell_the_same() -> None:
         "workload": "pod/a/low", "priority": 0, "rule": "in-tenant", "gives": {"requests.cpu": "800m"},
     }  # fmt: skip
     assert [limit["fits"] for limit in facts["limits"]] == [False, True]
+
+
+def test_room_for_migrations_is_kept_free() -> None:
+    state = ledger({"cpu": 1000, "requests.cpu": 1000}, 0, migration_reserve={"requests.cpu": 300})
+    both = {"cpu": 800, "requests.cpu": 800}
+    decision = decide(state, Ask(replace(charge("w"), amounts=both)), 0)
+    assert isinstance(decision, Deny)
+    assert refusal(decision).endswith("kept for migrations: cpu=300m,requests.cpu=300m")
+    fits = {"cpu": 700, "requests.cpu": 700}
+    assert isinstance(decide(state, Ask(replace(charge("w"), amounts=fits)), 0), Admit)
+
+
+def test_one_wake_up_lets_in_everyone_who_fits() -> None:
+    state = ledger({"requests.cpu": 0})
+    for number in range(200):
+        late = ask(f"w{number:03}", cpu=1 + number % 3, fields={"owned": True})
+        state.commit(late, decide(state, late, 0), 0)  # type: ignore[arg-type]
+    state.set_quotas("a", [Quota("q", {"requests.cpu": 10_000})])
+    assert len(release(state, state.line("a"), 0)) == 200

@@ -67,6 +67,7 @@ def encode_config(config: TenantConfig) -> bytes:
                 "guaranteed": policy.guaranteed,
                 "borrowing": policy.borrowing,
                 "lending": policy.lending,
+                "migration_reserve": policy.migration_reserve,
                 "cohort": policy.cohort,
                 "accounting": policy.accounting,
             },

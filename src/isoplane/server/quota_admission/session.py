@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from isoplane.objects import metadata
@@ -41,6 +42,7 @@ WOKEN = 64
 COMPONENT = "isoplane-quota"
 
 
+@cache
 def kind_names() -> dict[str, Resource]:
     """``pod`` → pods, ``vmi`` → virtualmachineinstances: the first part of a workload's id."""
     return {(r.short_names[0] if r.custom else r.singular): r for r in workload_resources()}
