@@ -64,3 +64,5 @@ class ListOptions:
     timeout_seconds: float | None = None
     bookmarks: bool = False
     send_initial_events: bool | None = None
+    pace: float = 0.0
+    """Seconds within which changes of a watch are handed out together; for watchers across a socket."""

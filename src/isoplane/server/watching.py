@@ -52,9 +52,10 @@ def watch_steps(
         first = [Change("ADDED", record.revision, record, None) for record in store.list(resource, namespace, filter_)]
         if options.send_initial_events and options.bookmarks:
             first.append(Bookmark(now, initial=True))
-        subscription = store.watch(resource, namespace, filter_)
+        subscription = store.watch(resource, namespace, filter_, pace=options.pace)
     else:
-        subscription = store.watch(resource, namespace, filter_, since=since if options.resource_version else None)
+        start = since if options.resource_version else None
+        subscription = store.watch(resource, namespace, filter_, since=start, pace=options.pace)
 
     async def steps() -> AsyncIterator[Sequence[Step]]:
         lasts = options.timeout_seconds if options.timeout_seconds else random.uniform(_SHORTEST, _LONGEST)

@@ -21,11 +21,17 @@ BACKLOG = 20_000
 
 
 class Subscription:
-    """One watch. Changes arrive in revision order; ``next`` takes everything there is."""
+    """One watch. Changes arrive in revision order; ``next`` takes everything there is.
 
-    __slots__ = ("_error", "_hub", "_loop", "_queue", "_waiter", "group")
+    ``pace`` (seconds): a change alone is handed out at once, but changes that follow each other closer than this are
+    handed out together, so that a burst costs a remote watcher few writes.
+    """
 
-    def __init__(self, hub: Hub, group: Group, backlog: list[Change]) -> None:
+    __slots__ = ("_error", "_hub", "_loop", "_pace", "_queue", "_taken", "_waiter", "group")
+
+    def __init__(self, hub: Hub, group: Group, backlog: list[Change], pace: float) -> None:
+        self._pace = pace
+        self._taken = 0.0
         self._hub = hub
         self._loop = asyncio.get_running_loop()
         self._queue = backlog
@@ -46,6 +52,16 @@ class Subscription:
         self.wake()
 
     def wake(self) -> None:
+        if self._waiter is None or self._waiter.done():
+            return
+        if self._pace:
+            early = self._taken + self._pace - self._loop.time()
+            if early > 0 and self._error is None:
+                self._loop.call_later(early, self._wake_now)
+                return
+        self._waiter.set_result(None)
+
+    def _wake_now(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -53,7 +69,7 @@ class Subscription:
         """All changes since the last call; waits up to ``timeout`` seconds for one, then returns []."""
         if not self._queue and self._error is None and timeout > 0:
             self._waiter = waiter = self._loop.create_future()
-            timer = self._loop.call_later(timeout, self.wake)
+            timer = self._loop.call_later(timeout, self._wake_now)
             try:
                 await waiter
             finally:
@@ -62,6 +78,8 @@ class Subscription:
         if self._error is not None:
             raise self._error
         taken, self._queue = self._queue, []
+        if self._pace:
+            self._taken = self._loop.time()
         return taken
 
     def close(self) -> None:
@@ -107,7 +125,7 @@ class Hub:
         self.watches = 0
 
     def subscribe(
-        self, resource: Resource, namespace: str | None, filter_: Filter, backlog: list[Change]
+        self, resource: Resource, namespace: str | None, filter_: Filter, backlog: list[Change], pace: float
     ) -> Subscription:
         key = (resource.group, resource.plural)
         groups = self._groups.setdefault(key, {})
@@ -115,7 +133,7 @@ class Hub:
         if group is None:
             group = groups[(namespace, filter_)] = Group(key, namespace, filter_)
             self._shelf(group).append(group)
-        subscription = Subscription(self, group, backlog)
+        subscription = Subscription(self, group, backlog, pace)
         group.members.add(subscription)
         self.watches += 1
         return subscription

@@ -278,7 +278,13 @@ class Store:
         return [kept[key] for key in sorted(kept)]
 
     def watch(
-        self, resource: Resource, namespace: str | None, filter_: Filter = ALL, *, since: int | None = None
+        self,
+        resource: Resource,
+        namespace: str | None,
+        filter_: Filter = ALL,
+        *,
+        since: int | None = None,
+        pace: float = 0.0,
     ) -> Subscription:
         """Changes after revision ``since`` (None: after now). Raises Expired when they are partly compacted."""
         backlog: list[Change] = []
@@ -293,7 +299,7 @@ class Store:
                 seen = seen_through(change, filter_)
                 if seen is not None:
                     backlog.append(seen)
-        return self._hub.subscribe(resource, namespace, filter_, backlog)
+        return self._hub.subscribe(resource, namespace, filter_, backlog, pace)
 
     # keeping house
 

@@ -11,6 +11,8 @@ from isoplane.server.call import FIELD_VALIDATION, ListOptions
 
 Query = Mapping[str, str]
 EMPTY: Query = {}
+_PACE_SECONDS = 0.004
+"""Bursts reach remote watchers in pieces of at least this length; a lone change is not held back."""
 
 
 def parse(raw: bytes) -> Query:
@@ -64,6 +66,7 @@ def list_options(query: Query) -> ListOptions:
         timeout_seconds=number(query, "timeoutSeconds"),
         bookmarks=boolean(query, "allowWatchBookmarks"),
         send_initial_events=boolean(query, "sendInitialEvents") if "sendInitialEvents" in query else None,
+        pace=_PACE_SECONDS,
     )
 
 
