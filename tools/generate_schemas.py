@@ -103,7 +103,7 @@ def kubernetes(version: str, needed: set[str]) -> dict[str, Any]:
             continue
         kept[name] = pool[name]
         pending.extend(references(pool[name]))
-    for name, definition in kept.items():
+    for definition in kept.values():
         for property_name in ("apiVersion", "kind"):
             # Each file of the source pins these by an enum; the definitions are shared, and the server checks both.
             definition.get("properties", {}).get(property_name, {}).pop("enum", None)

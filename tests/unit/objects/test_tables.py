@@ -185,7 +185,7 @@ OTHERS: list[tuple[Resource, dict[str, Any], dict[str, Any]]] = [
         },
         {
             "Kind": "Pod", "Stage": "Running", "Ready": "True", "Node": "n", "IP": "10.0.0.1", "Priority": 10,
-            "Request": "cpu: 100m, memory: 64Mi", "Transitions": "Running 0.31s", "Policy": "7",
+            "Request": "cpu: 100m, memory: 64Mi", "Transitions": "Running 314ms", "Policy": "7",
         },
     ),
     (kinds.WORKLOADS, {"status": {"stage": "Running", "ready": True, "reachable": False}},
