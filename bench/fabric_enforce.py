@@ -24,10 +24,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from fabric_support import udp_socket
 from isoplane.node.network.engines.openvswitch import OpenvswitchEngine
-from isoplane.node.network.settings import Wiring
 from policy_lab import PolicyLab
 
 RANGE = "100.113.0.0/16"
+MIX = "nftables-and-openvswitch"
 
 
 def cluster(endpoints: int, allowed: bool) -> list[dict[str, Any]]:
@@ -93,7 +93,7 @@ class Prober:
 async def measure(endpoints: int, rounds: int) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as data:
-        lab = PolicyLab(Path(data), RANGE, Wiring.ROUTED, Wiring.BRIDGED, (8080,), serve=("server", "client"))
+        lab = PolicyLab(Path(data), RANGE, MIX, (8080,), serve=("server", "client"))
         try:
             await lab.start(cluster(endpoints, False))
             for kind in ("pod", "vmi"):
@@ -121,7 +121,7 @@ async def measure_flows(count: int) -> dict[str, list[float]]:
     """Loading flows alone: all, none changed, and one changed."""
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as data:
-        lab = PolicyLab(Path(data), RANGE, Wiring.ROUTED, Wiring.BRIDGED, (), serve=())
+        lab = PolicyLab(Path(data), RANGE, MIX, (), serve=())
         try:
             await lab.start(cluster(3, False))
             engine = next(one for one in lab.engines if isinstance(one, OpenvswitchEngine))

@@ -275,6 +275,10 @@ def traces(tag: str, data_dir: Path) -> list[str]:
         found += [
             line for line in subprocess.check_output(["nft", "list", "tables"], text=True).splitlines() if tag in line
         ]
+    for tool, *arguments in (["iptables-save"], ["ip6tables-save"], ["ipset", "list", "-n"]):
+        if shutil.which(tool):
+            lines = subprocess.check_output([tool, *arguments], text=True, stderr=subprocess.DEVNULL).splitlines()
+            found += [line for line in lines if f"isp{tag}" in line.lower()]
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:

@@ -25,6 +25,14 @@ from isoplane.policy.snapshot import from_objects
 from isoplane.policy.verdict import Connection, judge, party
 from isoplane.workload.shape import Attachment
 
+MIXES = {
+    "nftables-and-openvswitch": ("nftables", Wiring.ROUTED, Wiring.BRIDGED),
+    "iptables-and-openvswitch": ("iptables", Wiring.ROUTED, Wiring.BRIDGED),
+    "openvswitch": ("nftables", Wiring.BRIDGED, Wiring.BRIDGED),
+    "nftables": ("nftables", Wiring.ROUTED, Wiring.ROUTED),
+    "iptables": ("iptables", Wiring.ROUTED, Wiring.ROUTED),
+}
+"""Which engines carry containers and machines: every choice that a node can be started with, and each engine alone."""
 NODE = "node"
 PORTS = {"TCP": 8080, "UDP": 53}
 
@@ -48,15 +56,9 @@ class PolicyLab:
     """One node. Machines are stood in by a tap's other end; every place serves TCP and UDP on the ports asked for."""
 
     def __init__(
-        self,
-        data: Path,
-        cidr: str,
-        containers: Wiring,
-        machines: Wiring,
-        ports: Sequence[int],
-        *,
-        serve: Sequence[str] | None = None,
+        self, data: Path, cidr: str, mix: str, ports: Sequence[int], *, serve: Sequence[str] | None = None
     ) -> None:
+        self._routed, containers, machines = MIXES[mix]
         settings = FabricSettings(
             data, cidr=cidr, container_wiring=containers, machine_wiring=machines, quarantine_seconds=0
         )
@@ -71,7 +73,7 @@ class PolicyLab:
     async def start(self, objects: Iterable[Mapping[str, Any]]) -> None:
         fabric, settings = self.fabric, self.fabric.settings
         await fabric.start()
-        self.engines += engines_for(fabric)
+        self.engines += engines_for(fabric, self._routed)
         self._names: dict[str, str] = {}
         rules = NodeRules(
             NODE, settings, fabric.ranges, [engine.name for engine in self.engines], lambda plug: self._names[plug.uid]

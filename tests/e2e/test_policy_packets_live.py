@@ -13,8 +13,7 @@ import pytest
 import pytest_asyncio
 
 from fabric_support import closing, tcp_socket, traces, udp_socket
-from isoplane.node.network.settings import Wiring
-from policy_lab import PolicyLab
+from policy_lab import MIXES, PolicyLab
 from support import require
 
 pytestmark = pytest.mark.root
@@ -47,8 +46,8 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     require("ovs-vswitchd", "ovsdb-server", "dnsmasq", "nft", root=True)
     labs: list[PolicyLab] = []
 
-    async def started(containers: Wiring, machines: Wiring) -> PolicyLab:
-        lab = PolicyLab(tmp_path, "100.109.0.0/24", containers, machines, ())
+    async def started(mix: str) -> PolicyLab:
+        lab = PolicyLab(tmp_path, "100.109.0.0/24", mix, ())
         labs.append(lab)
         await lab.start(_objects("client"))
         return lab
@@ -126,19 +125,10 @@ class Talk:
         self._far.close()
 
 
-MIXES = [
-    pytest.param(Wiring.ROUTED, Wiring.BRIDGED, id="nftables-and-openvswitch"),
-    pytest.param(Wiring.BRIDGED, Wiring.BRIDGED, id="openvswitch"),
-    pytest.param(Wiring.ROUTED, Wiring.ROUTED, id="nftables"),
-]
-
-
-@pytest.mark.parametrize(("containers", "machines"), MIXES)
+@pytest.mark.parametrize("mix", sorted(MIXES))
 @pytest.mark.parametrize("kind", ["TCP", "UDP"])
-async def test_live_talk_ends_when_it_is_forbidden(
-    start: Start, containers: Wiring, machines: Wiring, kind: str
-) -> None:
-    lab = await start(containers, machines)
+async def test_live_talk_ends_when_it_is_forbidden(start: Start, mix: str, kind: str) -> None:
+    lab = await start(mix)
     pairs = [("pod", "pod"), ("pod", "vmi"), ("vmi", "pod"), ("vmi", "vmi")]
 
     def talk(source: str, target: str, port: int) -> Talk:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from isoplane.node.network.closing import meet_tables
 from isoplane.node.network.enforcer import EngineRules, Rendered, revision_of
+from isoplane.node.network.engines.iptables import join
 from isoplane.node.network.engines.protocol import Connection
 from isoplane.node.network.ipam import mac_of
 from isoplane.node.network.protocol import Plug
 from isoplane.node.network.settings import FabricSettings, Ranges
+from isoplane.policy import iptables, nftables
 from isoplane.policy.addresses import address
 from isoplane.policy.attachments import Attachment, NodeNetwork
 from isoplane.policy.bridge import TRACKED
-from isoplane.policy.nftables import Ruleset, ruleset
 from isoplane.policy.openflow import render_openflow
 from isoplane.policy.rules import OTHER, PORT_PROTOCOLS
 from isoplane.policy.table import EndpointTables, Tables
@@ -52,6 +54,14 @@ def attachments_of(plugs: Sequence[Plug], settings: FabricSettings, ids: Callabl
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Rulesets:
+    """What can tell its difference from another of its kind."""
+
+    nftables: nftables.Ruleset | None
+    iptables: iptables.Ruleset | None
+
+
 class NodeRules:
     """Renders for the engines of one node and remembers what it rendered last, for differences and for closing first.
 
@@ -66,34 +76,48 @@ class NodeRules:
         self._node = node_network(node, settings, ranges)
         self._tables: Tables | None = None
         self._texts: Mapping[str, str] = {}
-        self._ruleset = Ruleset()
+        self._made = _Rulesets(None, None)
         self._revision = ""
 
     def render(self, tables: Tables, plugs: Sequence[Plug]) -> Rendered:
         """What to load for these tables and plugs. ValueError when two plugs share an address."""
         attached = attachments_of(plugs, self._settings, self._ids)
-        nft = ruleset(tables, attached, self._node) if "nftables" in self._engines else Ruleset()
-        texts = self._render(tables, attached, nft)
+        made = self._rulesets(tables, attached)
+        texts = self._render(tables, attached, made)
         revision = revision_of(*texts.values())
         rules = {name: EngineRules(text) for name, text in texts.items()}
         closing: Mapping[str, str] = {}
         if self._tables is not None and revision != self._revision:
-            if "nftables" in texts:
-                update = nft.update(self._ruleset)
-                rules["nftables"] = EngineRules(texts["nftables"], update, self._revision)
-            if "openvswitch" in texts:
-                rules["openvswitch"] = EngineRules(texts["openvswitch"], "", self._revision)
+            for name, update in self._updates(made).items():
+                rules[name] = EngineRules(texts[name], update, self._revision)
             closing = self._closing(self._tables, tables, attached, texts)
-        self._tables, self._texts, self._ruleset, self._revision = tables, texts, nft, revision
+        self._tables, self._texts, self._made, self._revision = tables, texts, made, revision
         return Rendered(revision, rules, closing, self._judge(tables))
 
-    def _render(self, tables: Tables, attached: Sequence[Attachment], nft: Ruleset) -> dict[str, str]:
+    def _rulesets(self, tables: Tables, attached: Sequence[Attachment]) -> _Rulesets:
+        return _Rulesets(
+            nftables.ruleset(tables, attached, self._node) if "nftables" in self._engines else None,
+            iptables.ruleset(tables, attached, self._node) if "iptables" in self._engines else None,
+        )
+
+    def _render(self, tables: Tables, attached: Sequence[Attachment], made: _Rulesets) -> dict[str, str]:
         texts = {}
-        if "nftables" in self._engines:
-            texts["nftables"] = nft.text()
+        if made.nftables is not None:
+            texts["nftables"] = made.nftables.text()
+        if made.iptables is not None:
+            texts["iptables"] = join(made.iptables.steps())
         if "openvswitch" in self._engines:
             texts["openvswitch"] = render_openflow(tables, attached, self._node) + BEGUN
         return texts
+
+    def _updates(self, made: _Rulesets) -> dict[str, str]:
+        """What leads from the last rules to these; the flows' difference is found by their engine."""
+        updates = {"openvswitch": ""} if "openvswitch" in self._engines else {}
+        if made.nftables is not None and self._made.nftables is not None:
+            updates["nftables"] = made.nftables.update(self._made.nftables)
+        if made.iptables is not None and self._made.iptables is not None:
+            updates["iptables"] = join(made.iptables.steps(self._made.iptables))
+        return updates
 
     def _closing(
         self, old: Tables, new: Tables, attached: Sequence[Attachment], texts: Mapping[str, str]
@@ -102,8 +126,7 @@ class NodeRules:
         if sum(self._texts.get(name) != text for name, text in texts.items()) < 2:
             return {}
         met = meet_tables(old, new)
-        nft = ruleset(met, attached, self._node) if "nftables" in self._engines else Ruleset()
-        between = self._render(met, attached, nft)
+        between = self._render(met, attached, self._rulesets(met, attached))
         return {} if between == texts or between == self._texts else between
 
     def _judge(self, tables: Tables) -> Callable[[Connection], bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from isoplane.node.network.engines.iptables import IptablesEngine
 from isoplane.node.network.engines.nftables import NftablesEngine
 from isoplane.node.network.engines.openvswitch import OpenvswitchEngine
 from isoplane.node.network.engines.protocol import Engine
@@ -11,13 +12,16 @@ from isoplane.node.network.fabric import HostFabric
 from isoplane.node.network.settings import Wiring
 
 
-def engines_for(fabric: HostFabric) -> Sequence[Engine]:
-    """The engines of a started fabric: one for routed endpoints where there can be any, one for the bridge where there is one."""
+def engines_for(fabric: HostFabric, routed: str = "nftables") -> Sequence[Engine]:
+    """The engines of a started fabric: ``routed`` (nftables or iptables) where endpoints can be routed, and one for the bridge
+    where there is one."""
     settings, found = fabric.settings, list[Engine]()
     if Wiring.ROUTED in (settings.container_wiring, settings.machine_wiring):
-        found.append(
-            NftablesEngine(fabric.names.table, fabric.names.link_prefixes, fabric.names.bridge if fabric.bridge else "")
-        )
+        names, behind = fabric.names, fabric.names.bridge if fabric.bridge else ""
+        if routed == "iptables":
+            found.append(IptablesEngine(names.tag, names.link_prefixes, behind))
+        else:
+            found.append(NftablesEngine(names.table, names.link_prefixes, behind))
     if (bridge := fabric.bridge) is not None:
         found.append(
             OpenvswitchEngine(
