@@ -39,7 +39,37 @@ class ScriptedNode:
                 yield f"followed {n}\n".encode()
 
     async def exec(self, resource: Resource, namespace: str, name: str, options: ExecOptions) -> ExecSession:
-        raise NotImplementedError
+        return EchoSession(options)
+
+
+class EchoSession:
+    """Says its command on stdout, copies stdin there, and ends with the code that ``exit N`` asks for."""
+
+    def __init__(self, options: ExecOptions) -> None:
+        self._options = options
+        self._input: asyncio.Queue[bytes | None] = asyncio.Queue()
+        if not options.stdin:
+            self._input.put_nowait(None)
+
+    async def write_stdin(self, data: bytes) -> None:
+        self._input.put_nowait(data)
+
+    async def close_stdin(self) -> None:
+        self._input.put_nowait(None)
+
+    async def resize(self, width: int, height: int) -> None: ...
+
+    async def output(self) -> AsyncIterator[tuple[int, bytes]]:
+        yield 1, f"ran {' '.join(self._options.command)}\n".encode()
+        yield 2, b"complained\n"
+        while (data := await self._input.get()) is not None:
+            yield 1, data
+
+    async def wait(self) -> int:
+        command = list(self._options.command)
+        return int(command[1]) if command[0] == "exit" else 0
+
+    async def close(self) -> None: ...
 
 
 @pytest.fixture(scope="session")
@@ -56,12 +86,12 @@ class Run:
         self.kubectl = kubectl
         self.minor = kubectl.minor
         self.namespace = f"k{kubectl.minor}-{uuid.uuid4().hex[:8]}"
-        self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "HOME": str(home)}
+        self.environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "HOME": str(home)}
 
     def result(self, *arguments: str, stdin: str = "", timeout: float = 30) -> subprocess.CompletedProcess[str]:
         command = [self.kubectl.path, "--namespace", self.namespace, *arguments]
         return subprocess.run(
-            command, input=stdin, capture_output=True, text=True, timeout=timeout, env=self._environment
+            command, input=stdin, capture_output=True, text=True, timeout=timeout, env=self.environment
         )
 
     def __call__(self, *arguments: str, stdin: str = "", timeout: float = 30) -> str:
@@ -82,7 +112,7 @@ class Run:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         command = [self.kubectl.path, "--namespace", self.namespace, *arguments]
         return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self._environment
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment
         )
 
 

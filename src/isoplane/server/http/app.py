@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from isoplane.objects.errors import ApiError, Forbidden, Internal, NotAcceptable, NotFound, Unauthorized
+from isoplane.server.admission import User
 from isoplane.server.http import discovery, openapi_v2, reply
+from isoplane.server.http import exec as exec_
 from isoplane.server.http.body import Disconnected, Receive
 from isoplane.server.http.documents import Documents
 from isoplane.server.http.handlers import Handlers
@@ -23,7 +25,6 @@ from isoplane.server.tls import ADMIN_GROUP
 _log = logging.getLogger(__name__)
 _OPEN = frozenset(("healthz", "readyz", "livez", "version"))
 """What anonymous clients may read."""
-Exec = Callable[[Request], Awaitable[None]]
 
 
 class App:
@@ -35,8 +36,8 @@ class App:
         self._ready = ready
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await send({"type": "websocket.close", "code": 1008})
+        if scope["type"] == "websocket":
+            await self._upgrade(scope, receive, send)
             return
         try:
             await self._route(scope, receive, send)
@@ -58,17 +59,25 @@ class App:
             await self._public(scope["method"], top, send)
             return
         user = scope.get(USER)
-        if user is None:
-            raise Unauthorized("Unauthorized: show a client certificate of this server's CA (see its kubeconfig)")
-        if ADMIN_GROUP not in user.groups:
-            raise Forbidden(f'User "{user.name}" is not a member of {ADMIN_GROUP}; nothing else is authorized yet')
-        request = Request(scope, receive, send, user)
+        request = Request(scope, receive, send, _admit(user))
         if top == "api" and len(parts) > 2:
             await self._resource(request, "", parts[1], parts[2:])
         elif top == "apis" and len(parts) > 3:
             await self._resource(request, parts[1], parts[2], parts[3:])
         else:
             await self._document(request, parts)
+
+    async def _upgrade(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A WebSocket: the only thing behind one is exec."""
+        try:
+            _admit(scope.get(USER))
+            parts = [part for part in scope["path"].split("/") if part]
+            route = resolve("", parts[1], parts[2:]) if len(parts) > 3 and parts[0] == "api" else None
+            if route is None or route.subresource != "exec":
+                raise NotFound("the server could not find the requested resource")
+            await self._handlers.exec(scope, receive, send, route)
+        except ApiError as error:
+            await exec_.reject(send, error)
 
     async def _resource(self, request: Request, group: str, version: str, parts: list[str]) -> None:
         route = resolve(group, version, parts)
@@ -118,6 +127,15 @@ class App:
             case [""]:
                 return _json({"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]})
         return None
+
+
+def _admit(user: User | None) -> User:
+    """Whoever may ask anything at all. Raises Unauthorized or Forbidden."""
+    if user is None:
+        raise Unauthorized("Unauthorized: show a client certificate of this server's CA (see its kubeconfig)")
+    if ADMIN_GROUP not in user.groups:
+        raise Forbidden(f'User "{user.name}" is not a member of {ADMIN_GROUP}; nothing else is authorized yet')
+    return user
 
 
 def _aggregated(request: Request) -> bool:

@@ -13,10 +13,13 @@ from isoplane.objects.errors import ApiError, BadRequest, MethodNotAllowed
 from isoplane.objects.kinds import Resource
 from isoplane.server import actions, strategy
 from isoplane.server.call import Call, DeleteOptions
+from isoplane.server.http import exec as exec_
 from isoplane.server.http import query, reply
+from isoplane.server.http.body import Receive
 from isoplane.server.http.logs import send_log
+from isoplane.server.http.reply import Send
 from isoplane.server.http.representation import Representation
-from isoplane.server.http.request import Request
+from isoplane.server.http.request import Request, Scope
 from isoplane.server.http.routes import Route
 from isoplane.server.http.wire import write_piece
 from isoplane.server.node_backend import NodeBackend
@@ -134,11 +137,21 @@ class Handlers:
 
     # subresources
 
+    async def exec(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
+        """Run a command; raises ApiError before the connection is upgraded."""
+        record = self._verbs.get(route.resource, route.namespace or "", route.name)
+        await exec_.serve(scope, receive, send, self.node, record)
+
     async def _subresource(self, request: Request, route: Route) -> None:
         if route.subresource == "log" and request.method == "GET":
             record = self._verbs.get(route.resource, route.namespace or "", route.name)
             await send_log(request, self.node, record)
             return
+        if route.subresource == "exec":
+            raise BadRequest(
+                "exec is served over WebSocket (v5.channel.k8s.io) only; kubectl 1.31 and newer use it by themselves, "
+                "1.29 and 1.30 with KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true"
+            )
         if not actions.exists(route.resource, route.subresource) or request.method not in ("POST", "PUT"):
             raise MethodNotAllowed(
                 f"the server does not allow {request.method} on {route.resource.qualified}/{route.subresource}"

@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
-from isoplane.server.http.protocol import ApiProtocol
+from isoplane.server.http.protocol import ApiProtocol, ApiWebSocket
 
 _HANDSHAKE_SECONDS = 10.0
 _KEEP_ALIVE_SECONDS = 120
@@ -32,8 +32,9 @@ class Listener:
         self._config = uvicorn.Config(
             app,
             http=ApiProtocol,
-            ws="websockets-sansio",
+            ws=ApiWebSocket,
             ws_max_size=4 << 20,
+            ws_per_message_deflate=False,
             lifespan="off",
             log_config=None,
             access_log=False,

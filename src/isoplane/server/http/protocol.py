@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
 
 from isoplane.server.admission import User
 
@@ -41,6 +43,11 @@ class ApiProtocol(HttpToolsProtocol):
         self._in_headers = True
         self._header_bytes = 0
         self._lost_callbacks: list[Callable[[], object]] = []
+
+    def handle_websocket_upgrade(self) -> None:
+        # From here on the WebSocket's own keep-alive watches over the connection.
+        self._release_guard()
+        super().handle_websocket_upgrade()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._release_guard()
@@ -118,6 +125,17 @@ class ApiProtocol(HttpToolsProtocol):
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
+
+
+class ApiWebSocket(WebSocketsSansIOProtocol):
+    """A connection that was upgraded: the scope tells who is at the other end, as for plain requests."""
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if self.response.status_code == 101:
+            # The application's task starts after this; it finds the user in its scope.
+            extra: dict[str, Any] = self.scope  # type: ignore[assignment]
+            extra[USER] = _peer(self.transport)
 
 
 def _peer(transport: asyncio.Transport) -> User | None:
