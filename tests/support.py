@@ -14,6 +14,9 @@ import pytest
 
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
+HOST_TOOLS = ("crun", "conmon", "qemu-system-x86_64", "nft", "ovs-vswitchd", "dnsmasq", "skopeo", "umoci")
+"""What a whole plane on a real host needs."""
+
 
 def require(*tools: str, root: bool = False) -> None:
     """Skip (fail in CI) unless every tool is on the PATH and, with ``root``, the user is root."""

@@ -48,6 +48,7 @@ def up(
         Engine.NFTABLES, "--container-engine", help="What enforces policy on containers."
     ),
     vm_engine: Engine = typer.Option(Engine.OPENVSWITCH, "--vm-engine", help="What enforces policy on VMs."),
+    images: Path | None = typer.Option(None, "--images", help="Image store to use [default: DATA/images]."),
     node_name: str = typer.Option("", "--node-name", help="This node's name [default: the host's]."),
     stop_workloads: bool = typer.Option(False, "--stop-workloads", help="On SIGTERM stop the workloads too."),
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Log what the plane does."),
@@ -73,7 +74,12 @@ def up(
         data_dir=(data or default_data_dir()).absolute(),
         listen=listen,
         kubeconfig=kubeconfig.absolute() if kubeconfig else None,
-        node=NodeOptions(simulated=simulated, container_engine=container_engine.value, vm_engine=vm_engine.value),
+        node=NodeOptions(
+            simulated=simulated,
+            container_engine=container_engine.value,
+            vm_engine=vm_engine.value,
+            images=images.absolute() if images else None,
+        ),
         node_name=node_name,
     )
     try:
