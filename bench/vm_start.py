@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from isoplane.node.images.store import ImageStore
 from isoplane.node.runtime.protocol import Materials
-from isoplane.node.runtime.qemu import command, probe
+from isoplane.node.runtime.qemu import command, privileges, probe
 from isoplane.node.runtime.qemu.disks import make_files
 from isoplane.node.runtime.qemu.domain import parse
 from isoplane.node.runtime.qemu.qmp import Qmp
@@ -71,12 +71,13 @@ async def by_runtime(plane: Harness, net: Tap) -> float:
     return took
 
 
-async def by_hand(accelerator: str, store: ImageStore, net: Tap) -> float:
+async def by_hand(host: probe.Host, store: ImageStore, net: Tap) -> float:
     with tempfile.TemporaryDirectory() as directory:
         domain = parse(machine_spec(net.parameters))
         files = await make_files(domain, Path(directory), store, Materials(), instance_id="i", hostname="h")
-        run = command.Run(probe.find_binary(), accelerator, f"{directory}/pid", "serial.log")
         identity = command.Identity(str(uuid.uuid4()), "bench", "by-hand")
+        user = privileges.unprivileged(identity.uid)
+        run = command.Run(host.binary, host.accelerator, f"{directory}/pid", "serial.log", user, host.version)
         argv = command.build(domain, files, identity, net.attachment, run)
         begin = time.perf_counter()
         child = subprocess.Popen(argv, cwd=directory, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: ASYNC220
@@ -143,10 +144,10 @@ async def measure(runs: int, together: int) -> dict[str, Any]:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         nets = [stack.enter_context(tap()) for _ in range(max(1, together))]
         async with Harness(directory, store, accelerator=None) as plane:
-            accelerator = await plane.runtime.accelerator()
+            host = await plane.runtime.host()
             ways: dict[str, Callable[[Tap], Awaitable[float]]] = {
                 "by_runtime": lambda net: by_runtime(plane, net),
-                "by_hand": lambda net: by_hand(accelerator, store, net),
+                "by_hand": lambda net: by_hand(host, store, net),
             }
             for number in range(runs):
                 for name in sorted(ways, reverse=bool(number % 2)):
@@ -163,7 +164,7 @@ async def measure(runs: int, together: int) -> dict[str, Any]:
     print(file=sys.stderr)
     return {
         "machine": f"{platform.processor() or platform.machine()}, {platform.release()}",
-        "accelerator": accelerator,
+        "accelerator": host.accelerator,
         "unit": UNIT,
         "one": _summary(results),
         f"{together}_at_once": _summary(at_once),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
 import struct
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -199,12 +199,42 @@ async def test_the_monitor_is_found_again_when_the_connection_breaks(plane: Harn
 async def test_the_probe_believes_a_boot_only(tmp_path: Path) -> None:
     binary = probe.find_binary()
     assert await probe.boots(binary, "tcg", timeout=30)
-    found = await probe.probe_accelerator(binary, tmp_path / "accelerator.json")
-    assert found in ("kvm", "tcg")
-    if os.path.exists("/dev/kvm"):
-        assert (tmp_path / "accelerator.json").exists()
-        (tmp_path / "accelerator.json").write_text("{")
-    assert await probe.probe_accelerator(binary, tmp_path / "accelerator.json") == found
+    memory = tmp_path / "host.json"
+    found = await probe.probe_host(binary, memory)
+    assert found.accelerator in ("kvm", "tcg")
+    assert found.version >= (5, 0)
+    begin = time.monotonic()
+    assert await probe.probe_host(binary, memory) == found
+    assert time.monotonic() - begin < 0.1, "remembered"
+    memory.write_text('["not what was written"]')
+    assert (await probe.probe_host(binary, memory, "tcg")).accelerator == "tcg"
+
+
+async def test_a_full_disk_is_said_and_survived(tmp_path: Path, store: ImageStore) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(small)], check=True)  # noqa: ASYNC221
+    try:
+        async with Harness(small, store) as plane:
+            # All that decides and starts still works once the machine is prepared; what fails is told with the path.
+            running = machine_workload(machine_spec(), "running")
+            await plane.run(running)
+            with (small / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError, match="No space"):
+                while filler.write(bytes(4096)):
+                    pass
+            late = machine_workload(machine_spec(volumes=[{"name": "d", "emptyDisk": {"capacity": "1Mi"}}]), "late")
+            with pytest.raises(RuntimeFailure, match="No space left"):
+                await plane.run(late)
+            await plane.runtime.kill_unit(running.uid, "machine")
+            assert (await plane.ended(running.uid)).reason == "Destroyed"
+            (small / "filler").unlink()
+            await plane.run(late)
+            assert (await plane.unit(late.uid)).state is UnitState.RUNNING
+            for workload in (running, late):
+                await plane.runtime.remove(workload.uid)
+        assert traces_of(small) == []
+    finally:
+        subprocess.run(["umount", str(small)], check=True)  # noqa: ASYNC221
 
 
 async def test_nothing_of_a_start_that_failed_is_left(plane: Harness, tmp_path: Path) -> None:

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from isoplane.node.images.guest import GUEST_IMAGE
+from isoplane.node.images.model import ImageError
 from isoplane.node.images.store import ImageStore
 from isoplane.node.runtime.protocol import Materials, RuntimeFailure
+from isoplane.node.runtime.qemu.privileges import unprivileged
 from isoplane.workload.shape import UnitState
 from qemu_support import Harness, guest_store, machine_spec, machine_workload, page, tap
 from support import require
@@ -144,6 +147,21 @@ async def test_a_paused_machine_stands_still(plane: Harness) -> None:
     await plane.says(workload.uid, NO_NETWORK)
 
 
+async def test_qemu_has_no_rights_and_holds_its_image(plane: Harness, store: ImageStore) -> None:
+    workload = machine_workload(machine_spec())
+    await plane.run(workload)
+    pid = (await plane.unit(workload.uid)).pid
+    rows = (row.split(":\t") for row in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in row)
+    status = dict(rows)
+    user = unprivileged(workload.uid)
+    assert user > 0
+    assert status["Uid"].split() == status["Gid"].split() == [str(user)] * 4
+    assert (status["CapEff"], status["CapPrm"]) == ("0" * 16, "0" * 16)
+    assert (status["Groups"].split(), status["NoNewPrivs"], status["Seccomp"]) == ([str(user)], "1", "2")
+    with pytest.raises(ImageError, match="use"):
+        await store.remove(GUEST_IMAGE)
+
+
 async def test_starting_twice_starts_once(plane: Harness) -> None:
     workload = machine_workload(machine_spec())
     materials = Materials()
@@ -163,7 +181,7 @@ async def test_the_console_is_a_socket_and_exec_says_what_it_lacks(plane: Harnes
     writer.write(b"echo $((40+2)) $(hostname)\n")
     await asyncio.wait_for(reader.readuntil(b"42 console"), 10)
     writer.close()
-    with pytest.raises(RuntimeFailure, match="guest agent"):
+    with pytest.raises(RuntimeFailure, match="no guest agent"):
         await plane.runtime.exec(workload.uid, "machine", ["true"], 1)
 
 

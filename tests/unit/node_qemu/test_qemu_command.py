@@ -38,7 +38,7 @@ def test_the_demo_guests_command_line() -> None:
         "-kernel /img/k -initrd /img/i -append quiet no_timer_check "
         "-netdev tap,id=net0,ifname=tap0,script=no,downscript=no "
         "-device virtio-net-pci,netdev=net0,mac=52:54:00:00:00:01,romfile= "
-        "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny -pidfile /d/qemu-0.pid"
+        "-sandbox on,obsolete=deny,spawn=deny,resourcecontrol=deny,elevateprivileges=deny -pidfile /d/qemu-0.pid"
     )
 
 
@@ -110,3 +110,11 @@ def test_names_and_arguments_stay_in_their_words() -> None:
     words = build(parse(spec), BootFiles("/k", "", {}), Identity(UID, "n", "m"), TAP, run)
     assert "-S" not in words
     assert words[words.index("-append") + 1] == "a -S no_timer_check"
+
+
+def test_qemu_becomes_a_user_of_its_own_where_it_may() -> None:
+    domain = parse({"domain": {"memory": {"guest": "96Mi"}, "firmware": BOOT}})
+    for version, option in (((7, 2), "-runas 9:9"), ((9, 0), "-runas 9:9"), ((10, 0), "-run-with user=9:9")):
+        run = Run("qemu", TCG, "/p", "s", 9, version)
+        line = " ".join(build(domain, BootFiles("/k", "", {}), Identity(UID, "n", "m"), TAP, run))
+        assert line.endswith(f"-sandbox on,obsolete=deny,spawn=deny,resourcecontrol=deny {option} -pidfile /p")

@@ -17,6 +17,8 @@ from isoplane.node.runtime.qemu.domain import MIB, Disk, Domain
 
 KVM, TCG = "kvm", "tcg"
 CONSOLE_SOCKET, QMP_SOCKET, AGENT_SOCKET = "console.sock", "qmp.sock", "agent.sock"
+_RUN_WITH_USER = (9, 1)
+"""The version in which ``-run-with user=`` took over from ``-runas``."""
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
 
@@ -37,6 +39,9 @@ class Run:
     accelerator: str
     pid_file: str
     serial_log: str
+    user: int = 0
+    """User and group that QEMU becomes once it has opened everything; 0 keeps those it was started with."""
+    version: tuple[int, int] = (7, 2)
 
 
 def build(domain: Domain, files: BootFiles, identity: Identity, network: NetworkAttachment, run: Run) -> list[str]:
@@ -56,9 +61,18 @@ def build(domain: Domain, files: BootFiles, identity: Identity, network: Network
     argv += _kernel(domain, files, run.accelerator) + _disks(domain, files)
     if domain.interface_model and network.tap:
         argv += _network(domain.interface_model, network)
-    # Denied: obsolete calls, new privileges, new processes, and changing its own scheduling.
-    argv += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
-    return [*argv, "-pidfile", run.pid_file]
+    return [*argv, *_confinement(run), "-pidfile", run.pid_file]
+
+
+def _confinement(run: Run) -> list[str]:
+    """What QEMU may do once it runs: no new processes, no obsolete calls, no rescheduling, no other user's rights."""
+    denied = "on,obsolete=deny,spawn=deny,resourcecontrol=deny"
+    if not run.user:
+        return ["-sandbox", f"{denied},elevateprivileges=deny"]
+    # Becoming another user is a call that elevateprivileges would deny; afterwards there is nothing left to elevate.
+    user = f"{run.user}:{run.user}"
+    become = ["-run-with", f"user={user}"] if run.version >= _RUN_WITH_USER else ["-runas", user]
+    return ["-sandbox", denied, *become]
 
 
 def _uuid(uid: str) -> str:

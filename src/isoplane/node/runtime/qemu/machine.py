@@ -31,7 +31,7 @@ from typing import Any
 from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
 from isoplane.node.runtime.qemu import process, records
 from isoplane.node.runtime.qemu.cgroup import Cgroup, Limits
-from isoplane.node.runtime.qemu.command import CONSOLE_SOCKET, QMP_SOCKET
+from isoplane.node.runtime.qemu.command import AGENT_SOCKET, CONSOLE_SOCKET, QMP_SOCKET
 from isoplane.node.runtime.qemu.qmp import Qmp, QmpClosed, QmpError
 from isoplane.node.runtime.qemu.records import End, Run, Sandbox
 from isoplane.node.runtime.qemu.serial import SerialLog
@@ -60,6 +60,7 @@ class Machine:
         self.run = records.load(directory / "run.json", Run)
         self.end = records.load(directory / "end.json", End)
         self.lock = asyncio.Lock()
+        self.agent_turn = asyncio.Lock()
         self.status = ""
         """QMP's word for its state; '' while no QEMU is connected."""
         self._changed = changed
@@ -102,6 +103,11 @@ class Machine:
         """The unix socket of its serial console, for one client at a time."""
         return self.directory / CONSOLE_SOCKET
 
+    @property
+    def agent(self) -> Path:
+        """The unix socket of the guest agent's channel, if the machine has one."""
+        return self.directory / AGENT_SOCKET
+
     def observed(self) -> UnitObserved | None:
         """The unit as it is now, or None before the first start."""
         run = self.run
@@ -143,12 +149,12 @@ class Machine:
     async def launch(self, run: Run, argv: Sequence[str], limits: Limits, holds: Sequence[int]) -> None:
         """Start QEMU and connect. ``holds`` are descriptors it keeps open. Raises RuntimeFailure with QEMU's own words."""
         self.run, self.end, self.status = run, None, ""
-        (self.directory / "end.json").unlink(missing_ok=True)
-        records.save(self.directory / "run.json", run)
         try:
+            (self.directory / "end.json").unlink(missing_ok=True)
+            records.save(self.directory / "run.json", run)
             groups = self._cgroup.create(limits)
         except OSError as error:
-            message = f"control group of {self.uid}: {error.strerror}: {error.filename}"
+            message = f"machine {self.uid} cannot be started: {error.strerror}: {error.filename}"
             raise RuntimeFailure(RuntimeReason.SANDBOX, message) from error
         arguments = [str(self.directory), *map(str, groups), "--", *argv]
         try:
@@ -197,7 +203,14 @@ class Machine:
     def _launched(self, run: Run) -> None:
         started = process.started_at(run.pid) or time.time()
         self.run = replace(run, launched=True, started_at=started)
-        records.save(self.directory / "run.json", self.run)
+        self._save("run.json", self.run)
+
+    def _save(self, name: str, record: Run | End) -> None:
+        """Remember what has happened already. On a full disk it is known to this plane only, which says so."""
+        try:
+            records.save(self.directory / name, record)
+        except OSError as error:
+            log.warning("machine %s: %s: %s", self.uid, self.directory / name, error.strerror)
 
     def _follow(self, pid: int) -> None:
         """Watch a process. Raises ProcessLookupError when it is gone."""
@@ -351,7 +364,7 @@ class Machine:
         assert self.run is not None
         if self.ended is None:
             self.end = End(self.run.attempt, reason, message, graceful, exit_code, signal_number, time.time())
-            records.save(self.directory / "end.json", self.end)
+            self._save("end.json", self.end)
         if self.alive:
             self._later(self._quit())
 

@@ -11,9 +11,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
 from isoplane.node.runtime.qemu.command import KVM, TCG
@@ -57,25 +60,52 @@ def find_binary() -> str:
     return found
 
 
-async def probe_accelerator(binary: str, memory: Path) -> str:
-    """``kvm`` where a guest really runs under it, else ``tcg``. ``memory`` is the file that remembers the answer."""
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return TCG
-    key = {"boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(), "qemu": _version_of(binary)}
-    try:
-        known = json.loads(memory.read_bytes())
-        if known["key"] == key:
-            return str(known["accelerator"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    accelerator = KVM if await boots(binary, KVM) else TCG
-    memory.write_text(json.dumps({"key": key, "accelerator": accelerator}))
-    return accelerator
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What machines are run with here."""
+
+    binary: str
+    version: tuple[int, int]
+    accelerator: str
 
 
-def _version_of(binary: str) -> str:
+async def probe_host(binary: str, memory: Path, accelerator: str | None = None) -> Host:
+    """QEMU's version, and ``kvm`` where a guest really runs under it, else ``tcg``, unless ``accelerator`` says which.
+
+    ``memory`` is the file that remembers the answers.  Raises RuntimeFailure when QEMU does not run at all.
+    """
     found = os.stat(binary)
-    return f"{found.st_size}-{found.st_mtime_ns}"
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    known: dict[str, Any] = {"boot": boot, "qemu": f"{found.st_size}-{found.st_mtime_ns}"}
+    try:
+        remembered = json.loads(memory.read_bytes())
+        if known.items() <= remembered.items():
+            known = remembered
+    except (OSError, ValueError, AttributeError):
+        pass
+    before = dict(known)
+    if "version" not in known:
+        known["version"] = await _version(binary)
+    if accelerator is None and "accelerator" not in known:
+        usable = os.access("/dev/kvm", os.R_OK | os.W_OK)
+        known["accelerator"] = KVM if usable and await boots(binary, KVM) else TCG
+    if known != before:
+        memory.write_text(json.dumps(known))
+    major, minor = known["version"]
+    return Host(binary, (major, minor), accelerator or known["accelerator"])
+
+
+async def _version(binary: str) -> list[int]:
+    child = await asyncio.create_subprocess_exec(
+        binary, "--version", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    output, errors = await child.communicate()
+    match = re.search(rb"version (\d+)\.(\d+)", output)
+    if child.returncode or match is None:
+        said = (errors or output).decode(errors="replace").strip()
+        raise RuntimeFailure(RuntimeReason.SANDBOX, f"{binary} --version does not work: {said}")
+    return [int(match[1]), int(match[2])]
 
 
 async def boots(binary: str, accelerator: str, timeout: float = PROBE_TIMEOUT) -> bool:

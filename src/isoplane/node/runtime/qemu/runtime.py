@@ -18,13 +18,14 @@ from pathlib import Path
 
 from isoplane.node.images.model import ImageError
 from isoplane.node.runtime.protocol import ExecResult, Materials, RuntimeFailure, RuntimeReason
-from isoplane.node.runtime.qemu import command, process, records
+from isoplane.node.runtime.qemu import agent, privileges, process, records
+from isoplane.node.runtime.qemu import command as command_line
 from isoplane.node.runtime.qemu.cgroup import Cgroup, Limits, parents
 from isoplane.node.runtime.qemu.command import KVM, TCG, Identity
 from isoplane.node.runtime.qemu.disks import ImageSource, make_files
 from isoplane.node.runtime.qemu.domain import MIB, Domain, parse
 from isoplane.node.runtime.qemu.machine import Machine
-from isoplane.node.runtime.qemu.probe import find_binary, probe_accelerator
+from isoplane.node.runtime.qemu.probe import Host, find_binary, probe_host
 from isoplane.node.runtime.qemu.records import Run, Sandbox
 from isoplane.node.runtime.qemu.serial import stamp
 from isoplane.node.runtime.qemu.sockets import short
@@ -51,7 +52,7 @@ class QemuRuntime:
         self._callbacks: list[Callable[[str], None]] = []
         self._binary = ""
         self._forced = accelerator
-        self._probe: asyncio.Task[str] | None = None
+        self._probe: asyncio.Task[Host] | None = None
         self._ticker: asyncio.Task[None] | None = None
 
     # -- life of the runtime --------------------------------------------------------------------------------------------
@@ -66,8 +67,7 @@ class QemuRuntime:
         except OSError as error:
             message = f"{self._machines_dir}: {error.strerror or error}; check its permissions and free space"
             raise RuntimeFailure(RuntimeReason.SANDBOX, message) from error
-        if self._forced is None:
-            self._probe = asyncio.create_task(probe_accelerator(self._binary, self._root / "accelerator.json"))
+        self._probe = asyncio.create_task(probe_host(self._binary, self._root / "host.json", self._forced))
         self._ticker = asyncio.create_task(self._tick())
 
     async def close(self) -> None:
@@ -80,10 +80,8 @@ class QemuRuntime:
             machine.release()
         self._machines.clear()
 
-    async def accelerator(self) -> str:
-        """``kvm`` or ``tcg``: what new machines run on."""
-        if self._forced is not None:
-            return self._forced
+    async def host(self) -> Host:
+        """QEMU, its version and the accelerator that new machines run on. The first caller may wait for the probe."""
         assert self._probe is not None, "start() comes first"
         return await asyncio.shield(self._probe)
 
@@ -147,7 +145,10 @@ class QemuRuntime:
             )
             net = materials.network
             sandbox = Sandbox(workload.uid, workload.namespace, workload.name, unit.name, net.address, net.mac, files)
-            records.save(machine.directory / "sandbox.json", sandbox)
+            try:
+                records.save(machine.directory / "sandbox.json", sandbox)
+            except OSError as error:
+                raise RuntimeFailure(RuntimeReason.SANDBOX, f"{machine.directory}: {error.strerror}") from error
             machine.sandbox = sandbox
 
     async def start_unit(self, workload: Workload, unit: Unit, attempt: int, materials: Materials) -> None:
@@ -168,13 +169,21 @@ class QemuRuntime:
             raise RuntimeFailure(RuntimeReason.RUN, f"machine {workload.key} is not prepared")
         domain = parse(unit.recipe)
         _require_tap(materials.network.tap)
-        run = Run(attempt, await self.accelerator())
-        argv = command.build(
+        host = await self.host()
+        run = Run(attempt, host.accelerator)
+        argv = command_line.build(
             domain,
             machine.sandbox.files,
             Identity(workload.uid, workload.namespace, workload.name),
             materials.network,
-            command.Run(self._binary, run.accelerator, str(machine.pid_file(attempt)), f"serial-{attempt}.log"),
+            command_line.Run(
+                host.binary,
+                host.accelerator,
+                str(machine.pid_file(attempt)),
+                f"serial-{attempt}.log",
+                privileges.unprivileged(workload.uid),
+                host.version,
+            ),
         )
         holds: list[int] = []
         try:
@@ -238,8 +247,20 @@ class QemuRuntime:
             raise RuntimeFailure(RuntimeReason.RUN, f"machine {uid} has no console now: {error.strerror}") from error
 
     async def exec(self, uid: str, unit: str, command: Sequence[str], timeout: float) -> ExecResult:
-        self._machine(uid)
-        raise RuntimeFailure(RuntimeReason.RUN, "no command can be run in a machine without the QEMU guest agent")
+        """By the QEMU guest agent: the machine needs its channel (see agent.py) and the guest the agent."""
+        machine = self._running_machine(uid)
+        return await agent.execute(machine.agent, machine.agent_turn, command, timeout)
+
+    async def ping(self, uid: str, unit: str, timeout: float) -> None:
+        """Return if the guest agent answers (guestAgentPing). Raises RuntimeFailure."""
+        machine = self._running_machine(uid)
+        await agent.ping(machine.agent, machine.agent_turn, timeout)
+
+    def _running_machine(self, uid: str) -> Machine:
+        machine = self._machine(uid)
+        if not machine.alive:
+            raise RuntimeFailure(RuntimeReason.RUN, f"machine {uid} does not run")
+        return machine
 
     async def logs(
         self,
@@ -295,6 +316,6 @@ def _limits(unit: Unit, domain: Domain, accelerator: str) -> Limits:
         # Measured: QEMU's heap, stacks, firmware and page tables; a translation cache and its index under TCG.
         overhead = 64 * MIB + 8 * MIB * domain.cpu.count + domain.memory // 512
         if accelerator == TCG:
-            overhead += 2 * MIB * command.translation_cache(domain.memory)
+            overhead += 2 * MIB * command_line.translation_cache(domain.memory)
         memory = max(memory, domain.memory + overhead)
     return Limits(unit.cpu_request, unit.cpu_limit, memory)
