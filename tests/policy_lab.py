@@ -135,18 +135,14 @@ class PolicyLab:
             return tcp_reaches(path, address, port, timeout=0.4)
         return udp_reaches(path, address, port, 0.4) if protocol == "UDP" else pings(path, address, 0.4)
 
+    def questions(self) -> list[tuple[str, str, str, int]]:
+        """Every pair of places on every port, and ICMP."""
+        kinds = [(protocol, port) for protocol in ("TCP", "UDP") for port in self.ports] + [("OTHER", 0)]
+        return [(one, two, *kind) for one in self.places for two in self.places if one != two for kind in kinds]
+
     async def disagreements(self, wanted: Iterable[tuple[str, str, str, int]] | None = None) -> list[str]:
         """Every question whose packet and reference disagree; all pairs on all ports unless told."""
-        if wanted is None:
-            wanted = [
-                (one, two, protocol, port)
-                for one in self.places
-                for two in self.places
-                if one != two
-                for protocol, ports in (("TCP", self.ports), ("UDP", self.ports), ("OTHER", (0,)))
-                for port in ports
-            ]
-        questions = list(wanted)
+        questions = self.questions() if wanted is None else list(wanted)
         loop = asyncio.get_running_loop()
         got = await asyncio.gather(*(loop.run_in_executor(self._threads, self.reaches, *one) for one in questions))
         found = []

@@ -262,7 +262,8 @@ class Enforcer:
                 revision, text = self._loaded[engine.name]
                 await self._apply(engine, revision, EngineRules(text))
                 self._drifts += seen is Look.CHANGED
-                self._looked = False
+                # At once, so that another plane that does the same does not make this one unsure for ever.
+                await engine.look()
             except EngineFailure as failure:
                 log.error("%s cannot be looked at: %s", engine.name, failure)
                 del self._loaded[engine.name]

@@ -1,0 +1,156 @@
+"""Random policies, real packets, every engine: whatever the reference says, the packet does. Prints the smallest disagreement."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from fabric_support import traces
+from policy_lab import MIXES, PolicyLab
+from support import require
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+Start = Callable[[str, list[Any]], Awaitable[PolicyLab]]
+PORTS = (7, 8, 9)
+SPACES = ("a", "b")
+APPS = ("x", "y")
+QUESTIONS = 500
+CIDR = "100.110.0.0/24"
+
+
+@pytest_asyncio.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    require("ovs-vswitchd", "ovsdb-server", "dnsmasq", "nft", "iptables-restore", "ipset", root=True)
+    labs: list[PolicyLab] = []
+
+    async def started(mix: str, objects: list[Any]) -> PolicyLab:
+        lab = PolicyLab(tmp_path, CIDR, mix, PORTS)
+        labs.append(lab)
+        await lab.start(objects)
+        return lab
+
+    yield started
+    for lab in labs:
+        await lab.stop()
+        assert traces(lab.fabric.names.tag, tmp_path) == []
+
+
+def loads() -> list[dict[str, Any]]:
+    """Six endpoints of both kinds in two namespaces, with named ports that differ."""
+    found: list[dict[str, Any]] = [
+        {"kind": "Namespace", "metadata": {"name": name, "labels": {"team": name}}} for name in SPACES
+    ]
+    for space in SPACES:
+        for turn, kind in enumerate(("Pod", "Pod", "VirtualMachineInstance")):
+            spec: dict[str, Any] = {"containers": [{"ports": [{"name": "web", "containerPort": PORTS[turn % 2]}]}]}
+            if kind != "Pod":
+                spec = {
+                    "domain": {"devices": {"interfaces": [{"name": "default", "ports": [{"name": "web", "port": 9}]}]}}
+                }
+            labels = {"app": APPS[turn % 2]}
+            found.append(
+                {"kind": kind, "metadata": {"name": f"w{turn}", "namespace": space, "labels": labels}, "spec": spec}
+            )
+    return found
+
+
+def policies(dice: random.Random) -> list[dict[str, Any]]:
+    """One to three policies, nasty rather than likely."""
+
+    def selector() -> dict[str, Any]:
+        return dice.choice([{}, {"matchLabels": {"app": dice.choice(APPS)}}])
+
+    def space() -> dict[str, Any]:
+        return dice.choice([{}, {"matchLabels": {"team": dice.choice(SPACES)}}])
+
+    def peer() -> dict[str, Any]:
+        block = {"cidr": CIDR, "except": [f"100.110.0.{dice.choice((0, 2, 4, 128, 130))}/31"]}
+        return dice.choice(
+            [
+                {"podSelector": selector()},
+                {"namespaceSelector": space()},
+                {"namespaceSelector": space(), "podSelector": selector()},
+                {"ipBlock": dice.choice([{"cidr": "0.0.0.0/0"}, {"cidr": "100.110.0.0/25"}, block])},
+            ]
+        )
+
+    def port() -> dict[str, Any]:
+        number = dice.choice(PORTS)
+        made: dict[str, Any] = dice.choice(
+            [
+                {},
+                {"port": number},
+                {"port": "web"},
+                {"port": number, "endPort": dice.choice([n for n in PORTS if n >= number])},
+            ]
+        )
+        return {**made, "protocol": dice.choice(("TCP", "UDP"))}
+
+    def rule(key: str) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        if dice.random() < 0.8:
+            made[key] = [peer() for _ in range(dice.randint(0, 2))]
+        if dice.random() < 0.6:
+            made["ports"] = [port() for _ in range(dice.randint(1, 2))]
+        return made
+
+    found = []
+    for turn in range(dice.randint(1, 3)):
+        spec: dict[str, Any] = {"podSelector": selector(), "policyTypes": []}
+        for kind, field, key in (("Ingress", "ingress", "from"), ("Egress", "egress", "to")):
+            if dice.random() < 0.6:
+                spec["policyTypes"].append(kind)
+                spec[field] = [rule(key) for _ in range(dice.randint(0, 2))]
+        if not spec["policyTypes"]:
+            spec["policyTypes"] = ["Ingress"]
+        found.append(
+            {"kind": "NetworkPolicy", "metadata": {"name": f"p{turn}", "namespace": dice.choice(SPACES)}, "spec": spec}
+        )
+    return found
+
+
+@pytest.mark.parametrize("mix", sorted(MIXES))
+async def test_packets_do_what_the_reference_says(start: Start, mix: str) -> None:
+    dice = random.Random(f"isoplane {mix}")
+    lab = await start(mix, loads())
+    asked = 0
+    while asked < QUESTIONS:
+        chosen = policies(dice)
+        await lab.load([*loads(), *chosen])
+        wrong = await lab.disagreements()
+        if wrong:
+            pytest.fail(await _smallest(lab, chosen))
+        asked += len(lab.questions())
+
+
+async def _smallest(lab: PolicyLab, chosen: list[dict[str, Any]]) -> str:
+    """Leave out policies and rules while the disagreement stays."""
+    shrunk = True
+    while shrunk:
+        shrunk = False
+        for smaller in _smaller(chosen):
+            await lab.load([*loads(), *smaller])
+            if await lab.disagreements():
+                chosen, shrunk = smaller, True
+                break
+    await lab.load([*loads(), *chosen])
+    wrong = await lab.disagreements()
+    places = {place.id: place.address for place in lab.places.values()}
+    return "\n".join([*wrong, json.dumps(places), *(json.dumps(one) for one in chosen)])
+
+
+def _smaller(chosen: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    found = [chosen[:at] + chosen[at + 1 :] for at in range(len(chosen))]
+    for at, policy in enumerate(chosen):
+        for field in ("ingress", "egress"):
+            for index in range(len(policy["spec"].get(field, ()))):
+                spec = dict(policy["spec"])
+                spec[field] = spec[field][:index] + spec[field][index + 1 :]
+                found.append([*chosen[:at], {**policy, "spec": spec}, *chosen[at + 1 :]])
+    return found
