@@ -94,7 +94,8 @@ def _act(plural: str, name: str, namespace: str, action: str, body: dict[str, An
 
     async def call() -> dict[str, Any]:
         async with _api(kubeconfig) as api:
-            return await api.subresource(resource, name, namespace, action, body)
+            done: dict[str, Any] = await api.subresource(resource, name, namespace, action, body)
+            return done
 
     _ask(call())
 
@@ -103,7 +104,8 @@ async def _instance(name: str, namespace: str, kubeconfig: Path | None) -> dict[
     from isoplane.objects.kinds import VIRTUALMACHINEINSTANCES
 
     async with _api(kubeconfig) as api:
-        return await api.get(VIRTUALMACHINEINSTANCES, name, namespace)
+        found: dict[str, Any] = await api.get(VIRTUALMACHINEINSTANCES, name, namespace)
+        return found
 
 
 def _api(kubeconfig: Path | None) -> Any:
@@ -154,7 +156,7 @@ def _attach(name: str, path: Path) -> None:
 
 
 def _copy(link: socket.socket, terminal: int) -> None:
-    sources = [link, terminal]
+    sources: list[socket.socket | int] = [link, terminal]
     while True:
         ready, _, _ = select.select(sources, [], [])
         if link in ready:
