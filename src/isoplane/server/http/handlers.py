@@ -76,6 +76,13 @@ class Handlers:
 
     # reads
 
+    def stored(self, route: Route) -> bytes | None:
+        """The bytes of one stored object; None when there is none, or it is computed."""
+        if route.resource.computed:
+            return None
+        record = self._verbs.store.state.get(route.resource, route.namespace or "", route.name)
+        return None if record is None else record.data
+
     async def _get(self, request: Request, route: Route) -> None:
         form = self._form(request, route.resource)
         record = self._verbs.get(route.resource, route.namespace or "", route.name)

@@ -10,11 +10,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
 from isoplane.server.admission import User
+from isoplane.server.http.wire import write_whole
 
 HEADER_SECONDS = 10.0
 """From the first byte of a request (or the connection) to the end of its headers."""
@@ -28,8 +29,12 @@ _TOO_SLOW = (
     b'{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"the request came too slowly",'
     b'"reason":"Timeout","code":408}'
 )
+_JSON_HEAD = b"content-type: application/json\r\n"
 USER = "isoplane.user"
 LOST = "isoplane.lost"
+
+
+def _nothing() -> None: ...
 
 
 class ApiProtocol(HttpToolsProtocol):
@@ -110,6 +115,15 @@ class ApiProtocol(HttpToolsProtocol):
         self._release_guard()
         self._lost_callbacks.clear()
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Answer at once what needs neither the body nor any waiting; a task is made for everything else."""
+        quick = getattr(app, "quick", None)
+        body = quick(cycle.scope) if quick is not None else None
+        if body is not None and write_whole(cycle.send, 200, _JSON_HEAD, body):
+            cycle.on_response = _nothing
+            return
+        super()._start_asgi_task(cycle, app)
 
     def on_message_complete(self) -> None:
         self._release_guard()

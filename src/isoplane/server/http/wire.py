@@ -26,6 +26,7 @@ def write_whole(send: object, status: int, head: bytes, body: bytes) -> bool:
         or cycle.flow.write_paused
         or len(body) > _SMALL
         or cycle.scope["method"] == "HEAD"
+        or cycle.transport.is_closing()
     ):
         return False
     cycle.response_started = cycle.response_complete = True
