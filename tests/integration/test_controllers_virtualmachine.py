@@ -99,6 +99,7 @@ async def test_a_crash_is_waited_out(plane: World) -> None:
     await runs(plane)
     await plane.status(VIRTUALMACHINEINSTANCES, "guest", phase="Failed", phaseTransitionTimestamps=ran(plane, "Failed"))
     await plane.gone(VIRTUALMACHINEINSTANCES, "guest")
+    await plane.quiet()
     machine = await printed(plane, "CrashLoopBackOff")
     assert machine["status"]["startFailure"]["consecutiveFailCount"] == 1
     assert machine["status"]["startFailure"]["lastFailedVMIUID"] == metadata.uid(first)

@@ -79,6 +79,8 @@ class VirtualMachineController(Controller):
             raise failure
         if mine is not None:
             await self._tend(vm, mine, plan)
+        elif vmi is not None and plan.let_go:
+            await self._drop_finalizer(VIRTUALMACHINEINSTANCES, vmi)
         return None if plan.wake_at is None else max(0.0, plan.wake_at - now)
 
     async def _tell(self, vm: Object, vmi: Mapping[str, Any] | None, plan: Plan, failure: Failure | None) -> Object:
@@ -128,10 +130,12 @@ class VirtualMachineController(Controller):
             return
 
     async def _abandoned(self, vmi: Object | None) -> None:
-        """An instance whose VM is gone ends without anybody left to record how."""
-        owner = metadata.controller_of(vmi) if vmi is not None else None
-        of_a_vm = owner is None or owner.get("kind") == VIRTUALMACHINES.kind
-        if vmi is not None and of_a_vm and has_finalizer(vmi) and (is_over(vmi) or metadata.is_deleting(vmi)):
+        """An instance whose VM is gone, or that was set free, ends without anybody left to record how."""
+        if vmi is None or not has_finalizer(vmi):
+            return
+        owner = metadata.controller_of(vmi)
+        ends = is_over(vmi) or metadata.is_deleting(vmi)
+        if owner is None or (ends and owner.get("kind") == VIRTUALMACHINES.kind):
             await self._drop_finalizer(VIRTUALMACHINEINSTANCES, vmi)
 
     async def _hold(self, vm: Object) -> Object:

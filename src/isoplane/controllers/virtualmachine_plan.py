@@ -132,10 +132,14 @@ def template_changed(vm: Mapping[str, Any], vmi: Mapping[str, Any]) -> bool:
 def decide(vm: Mapping[str, Any], vmi: Mapping[str, Any] | None, now: float) -> Plan:
     """The plan for a VM and the instance of its name (None: there is none). ``now`` is POSIX seconds."""
     if vmi is not None and not owned(vm, vmi):
+        # Set free by an orphaning deletion, of this VM or of an earlier one: then nothing of ours may hold it.
+        free = has_finalizer(vmi) and metadata.controller_of(vmi) is None
         if metadata.is_deleting(vm):
-            return Plan(release=True)
+            return Plan(release=True, let_go=free)
         why = "is not owned by this VirtualMachine: delete it, or give the VirtualMachine another name"
-        return Plan(hold=not has_finalizer(vm), problem=f"the VirtualMachineInstance {metadata.key(vmi)} {why}")
+        return Plan(
+            hold=not has_finalizer(vm), let_go=free, problem=f"the VirtualMachineInstance {metadata.key(vmi)} {why}"
+        )
     let_go = vmi is not None and is_over(vmi) and has_finalizer(vmi)
     if metadata.is_deleting(vm):
         if vmi is None or has_finalizer(vm, ORPHAN):
@@ -160,7 +164,9 @@ def _without(vm: Mapping[str, Any], now: float, hold: bool) -> Plan:
     if strategy == "Halted" and asked:
         return Plan(hold, strategy="Always")
     # The status tells the strategy that was last acted on: another one than now means that this one never started it.
-    entered = (vm.get("status") or {}).get("runStrategy") != strategy
+    # A crash is remembered too, in case it happened under another strategy.
+    status = vm.get("status") or {}
+    entered = status.get("runStrategy") != strategy or bool(status.get("startFailure"))
     wanted = {
         "Always": True,
         "Once": True,

@@ -172,7 +172,7 @@ def _start_failure(
     """Count crashes in a row.
 
     Upstream forgets them as soon as an instance runs, so a guest that panics while booting is restarted without end; here
-    it has to run for ten minutes first, as a container has to.  What was asked to end did not crash.
+    it has to run for ten minutes first, as a container has to.  What ended well, or was asked to end, breaks the row.
     """
     if run_strategy(vm) not in RESTARTED:
         status.pop("startFailure", None)
@@ -182,13 +182,15 @@ def _start_failure(
     if ran_for(vmi, now) >= backoff.RESET_AFTER:
         status.pop("startFailure", None)
         return
-    crashed = phase(vmi) == "Failed" or (is_final(vmi) and not _ran(vmi))
-    if not crashed or metadata.is_deleting(vmi):
-        return
-    if is_preempted(vmi) or stop_requested(vm, vmi):
-        return
     known = status.get("startFailure") or {}
     if known.get("lastFailedVMIUID") == metadata.uid(vmi):
+        return
+    asked = metadata.is_deleting(vmi) or is_preempted(vmi) or stop_requested(vm, vmi)
+    crashed = phase(vmi) == "Failed" or (is_final(vmi) and not _ran(vmi))
+    if asked or (is_final(vmi) and not crashed):
+        status.pop("startFailure", None)
+        return
+    if not crashed:
         return
     count = int(known.get("consecutiveFailCount") or 0) + 1
     status["startFailure"] = {

@@ -178,9 +178,18 @@ def test_a_deleted_vm_may_leave_its_instance_behind() -> None:
 def test_an_instance_of_somebody_else_is_left_alone() -> None:
     vm = machine()
     stranger = instance(vm)
-    stranger["metadata"]["ownerReferences"] = []
+    stranger["metadata"].update(ownerReferences=[], finalizers=[])
     assert act(vm, stranger) == "problem"
     assert act(machine("Halted"), stranger) == "problem"
+    assert act(machine(deleting=True), stranger) == "release"
+
+
+def test_an_instance_that_was_set_free_is_not_held() -> None:
+    vm = machine()
+    free = instance(vm)
+    free["metadata"]["ownerReferences"] = []
+    assert act(vm, free) == "let go, problem"
+    assert act(machine(deleting=True), free) == "let go, release"
 
 
 def test_an_instance_of_an_earlier_vm_of_that_name_is_left_alone() -> None:

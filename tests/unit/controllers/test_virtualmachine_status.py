@@ -208,6 +208,16 @@ def test_a_success_that_never_ran_counts_and_one_that_ran_does_not() -> None:
     assert "startFailure" not in tell(vm, ran)
 
 
+def test_a_good_end_or_being_asked_to_end_breaks_the_row() -> None:
+    crashed = {"startFailure": {"consecutiveFailCount": 2, "lastFailedVMIUID": "old"}}
+    vm = machine("RerunOnFailure", status={"runStrategy": "RerunOnFailure", **crashed})
+    well = instance(vm, "Succeeded", phaseTransitionTimestamps=stamps(Running=NOW - 5, Succeeded=NOW))
+    assert "startFailure" not in tell(vm, well)
+    assert "startFailure" not in tell(vm, instance(vm, "Running", deleting=True))
+    assert tell(vm, instance(vm, "Running"))["startFailure"]["consecutiveFailCount"] == 2
+    assert decide(vm, None, NOW).create is not None, "a crash under another strategy is run again"
+
+
 @pytest.mark.parametrize("strategy", ["Manual", "Halted"])
 def test_strategies_that_do_not_restart_count_nothing(strategy: str) -> None:
     vm = machine(strategy, status={"startFailure": {"consecutiveFailCount": 4}})
