@@ -91,6 +91,10 @@ def _json(body: bytes, duplicates: bool) -> tuple[Any, list[str]]:
     # they are mostly indented or escaped) are parsed again by the slower parser that shows repetitions.
     if not duplicates or len(orjson.dumps(value)) == len(body.rstrip()):
         return value, []
+    watcher = _Watcher()
+    json.loads(body, object_pairs_hook=watcher)
+    if not watcher.found:
+        return value, []
     repeated: list[str] = []
     _repetitions(json.loads(body, object_pairs_hook=_Pairs), "", repeated)
     return value, repeated
@@ -111,6 +115,16 @@ def _yaml(body: bytes) -> tuple[Any, list[str]]:
     except (TypeError, ValueError) as error:
         raise BadRequest(f"the YAML body holds a value that JSON cannot express: {error}") from None
     return value, repeated
+
+
+class _Watcher:
+    """Sees whether any object has a key more than once."""
+
+    def __init__(self) -> None:
+        self.found = False
+
+    def __call__(self, pairs: list[tuple[str, Any]]) -> None:
+        self.found = self.found or len(pairs) != len({key for key, _ in pairs})
 
 
 class _Pairs(dict[str, Any]):

@@ -263,27 +263,38 @@ _SCALARS: dict[str, tuple[int, Callable[[Any], Any]]] = {
 
 def _fields(data: bytes) -> list[tuple[int, int, Any]]:
     """The fields of a message in order: number, wire type, and an int or the bytes."""
-    result = []
+    result: list[tuple[int, int, Any]] = []
     position, end = 0, len(data)
     while position < end:
-        key, position = _varint(data, position)
-        number, wire = key >> 3, key & 7
-        if number == 0:
+        # Nearly every key and length is a single byte; only others pay for a call.
+        key = data[position]
+        position += 1
+        if key > 0x7F:
+            key, position = _varint(data, position - 1)
+        wire = key & 7
+        if key < 8:
             raise _Malformed("field number 0")
-        value: Any
-        if wire == _VARINT:
+        if wire == _LENGTH:
+            if position >= end:
+                raise _Malformed("the message ends inside a number")
+            length = data[position]
+            position += 1
+            if length > 0x7F:
+                length, position = _varint(data, position - 1)
+            start, position = position, position + length
+            if position > end:
+                raise _Malformed("the message ends inside a field")
+            result.append((key >> 3, wire, data[start:position]))
+        elif wire == _VARINT:
             value, position = _varint(data, position)
-        elif wire == _LENGTH:
-            length, position = _varint(data, position)
-            value, position = data[position : position + length], position + length
+            result.append((key >> 3, wire, value))
         elif wire in (_FIXED64, _FIXED32):
-            size = 8 if wire == _FIXED64 else 4
-            value, position = data[position : position + size], position + size
+            start, position = position, position + (8 if wire == _FIXED64 else 4)
+            if position > end:
+                raise _Malformed("the message ends inside a field")
+            result.append((key >> 3, wire, data[start:position]))
         else:
             raise _Malformed(f"unknown wire type {wire}")
-        if position > end:
-            raise _Malformed("the message ends inside a field")
-        result.append((number, wire, value))
     return result
 
 
