@@ -114,6 +114,11 @@ def test_logs(kubectl: Run, tmp_path: Path) -> None:
     assert kubectl("logs", "web", "--tail=1").splitlines() == ["container line 2"]
     assert kubectl("logs", "web", "--previous").splitlines() == ["the one before"]
     assert kubectl("logs", "-f", "web").splitlines()[-1] == "followed 4"
+    console = [f"serial console line {n}" for n in range(3)]
+    assert kubectl("logs", "virt-launcher-guest").splitlines() == console
+    assert kubectl("logs", "virt-launcher-guest", "-c", "guest-console-log", "--tail=1").splitlines() == console[-1:]
+    assert kubectl("logs", "-f", "pod/virt-launcher-guest").splitlines()[-1] == "followed 4"
+    assert "virt-launcher" not in kubectl("get", "pods")
     path = f"/apis/subresources.kubevirt.io/v1/namespaces/{kubectl.namespace}/virtualmachineinstances/guest/log"
     assert kubectl("get", "--raw", path).splitlines()[0] == "serial console line 0"
 

@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from isoplane.objects.errors import Expired, MethodNotAllowed, UnsupportedMediaType
-from isoplane.objects.kinds import Resource
+from isoplane.objects.kinds import PODS, Resource
 from isoplane.objects.metadata import Object
 from isoplane.objects.patch import apply_json, apply_merge, apply_strategic
-from isoplane.server import actions, deletion, listing, problems
+from isoplane.server import actions, deletion, launcher, listing, problems
 from isoplane.server.admission import Chain
 from isoplane.server.call import Call, DeleteOptions, ListOptions
 from isoplane.server.computed import Registry
@@ -48,6 +48,9 @@ class Verbs:
         if resource.computed:
             return self.computed.get(resource, namespace, name)
         record = self.store.state.get(resource, namespace, name)
+        if record is None and resource is PODS:
+            machine = launcher.machine_of(self.store.state, namespace, name)
+            record = None if machine is None else launcher.launcher_pod(machine)
         if record is None:
             raise problems.not_found(resource, name)
         return record

@@ -10,8 +10,8 @@ import orjson
 
 from isoplane.objects.decode import decode_patch
 from isoplane.objects.errors import ApiError, BadRequest, MethodNotAllowed
-from isoplane.objects.kinds import Resource
-from isoplane.server import actions, strategy
+from isoplane.objects.kinds import PODS, Resource
+from isoplane.server import actions, launcher, strategy
 from isoplane.server.call import Call, DeleteOptions
 from isoplane.server.http import exec as exec_
 from isoplane.server.http import query, reply
@@ -25,6 +25,7 @@ from isoplane.server.http.wire import write_piece
 from isoplane.server.node_backend import NodeBackend
 from isoplane.server.verbs import PatchKind, Verbs
 from isoplane.server.watching import Step
+from isoplane.store import Record
 
 
 class Handlers:
@@ -144,6 +145,15 @@ class Handlers:
 
     # subresources
 
+    def _logged(self, route: Route) -> Record:
+        """Whose log is asked for: behind a launcher pod it is the machine's."""
+        namespace = route.namespace or ""
+        if route.resource is PODS:
+            machine = launcher.machine_of(self._verbs.store.state, namespace, route.name)
+            if machine is not None:
+                return machine
+        return self._verbs.get(route.resource, namespace, route.name)
+
     async def exec(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
         """Run a command; raises ApiError before the connection is upgraded."""
         record = self._verbs.get(route.resource, route.namespace or "", route.name)
@@ -151,8 +161,7 @@ class Handlers:
 
     async def _subresource(self, request: Request, route: Route) -> None:
         if route.subresource == "log" and request.method == "GET":
-            record = self._verbs.get(route.resource, route.namespace or "", route.name)
-            await send_log(request, self.node, record)
+            await send_log(request, self.node, self._logged(route))
             return
         if route.subresource == "exec":
             raise BadRequest(
