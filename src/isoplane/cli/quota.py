@@ -1,4 +1,4 @@
-"""``isoplane quota``: what a quota would admit, whom it would evict, and why; offline, from manifests.
+"""``isoplane quota``: what a quota would admit, whom it would evict, and why; from manifests, or beside a live plane.
 
 Reads files, calls the same decision as the server, prints.  Exit codes: 0 everything is admitted, 1 something waits or is
 refused, 2 bad input.
@@ -6,8 +6,10 @@ refused, 2 bad input.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 import orjson
@@ -15,14 +17,29 @@ import typer
 
 from isoplane.cli.manifests import ManifestError, read
 from isoplane.cli.terminal import FINDING, Output, fail
+from isoplane.client.http import HttpApi
+from isoplane.client.kubeconfig import KubeconfigProblem, load
 from isoplane.objects.defaults import apply_defaults
-from isoplane.objects.errors import ApiError
-from isoplane.objects.kinds import VIRTUALMACHINEINSTANCES, VIRTUALMACHINES
+from isoplane.objects.errors import ApiError, NotFound
+from isoplane.objects.kinds import (
+    COHORTS,
+    CONFIGMAPS,
+    NODES,
+    PODDISRUPTIONBUDGETS,
+    PRIORITYCLASSES,
+    QUOTAPOLICIES,
+    QUOTAUSAGES,
+    RESOURCEQUOTAS,
+    SECRETS,
+    VIRTUALMACHINEINSTANCES,
+    VIRTUALMACHINES,
+)
 from isoplane.objects.metadata import Object
 from isoplane.objects.validation import validate
 from isoplane.quota import explain as words
 from isoplane.quota.model import Admit
 from isoplane.quota.offline import Answer, Unreadable, answers, describe, namespace_of, resource_of
+from isoplane.workload.adapters import workload_resources
 
 app = typer.Typer(
     help="Explain what a quota would admit, whom it would evict, and why.",
@@ -31,6 +48,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+LOOKED_AT = (
+    RESOURCEQUOTAS,
+    QUOTAPOLICIES,
+    COHORTS,
+    NODES,
+    PRIORITYCLASSES,
+    PODDISRUPTIONBUDGETS,
+    QUOTAUSAGES,
+    CONFIGMAPS,
+    SECRETS,
+)
+"""What a live answer reads beside the workloads."""
 HALTED = ("Halted", "Manual", "WaitAsReceiver")
 """Run strategies under which a VirtualMachine does not start its instance by itself."""
 
@@ -53,14 +82,21 @@ def explain(
     more: Annotated[
         list[str] | None, typer.Argument(metavar="[FILES]...", help="More files, as after --state.")
     ] = None,
+    kubeconfig: Annotated[
+        Path | None, typer.Option("--kubeconfig", help="Take what is there from a running plane or cluster instead.")
+    ] = None,
     output: Annotated[Output, typer.Option("-o", "--output", help="How to print the answer.")] = Output.TABLE,
 ) -> None:
     """Say what would happen to each object of FILE: admitted, waiting (for whom), or refused (what is short by how much)."""
     try:
         there = prepared([*(state or []), *(more or [])])
+        if kubeconfig is not None:
+            there += asyncio.run(live(kubeconfig))
         found = answers(there, prepared(filename), time.time())
-    except (ManifestError, Unreadable) as error:
+    except (ManifestError, Unreadable, KubeconfigProblem, OSError) as error:
         fail(str(error))
+    except ApiError as error:
+        fail(f"{kubeconfig}: {error.message}")
     if not found:
         fail(
             f"nothing in {', '.join(filename)} is what a quota looks at; give a Pod, a VirtualMachine or an instance of one"
@@ -97,6 +133,21 @@ def prepared(sources: Iterable[str]) -> list[Object]:
         if causes:
             raise Unreadable(f"{describe(obj)}: {'; '.join(f'{c.field}: {c.message}' for c in causes)}")
     return [*objects, *instances(objects)]
+
+
+async def live(path: Path) -> list[Object]:
+    """Everything that quota looks at, from the API server of a kubeconfig. Raises ApiError, KubeconfigProblem, OSError."""
+    async with HttpApi(load(path)) as api:
+        found: list[Object] = []
+        for resource in (*LOOKED_AT, *workload_resources()):
+            try:
+                page = await api.list(resource)
+            except NotFound:
+                continue  # A cluster without isoplane, or without KubeVirt, does not serve them all.
+            # Items of a list need not say what they are.
+            kind = {"apiVersion": resource.api_version, "kind": resource.kind}
+            found += [{**kind, **item} for item in page.items]
+        return found
 
 
 def instances(objects: Iterable[Object]) -> list[Object]:

@@ -53,6 +53,7 @@ def status_of(pdb: Mapping[str, Any], health: Health, now: str) -> dict[str, Any
         "type": "DisruptionAllowed",
         "status": "True" if allowed else "False",
         "reason": "SufficientPods" if allowed else "InsufficientPods",
+        "message": f"{health.healthy} of {health.expected} serve, {desired} must",
     }
     return {
         **old,
