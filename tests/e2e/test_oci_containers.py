@@ -17,6 +17,7 @@ import pytest_asyncio
 from isoplane.node.images import ImageStore
 from isoplane.node.runtime.oci import OciRuntime, kernel
 from isoplane.node.runtime.protocol import Materials, NetworkAttachment, RuntimeFailure, RuntimeReason
+from isoplane.server.node_backend import ExecOptions
 from isoplane.workload.pod import PodAdapter
 from isoplane.workload.shape import UnitObserved, UnitState, Workload
 from oci_support import demo_images, traces_of
@@ -459,6 +460,50 @@ async def test_interactive_exec_on_a_terminal(host: Host) -> None:
     assert b"33 121" in said
     assert b"/dev/pts/" in said
     execution.close()
+
+
+async def test_a_session_carries_more_than_a_pipe_holds(host: Host) -> None:
+    await host.run(declare("w", [shell("sleep 60")]))
+    session = await host.runtime.open_exec("w", "c", ExecOptions(("/bin/cat",), "", True, True, True, False))
+    sent = os.urandom(1_000_000)
+
+    async def feed() -> None:
+        await session.write_stdin(sent)
+        await session.close_stdin()
+
+    feeding = asyncio.create_task(feed())
+    got = b"".join([data async for channel, data in session.output() if channel == 1])
+    await feeding
+    assert await session.wait() == 0
+    assert got == sent
+    await session.close()
+
+
+async def test_a_session_tells_streams_apart_and_ends_with_the_command(host: Host) -> None:
+    await host.run(declare("w", [shell("sleep 60")]))
+    command = ("/bin/sh", "-c", "echo out; echo err >&2; sleep 30 & exit 7")
+    session = await host.runtime.open_exec("w", "c", ExecOptions(command, "", False, True, True, False))
+    async with asyncio.timeout(5):
+        pieces = [piece async for piece in session.output()]
+    assert sorted(pieces) == [(1, b"out\n"), (2, b"err\n")]
+    assert await session.wait() == 7
+    await session.close()
+
+
+async def test_a_client_that_leaves_ends_its_command(host: Host) -> None:
+    await host.run(declare("w", [shell("sleep 60")]))
+    for tty in (False, True):
+        session = await host.runtime.open_exec(
+            "w", "c", ExecOptions(("/bin/sleep", "77"), "", True, True, not tty, tty)
+        )
+        await asyncio.sleep(0.1)
+        await session.resize(100, 30)
+        await session.close()
+
+    async def gone() -> bool:
+        return b"77" not in (await host.runtime.exec("w", "c", ["/bin/ps"], 5)).output
+
+    await until(gone)
 
 
 async def test_a_killed_supervisor_does_not_hide_the_end(host: Host) -> None:

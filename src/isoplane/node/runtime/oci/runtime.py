@@ -22,9 +22,11 @@ from isoplane.node.runtime.oci.execute import Execution, Executor
 from isoplane.node.runtime.oci.launcher import Launcher
 from isoplane.node.runtime.oci.layout import Layout
 from isoplane.node.runtime.oci.observe import ALIVE, Look, look
+from isoplane.node.runtime.oci.session import ExecSession
 from isoplane.node.runtime.oci.supervisor import Supervisor
 from isoplane.node.runtime.oci.watch import Watcher
 from isoplane.node.runtime.protocol import ExecResult, Materials, RuntimeFailure, RuntimeReason
+from isoplane.server.node_backend import ExecOptions
 from isoplane.workload.shape import Observed, Unit, UnitState, Workload
 
 log = logging.getLogger(__name__)
@@ -205,6 +207,12 @@ class OciRuntime:
         """Run a command inside a unit with its input and output connected: see :class:`Execution`."""
         found = await asyncio.to_thread(self._supervisor.running, uid, unit)
         return await self._executor.start(found, command, tty=tty, stdin=stdin)
+
+    async def open_exec(self, uid: str, unit: str, options: ExecOptions) -> ExecSession:
+        """The same for a client of the API. Raises RuntimeFailure when the command could not be started."""
+        return ExecSession(
+            await self.exec_interactive(uid, unit, options.command, tty=options.tty, stdin=options.stdin)
+        )
 
     # -- plumbing ---------------------------------------------------------------------------------------------------------
 
