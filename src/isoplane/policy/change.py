@@ -29,7 +29,15 @@ from isoplane.policy.rules import (
     Rule,
     policy_of,
 )
-from isoplane.policy.verdict import Connection, Party, isolating, judge_direction, peers_match, ports_match
+from isoplane.policy.verdict import (
+    Connection,
+    Party,
+    isolating,
+    judge_direction,
+    peers_match,
+    ports_match,
+    rule_matches,
+)
 
 _GENERATED = ("pod-template-hash", "controller-revision-hash", "pod-template-generation", "controller-uid")
 _GENERATED_PARTS = ("statefulset.kubernetes.io/", "batch.kubernetes.io/", "apps.kubernetes.io/")
@@ -89,9 +97,9 @@ def _in_policy(
     new_peer, written = _peer_for(peer, policy.namespace)
     match, port = _port_for(connection)
 
-    def made(summary: str, changed: tuple[Rule, ...], opens: int, path: str, value: Any) -> Iterator[Change]:
-        trial = policy.with_rules(direction, changed)
-        if _helps(cluster, policy, trial, connection, direction):
+    def made(summary: str, changed: Rule, opens: int, path: str, value: Any) -> Iterator[Change]:
+        # The direction is blocked for want of a rule that matches: one that does is enough.
+        if rule_matches(cluster, changed, peer, connection):
             step = {"op": "add", "path": path, "value": value}
             yield Change(direction, "NetworkPolicy", policy.id, f"{policy.id}: {summary}", (step,), opens)
 
@@ -105,7 +113,7 @@ def _in_policy(
                     yield from made(
                         f"put a namespaceSelector beside the podSelector of {where}.{peer_key}[{at}], which as written "
                         f"matches only {policy.namespace}",
-                        _with(rules, index, replace(rule, peers=_swap(rule.peers, at, wider))),
+                        replace(rule, peers=_swap(rule.peers, at, wider)),
                         0,
                         f"/spec/{key}/{index}/{peer_key}/{at}/namespaceSelector",
                         selector,
@@ -113,7 +121,7 @@ def _in_policy(
             changed = replace(rule, peers=(*rule.peers, new_peer))
             yield from made(
                 f"add a peer to {where}.{peer_key}",
-                _with(rules, index, changed),
+                changed,
                 len(directory.peer(new_peer) or (0,)) * size,
                 f"/spec/{key}/{index}/{peer_key}/-",
                 written,
@@ -126,7 +134,7 @@ def _in_policy(
             )
             yield from made(
                 f"add port {_shown(connection)} to {where}.ports",
-                _with(rules, index, replace(rule, ports=(*rule.ports, match))),
+                replace(rule, ports=(*rule.ports, match)),
                 peers,
                 f"/spec/{key}/{index}/ports/-",
                 port,
@@ -135,7 +143,7 @@ def _in_policy(
     value = {peer_key: [written], **({"ports": [port]} if match else {})}
     yield from made(
         f"add a rule for {_shown(connection)} to {key}",
-        (*rules, rule),
+        rule,
         len(directory.peer(new_peer) or (0,)) * _size(rule) + 1,  # at equal effect, a smaller edit is better
         f"/spec/{key}/-" if rules else f"/spec/{key}",
         value if rules else [value],
@@ -165,17 +173,8 @@ def _named(endpoint: Endpoint) -> dict[str, Any]:
     return {"matchLabels": {NAME_LABEL: endpoint.namespace}}
 
 
-def _with(rules: tuple[Rule, ...], index: int, rule: Rule) -> tuple[Rule, ...]:
-    return (*rules[:index], rule, *rules[index + 1 :])
-
-
 def _swap(peers: tuple[Peer, ...], index: int, peer: Peer) -> tuple[Peer, ...]:
     return (*peers[:index], peer, *peers[index + 1 :])
-
-
-def _helps(cluster: Cluster, policy: Policy, trial: Policy, connection: Connection, direction: str) -> bool:
-    changed = replace(cluster, policies=tuple(trial if p is policy else p for p in cluster.policies))
-    return judge_direction(changed, connection, direction).allowed
 
 
 def _labels_for(endpoint: Endpoint) -> dict[str, str]:

@@ -5,13 +5,13 @@ Findings are advice about good objects; objects that the API would refuse never 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from isoplane.objects.selectors import EVERYTHING
 from isoplane.policy.compile import Compilation
-from isoplane.policy.model import Cluster
+from isoplane.policy.model import Cluster, Endpoint
 from isoplane.policy.rules import (
     DENY,
     DIRECTIONS,
@@ -56,8 +56,12 @@ def check(cluster: Cluster) -> list[Finding]:
     compilation = Compilation(cluster)
     universe = Universe(cluster, compilation.directory, outside=True)
     found: list[Finding] = []
+    hosts: dict[str, list[Endpoint]] = {}
+    for endpoint in cluster.endpoints:
+        if endpoint.host_network and not endpoint.finished:
+            hosts.setdefault(endpoint.namespace, []).append(endpoint)
     for policy in cluster.policies:
-        found += _subjects(universe, policy)
+        found += _subjects(universe, policy, hosts)
         found += _ignored(policy)
         for direction in DIRECTIONS:
             for rule in policy.rules(direction) or ():
@@ -76,15 +80,16 @@ def path_of(rule: Rule) -> str:
     return f"spec.{rule.id.rpartition('/')[2]}"
 
 
-def _subjects(universe: Universe, policy: Policy) -> Iterator[Finding]:
+def _subjects(universe: Universe, policy: Policy, hosts: Mapping[str, list[Endpoint]]) -> Iterator[Finding]:
     directory = universe.directory
     if directory.endpoints and not directory.select(policy.namespace, None, policy.subjects):
         yield Finding(
             WARNING, "selects-nothing", policy.id, "spec.podSelector", f"no workload of {policy.namespace} is selected"
         )
-    for endpoint in universe.cluster.endpoints:
-        same = endpoint.namespace == policy.namespace and policy.subjects.matches(endpoint.labels)
-        if same and endpoint.host_network and policy.subjects != EVERYTHING:
+    if policy.subjects == EVERYTHING:
+        return
+    for endpoint in hosts.get(policy.namespace, ()):
+        if policy.subjects.matches(endpoint.labels):
             yield Finding(
                 WARNING,
                 "host-network",

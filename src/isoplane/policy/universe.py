@@ -7,6 +7,7 @@ parties is an integer with one bit for each, which makes all-pairs questions che
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -50,6 +51,8 @@ class Universe:
         for position, someone in enumerate(self.parties):
             if someone.address:
                 self._by_address[someone.address[0]].append((someone.address[1], position))
+        for listed in self._by_address.values():
+            listed.sort()
         self._peers: dict[Peer, int] = {}
         self._serving: dict[tuple[PortMatch, str, int], int] = {}
 
@@ -89,11 +92,10 @@ class Universe:
 
     def _inside(self, block: Block) -> int:
         family = block.cidr.family
-        host = BITS[family]
+        host, listed = BITS[family], self._by_address[family]
+        first, last = bisect_left(listed, (block.cidr.network, -1)), bisect_left(listed, (block.cidr.last + 1, -1))
         return bits_of(
-            position
-            for number, position in self._by_address[family]
-            if block.cidr.network <= number <= block.cidr.last and block.covers(Prefix(family, number, host))
+            position for number, position in listed[first:last] if block.covers(Prefix(family, number, host))
         )
 
 
@@ -144,20 +146,19 @@ def _endpoint(endpoint: Endpoint, name: str) -> Someone:
 
 def _outsiders(cluster: Cluster, blocks: list[Block]) -> list[Someone]:
     """One address for each prefix mentioned that is in no smaller one and no workload's, and one in none at all."""
-    mentioned = {prefix for block in blocks for prefix in (block.cidr, *block.excepts)}
+    mentioned = sorted({prefix for block in blocks for prefix in (block.cidr, *block.excepts)})
     taken = {address(ip) for e in cluster.endpoints for ip in e.ips}
     taken |= {address(ip) for node in cluster.nodes for ip in node.ips}
     found = []
-    for prefix in sorted(mentioned):
-        inner = [p for p in mentioned if p != prefix and prefix.covers(p)]
-        number = _free(prefix, inner, taken)
+    for index, prefix in enumerate(mentioned):
+        number = _free(prefix, mentioned, index + 1, taken)
         if number is not None:
             found.append(_outsider(f"ip:{prefix}", prefix.family, number))
-    for family in (4, 6):
-        inner = [p for p in mentioned if p.family == family]
-        number = _free(Prefix(family, 0, 0), inner, taken)
+    for family, name in ((4, "ip:anywhere"), (6, "ip:anywhere-v6")):
+        whole = Prefix(family, 0, 0)
+        number = _free(whole, mentioned, bisect_left(mentioned, whole), taken)
         if number is not None:
-            found.append(_outsider("ip:anywhere" if family == 4 else "ip:anywhere-v6", family, number))
+            found.append(_outsider(name, family, number))
     return found
 
 
@@ -165,15 +166,20 @@ def _outsider(name: str, family: int, number: int) -> Someone:
     return Someone(name, Party(None, addresses.text(family, number)), (family, number))
 
 
-def _free(prefix: Prefix, inner: list[Prefix], taken: set[tuple[int, int]]) -> int | None:
-    """The first address of a prefix that is in no inner one and not taken; None when there is none."""
+def _free(prefix: Prefix, mentioned: list[Prefix], following: int, taken: set[tuple[int, int]]) -> int | None:
+    """The first address of a prefix that is in no smaller one and not taken; None when there is none.
+
+    ``mentioned`` is sorted, so the smaller ones inside follow from position ``following``, by their first address.
+    """
     number = prefix.network + (1 if prefix.length < BITS[prefix.family] - 1 else 0)
     while number <= prefix.last:
-        ends = [p.last for p in inner if p.network <= number <= p.last]
-        if ends:
-            number = max(ends) + 1
-        elif (prefix.family, number) in taken:
-            number += 1
-        else:
+        if following < len(mentioned) and mentioned[following].family == prefix.family:
+            inner = mentioned[following]
+            if inner.network <= number:
+                number = max(number, inner.last + 1)
+                following += 1
+                continue
+        if (prefix.family, number) not in taken:
             return number
+        number += 1
     return None
