@@ -142,3 +142,15 @@ async def test_another_range_is_refused_while_addresses_are_in_use(make: Make) -
         with pytest.raises(FabricFailure, match="is not usable"):
             await make(cidr=wrong).start()
     await make().start()
+
+
+async def test_a_damaged_record_stops_the_start_and_not_the_teardown(make: Make, tmp_path: Path) -> None:
+    fabric = make()
+    await fabric.start()
+    await fabric.plug(workload("pod"))
+    await fabric.close()
+    for left in (tmp_path / "network").glob("ipam.sqlite*"):
+        left.unlink()
+    (tmp_path / "network/ipam.sqlite").write_bytes(b"this is no database" * 100)
+    with pytest.raises(FabricFailure, match="damaged"):
+        await make().start()

@@ -34,6 +34,7 @@ def test_no_address_has_two_owners_or_comes_back_too_soon(steps: list[tuple[str,
 
         def opened() -> Ipam:
             made = Ipam(path, 60, lambda: now[0])
+            made.open()
             made.settle(Ranges.of("10.9.0.0/28"))
             return made
 
@@ -95,7 +96,7 @@ def test_a_damaged_record_says_so(tmp_path: Path) -> None:
     path = tmp_path / "ipam.sqlite"
     path.write_bytes(b"this is no database" * 100)
     with pytest.raises(FabricFailure, match="cannot be opened"):
-        Ipam(path)
+        Ipam(path).open()
 
 
 def test_names_fit_the_kernel_and_differ_between_planes(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ class Enforcer:
         plugs: Callable[[], Awaitable[Sequence[Plug]]],
         *,
         debounce: float = 0.005,
-        drift: float = 5.0,
+        drift: float = 8.0,
         retry: tuple[float, float] = (0.25, 15.0),
         on_enforced: Callable[[frozenset[str]], None] = lambda uids: None,
     ) -> None:

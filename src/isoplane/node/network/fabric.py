@@ -18,11 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
-from isoplane.node.network import nat, netns, sysctl
+from isoplane.node.network import forwarding, nat, netns, sysctl
 from isoplane.node.network.attachment import attachment_of, plug_of
 from isoplane.node.network.bridge import MachineBridge
 from isoplane.node.network.dhcp import Dhcp
+from isoplane.node.network.engines import nfnetlink
 from isoplane.node.network.ipam import Ipam, Lease
+from isoplane.node.network.keyed import KeyedLocks
 from isoplane.node.network.links import SANDBOX_INTERFACE, Links
 from isoplane.node.network.protocol import FabricFailure, Plug
 from isoplane.node.network.ranges import settle
@@ -43,11 +45,11 @@ class HostFabric:
         self.names = settings.names
         self._ipam = Ipam(settings.directory / "ipam.sqlite", settings.quarantine_seconds)
         self._workers = ThreadPoolExecutor(4, thread_name_prefix="fabric")
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks = KeyedLocks()
         self._note = settings.directory / "sysctl.json"
+        self._range_copy = settings.directory / "range"
         self._watcher: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[], None]] = []
-        self._bridged = Wiring.BRIDGED in (settings.container_wiring, settings.machine_wiring)
         self._ranges: Ranges | None = None
         self.bridge: MachineBridge | None = None
         self._dhcp: Dhcp | None = None
@@ -67,19 +69,27 @@ class HostFabric:
     def _links(self) -> Links:
         return Links(self.names, self.ranges, self.settings.mtu)
 
+    @property
+    def wirings(self) -> frozenset[Wiring]:
+        """Those in use: by the settings, and by workloads that were plugged in under other settings."""
+        leased = {lease.wiring for lease in self._ipam.leases()}
+        return frozenset({self.settings.container_wiring, self.settings.machine_wiring, *leased})
+
     def on_reset(self, callback: Callable[[], None]) -> None:
         """Call when the switch was started anew, so that an engine loads its rules again. On the event loop."""
         self._listeners.append(callback)
 
     async def start(self) -> None:
+        self._ipam.open()
         self._ranges = await self._work("settling the node's range", settle, self.settings, self._ipam)
         await self._work("preparing the host", self._prepare)
+        await forwarding.enable(self.names)
         if self.settings.masquerade:
             await nat.enable(self.names, self.ranges, self._note)
-        if self._bridged:
+        if Wiring.BRIDGED in self.wirings:
             self.bridge = MachineBridge(self.settings, self.ranges, self._links, self._workers)
             await self.bridge.start(self._bridge_leases())
-        if self.settings.machine_wiring is Wiring.ROUTED:
+        if self.settings.machine_wiring is Wiring.ROUTED or self._machine_leases():
             pattern = self.names.link_prefixes[1] + "*"
             self._dhcp = Dhcp(self.settings.directory / "dhcp-routed", pattern, self.ranges.routed)
             await self._dhcp.start(self.settings.mtu)
@@ -89,6 +99,7 @@ class HostFabric:
     def _prepare(self) -> None:
         self.settings.directory.mkdir(parents=True, exist_ok=True)
         netns.prepare(NETNS_DIRECTORY)
+        self._range_copy.write_text(str(self.ranges.whole))
         self._links.prepare_node(f"isoplane {self.settings.data_dir.resolve()}")
         sysctl.apply(self.names.node_link, {"ipv6/conf/{}/disable_ipv6": "1"})
         orphans = self._links.leftovers([lease.uid for lease in self._ipam.leases()])
@@ -97,10 +108,15 @@ class HostFabric:
             self._links.remove_named(orphans)
 
     async def _watch(self) -> None:
-        """Bring daemons back that died. Machines keep their taps meanwhile; ports start closed again."""
+        """Bring back daemons that died, and the way out. Machines keep their taps meanwhile; ports start closed again."""
+        generation = -1
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             try:
+                if self.settings.masquerade and (now := await asyncio.to_thread(nfnetlink.generation)) != generation:
+                    generation = now
+                    if not await nat.exists(self.names):
+                        await nat.enable(self.names, self.ranges, self._note)
                 if self._dhcp is not None:
                     await self._dhcp.start(self.settings.mtu)
                 if self.bridge is not None and await self.bridge.revive(self._bridge_leases()):
@@ -121,7 +137,7 @@ class HostFabric:
     async def plug(self, workload: Workload) -> NetworkAttachment:
         if workload.attachment is Attachment.HOST:
             return NetworkAttachment(address=self.node_address, mtu=self.settings.mtu)
-        async with self._locks.setdefault(workload.uid, asyncio.Lock()):
+        async with self._locks.hold(workload.uid):
             wiring = self.settings.wiring_of(workload.attachment)
             if wiring is Wiring.BRIDGED and self.bridge is None:
                 raise FabricFailure(f"{workload.id} needs the bridge, which is not started")
@@ -139,8 +155,7 @@ class HostFabric:
         return lease
 
     async def unplug(self, uid: str) -> None:
-        lock = self._locks.setdefault(uid, asyncio.Lock())
-        async with lock:
+        async with self._locks.hold(uid):
             lease = self._ipam.get(uid)
             if lease is not None:
                 if lease.wiring is Wiring.BRIDGED and self.bridge is not None:
@@ -150,8 +165,6 @@ class HostFabric:
                     self.bridge.serve(self._bridge_leases())
                 elif self._dhcp is not None:
                     self._dhcp.serve(self._machine_leases())
-        if self._locks.get(uid) is lock and not lock.locked():
-            del self._locks[uid]
 
     def _unlink_and_release(self, uid: str) -> None:
         self._links.remove(uid)
@@ -173,7 +186,7 @@ class HostFabric:
         if self._watcher is not None:
             self._watcher.cancel()
             self._watcher = None
-        known = self._ipam.range or self.settings.cidr
+        known = await self._remembered_range() or self.settings.cidr
         if known and self._ranges is None:
             self._ranges = Ranges.of(known)
         if self._ranges is not None:
@@ -181,11 +194,21 @@ class HostFabric:
             await bridge.teardown()
             await Dhcp(self.settings.directory / "dhcp-routed", "", self._ranges.routed).stop()
             await self._work("removing links", self._remove_links)
+        await forwarding.disable(self.names)
         await nat.remove_tables(self.names)
         sysctl.give_back(self._note)
         self._ipam.close()
         self._workers.shutdown()
         shutil.rmtree(self.settings.directory, ignore_errors=True)
+
+    async def _remembered_range(self) -> str:
+        """From the record, or, when that is damaged, from a copy that is kept for this moment."""
+        try:
+            self._ipam.open()
+            return self._ipam.range
+        except FabricFailure as failure:
+            log.warning("%s", failure)
+            return self._range_copy.read_text().strip() if self._range_copy.exists() else ""
 
     def _remove_links(self) -> None:
         self._links.remove_named(self._links.leftovers(()))
@@ -193,8 +216,13 @@ class HostFabric:
 
     async def _work(self, what: str, function: Callable[..., T], *arguments: object) -> T:
         """Run on a worker thread; what the kernel refuses becomes a FabricFailure that says what to do."""
+        running = asyncio.get_running_loop().run_in_executor(self._workers, function, *arguments)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._workers, function, *arguments)
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            # The thread goes on: whoever holds the workload's lock must not let go before it is through.
+            await asyncio.wait([running])
+            raise
         except PermissionError as error:
             raise FabricFailure(
                 f"{what}: {error}; real networking needs root: run as root, or use --runtime simulated"

@@ -84,21 +84,38 @@ class Ipam:
         self._resting: dict[Wiring, dict[int, float]] = {wiring: {} for wiring in Wiring}
         """Number → when it may be given out again, the soonest first."""
         self._cursor = dict.fromkeys(Wiring, 0)
+        self._connection: sqlite3.Connection | None = None
+
+    def open(self) -> None:
+        """Open the record, or make one. FabricFailure when it is unreadable or damaged. Fine when it is open."""
+        if self._connection is not None:
+            return
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            opened = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
             # A killed process loses nothing in WAL mode; a lost power supply takes the links away along with the leases.
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.executescript(_SCHEMA)
-        except (sqlite3.Error, OSError) as error:
+            opened.execute("PRAGMA journal_mode=WAL")
+            opened.execute("PRAGMA synchronous=NORMAL")
+            opened.executescript(_SCHEMA)
+        except OSError as error:
+            raise FabricFailure(f"the record of addresses {self._path} cannot be opened: {error}") from error
+        except sqlite3.Error as error:
             raise FabricFailure(
-                f"the record of addresses {path} cannot be opened: {error}; if it is damaged, run `isoplane down` "
-                "(which stops the workloads) and start again"
+                f"the record of addresses {self._path} cannot be opened: {error}; if it is damaged, run `isoplane down` "
+                "(which stops the workloads), remove it and start again"
             ) from error
+        self._connection = opened
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise FabricFailure(f"the record of addresses {self._path} is not open")
+        return self._connection
 
     def close(self) -> None:
-        self._db.close()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     @property
     def range(self) -> str:

@@ -38,6 +38,11 @@ async def enable(names: Names, ranges: Ranges, note: Path) -> None:
     sysctl.borrow(note, {f"ipv4/conf/{interface}/forwarding": "1" for interface in outside_interfaces()})
 
 
+async def exists(names: Names) -> bool:
+    """Whether the table is there."""
+    return f"table ip {names.nat_table}\n" in (await run("nft", "list", "tables")).decode()
+
+
 async def remove_tables(names: Names) -> None:
     """Remove this table and the policy engine's two. A host without nft has neither."""
     try:

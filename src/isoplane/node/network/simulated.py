@@ -36,6 +36,7 @@ class SimulatedFabric:
             ranges = Ranges.of(self.settings.cidr)
         except ValueError as error:
             raise FabricFailure(f"the node's range {self.settings.cidr!r} is not usable: {error}") from error
+        self._ipam.open()
         self._ipam.settle(ranges)
         self._ranges = ranges
 

@@ -6,7 +6,8 @@ import errno
 import fcntl
 import os
 import struct
-from pathlib import Path
+
+from isoplane.node.network.netlink import Netlink
 
 TUNSETIFF, TUNSETPERSIST = 0x400454CA, 0x400454CB
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
@@ -24,12 +25,12 @@ def create(name: str) -> None:
 
 def busy(name: str) -> bool:
     """Whether a process has the tap open. A name that is free, or no tap at all, is not busy."""
-    if not os.path.exists(f"/sys/class/net/{name}/tun_flags"):
-        return False
-    flags = int(Path(f"/sys/class/net/{name}/tun_flags").read_text(), 16) & (IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
+    with Netlink() as host:
+        if not host.index(name):
+            return False
     descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
     try:
-        fcntl.ioctl(descriptor, TUNSETIFF, _request(name, flags))
+        fcntl.ioctl(descriptor, TUNSETIFF, _request(name, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
     except OSError as error:
         return error.errno == errno.EBUSY
     finally:

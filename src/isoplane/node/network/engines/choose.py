@@ -15,8 +15,8 @@ from isoplane.node.network.settings import Wiring
 def engines_for(fabric: HostFabric, routed: str = "nftables") -> Sequence[Engine]:
     """The engines of a started fabric: ``routed`` (nftables or iptables) where endpoints can be routed, and one for the bridge
     where there is one."""
-    settings, found = fabric.settings, list[Engine]()
-    if Wiring.ROUTED in (settings.container_wiring, settings.machine_wiring):
+    found = list[Engine]()
+    if Wiring.ROUTED in fabric.wirings:
         names, behind = fabric.names, fabric.names.bridge if fabric.bridge else ""
         if routed == "iptables":
             found.append(IptablesEngine(names.tag, names.link_prefixes, behind))

@@ -169,5 +169,6 @@ class OpenvswitchDaemons:
             "--no-chdir",
             "-vconsole:off",
             "-vsyslog:off",
+            "-vfile:warn",
             env={"OVS_RUNDIR": directory, "OVS_LOGDIR": directory, "OVS_DBDIR": directory},
         )
