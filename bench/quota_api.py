@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import statistics
 import tempfile
@@ -134,6 +135,8 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
+    # As the server sets it: a full collection over thousands of waiting tasks stops everything for a while.
+    gc.set_threshold(50_000, 50, 50)
     with tempfile.TemporaryDirectory(prefix="isoplane-bench-") as directory:
         result = asyncio.run(run(Path(directory), max(1, round(30 * args.scale)), args.drop))
     if args.json:
