@@ -112,7 +112,7 @@ class _Reader:
         if isinstance(value, bool):
             return "true" if value else "false"
         if isinstance(value, (int, float)):
-            return str(value)
+            return str(value).removesuffix(".0")
         if value is _MERGE or isinstance(value, str):
             return value
         raise _wrong(event, "a key must be a string")

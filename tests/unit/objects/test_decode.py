@@ -75,7 +75,7 @@ def test_yaml_scalars(text: str, value: Any) -> None:
 
 
 def test_yaml_keys_anchors_and_merges() -> None:
-    assert from_yaml("1: a\ntrue: b\n") == {"1": "a", "true": "b"}
+    assert from_yaml("1: a\ntrue: b\n1e3: c\n") == {"1": "a", "true": "b", "1000": "c"}
     found = from_yaml("a: &x {b: 1, c: [1]}\nd: *x\ne: {<<: *x, b: 2}\nf: {<<: [*x, {z: 1}]}\n")
     assert found["e"] == {"b": 2, "c": [1]}
     assert found["f"] == {"b": 1, "c": [1], "z": 1}
@@ -179,7 +179,8 @@ def test_only_api_errors_come_out(body: bytes) -> None:
             pass
 
 
-words = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zl", "Zp")), max_size=5)
+# No digits: PyYAML writes 0E0 without quotes, and to Go's parser, which is followed here, that is a number.
+words = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zl", "Zp", "Nd")), max_size=5)
 plain = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 99) | words,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
