@@ -29,6 +29,7 @@ _SHORT = {INGRESS: "ingress", EGRESS: "egress"}
 _SELF = {INGRESS: "daddr", EGRESS: "saddr"}
 _PEER = {INGRESS: "saddr", EGRESS: "daddr"}
 _IP = {4: "ip", 6: "ip6"}
+_FEW = 4
 _NEIGHBOURS = "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }"
 
 
@@ -175,13 +176,23 @@ class _Builder:
             span = addresses.text(family, low)
             ranges[span if low == high else f"{span}-{addresses.text(family, high)}"] = self._class(table, index)
         peer = f"{_IP[family]} {_PEER[table.direction]}"
+        rules = self._lookup(name, peer, f"ipv{family}_addr", exact, ranges, "")
+        self._chains[name] = (*rules, self._class(table, 0))
+        return name
+
+    def _lookup(
+        self, name: str, key: str, kind: str, exact: Mapping[str, str], ranges: Mapping[str, str], counter: str
+    ) -> list[str]:
+        """Find a key's verdict in maps, exact ones apart. The few make rules: the kernel finds sets by a linear search."""
+        if len(exact) + len(ranges) <= _FEW:
+            return [_rule(key, value, verdict, counter) for value, verdict in (*exact.items(), *ranges.items())]
         rules = []
         for suffix, flags, verdicts in (("exact", "", exact), ("ranges", "\nflags interval", ranges)):
             if verdicts:
-                self._maps[f"{name}_{suffix}"] = (f"type ipv{family}_addr : verdict{flags}", verdicts)
-                rules.append(f"{peer} vmap @{name}_{suffix}")
-        self._chains[name] = (*rules, self._class(table, 0))
-        return name
+                declaration = f"type {kind} : verdict{flags}" + ("\ncounter" if counter else "")
+                self._maps[f"{name}_{suffix}"] = (declaration, verdicts)
+                rules.append(f"{key} vmap @{name}_{suffix}")
+        return rules
 
     def _class(self, table: DirectionTable, index: int) -> str:
         """The verdict for one class of peers: return, the denial, or the chain that judges ports."""
@@ -198,18 +209,13 @@ class _Builder:
     def _ports(self, name: str, peer_class: PeerClass, default: bool, deny: str) -> tuple[str, ...]:
         """Only entries that differ from the default are loaded; they are disjoint, so order does not matter."""
         verdict = deny if default else "return"
-        rules = []
         differing = [e for e in peer_class.entries if e.allow is not default]
         whole = [e.protocol.lower() for e in differing if e.protocol in PORT_PROTOCOLS and _is_whole(e)]
         exact = {f"{e.protocol.lower()} . {e.low}": verdict for e in differing if _is_ported(e) and e.low == e.high}
         ranges = {
             f"{e.protocol.lower()} . {e.low}-{e.high}": verdict for e in differing if _is_ported(e) and e.low < e.high
         }
-        for suffix, flags, verdicts in (("exact", "", exact), ("ranges", "\nflags interval", ranges)):
-            if verdicts:
-                declaration = f"type inet_proto . inet_service : verdict{flags}\ncounter"
-                self._maps[f"{name}_{suffix}"] = (declaration, verdicts)
-                rules.append(f"meta l4proto . th dport vmap @{name}_{suffix}")
+        rules = self._lookup(name, "meta l4proto . th dport", "inet_proto . inet_service", exact, ranges, "counter")
         if whole:
             rules.append(f"meta l4proto {{ {', '.join(whole)} }} counter {verdict}")
         if any(e.protocol == "OTHER" for e in differing):
@@ -219,6 +225,14 @@ class _Builder:
     def finish(self) -> Ruleset:
         base = _base(self._node)
         return Ruleset(self._sets, self._maps, {**base, **self._chains})
+
+
+def _rule(key: str, value: str, verdict: str, counter: str) -> str:
+    """One element of a lookup as a rule of its own."""
+    if " . " in value:  # protocol and port
+        protocol, _, port = value.partition(" . ")
+        key, value = f"{protocol} dport", port
+    return " ".join(filter(None, (key, value, counter, verdict)))
 
 
 def _is_whole(entry: Entry) -> bool:

@@ -156,18 +156,19 @@ def _judging(
                     action = f"load:0x{numbers.tables[table.key]:x}->NXM_NX_REG0[],resubmit(,{first + 1})"
                     yield f"table={first},priority=100,{match},actions={action}"
         yield f"table={first},priority=0,actions=resubmit(,{passed})"
-        classes: dict[tuple[str, bool], PeerClass] = {}
+        classes: dict[tuple[str, bool, int], PeerClass] = {}
         for table in used:
             if table.direction == direction:
                 yield from _peers(side, table, first, passed, numbers)
-                classes.update({(c.key, table.isolated): c for c in table.classes})
-        for key in sorted(classes):
-            default = not key[1]
-            if classes[key].uniform(default) is None:
                 for family in (4, 6):
-                    yield from _ports(
-                        side, family, direction, classes[key], default, numbers.classes[key], first + 2, passed
-                    )
+                    for index in {0, *(index for _, _, index in table.routes(family))}:
+                        peer_class = table.classes[index]
+                        classes[peer_class.key, table.isolated, family] = peer_class
+        for key in sorted(classes):
+            peer_class = classes[key]
+            if peer_class.uniform(not key[1]) is None:
+                number = numbers.classes[key[:2]]
+                yield from _ports(side, key[2], direction, peer_class, not key[1], number, first + 2, passed)
         for table_number in (first + 1, first + 2):
             yield f"table={table_number},priority=0,actions={side.otherwise}"
 
@@ -225,6 +226,8 @@ def _ports(
     """The class's entries; then the default of protocols with ports, below which what has none is judged."""
     subject = f"reg1=0x{number:x}"
     for entry in peer_class.entries:
+        if not entry.allow and not default:
+            continue  # as whatever no flow matches
         action = _pass(direction, entry.rules, passed) if entry.allow else side.otherwise
         if entry.protocol == OTHER:
             yield f"table={table},priority=5,{_IP[family]},{subject},actions={action}"
@@ -237,7 +240,8 @@ def _ports(
             )
             yield f"table={table},priority=10,{protocol},{subject}{ports},actions={action}"
     rest = _pass(direction, (), passed) if default else side.otherwise
-    for protocol in PORT_PROTOCOLS:
+    portless = any(e.protocol == OTHER and (e.allow or default) for e in peer_class.entries)
+    for protocol in PORT_PROTOCOLS if portless else ():
         yield f"table={table},priority=6,{_PROTOCOL[family][protocol]},{subject},actions={rest}"
     if default:
         yield f"table={table},priority=4,{_IP[family]},{subject},actions={rest}"

@@ -133,8 +133,9 @@ class Nft:
             return 2, packet.dport
         if words[0] == "icmpv6":
             return 2, None
-        if words[0] == "udp":
-            return 2, None if packet.protocol != "udp" else (packet.dport if words[1] == "dport" else 40000)
+        if words[0] in ("tcp", "udp", "sctp"):
+            port = packet.dport if words[1] == "dport" else 40000
+            return 2, port if packet.protocol == words[0] else None
         raise AssertionError(f"unknown match {words}")
 
     def _map(self, words: list[str]) -> tuple[dict[str, str], list[str]]:

@@ -13,7 +13,7 @@ from isoplane.policy.verdict import judge
 
 
 @given(nasty())
-@settings(max_examples=scaled(60))
+@settings(max_examples=scaled(35))
 def test_table_equals_reference(cluster: Cluster) -> None:
     tables = compile_tables(cluster)
     for family in (4, 6):
@@ -31,7 +31,7 @@ def test_table_equals_reference(cluster: Cluster) -> None:
 
 
 @given(clusters())
-@settings(max_examples=scaled(30))
+@settings(max_examples=scaled(12))
 def test_table_is_canonical(cluster: Cluster) -> None:
     """Deterministic, disjoint, sorted, and nothing repeated."""
     tables = compile_tables(cluster)

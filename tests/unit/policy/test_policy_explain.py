@@ -36,7 +36,7 @@ def patched(obj: dict[str, Any], patch: tuple[dict[str, Any], ...]) -> dict[str,
 
 
 @given(clusters(), st.data())
-@settings(max_examples=scaled(20))
+@settings(max_examples=scaled(10))
 def test_proposed_patches_allow_the_direction(base: Cluster, data: st.DataObject) -> None:
     objects = [data.draw(policies(f"p{n}")) for n in range(3)]
     wide = [data.draw(cluster_policies("c0"))]
@@ -73,7 +73,7 @@ def _id(obj: dict[str, Any]) -> str:
 
 
 @given(clusters(), st.data())
-@settings(max_examples=scaled(20))
+@settings(max_examples=scaled(10))
 def test_isolation_by_networkpolicy_always_has_a_way_out(base: Cluster, data: st.DataObject) -> None:
     before = cluster(base.endpoints, base.namespaces, [network_policy(data.draw(policies("p")))], (), base.nodes)
     for connection in packets(before, 4)[::7]:

@@ -19,7 +19,7 @@ from support import require
 
 
 @given(nasty())
-@settings(max_examples=scaled(40), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=scaled(25), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_text_equals_reference(cluster: Cluster) -> None:
     attachments = attach(cluster)
     attached = {a.endpoint: a for a in attachments}
