@@ -68,9 +68,10 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def written_commands(page: Path) -> list[list[str]]:
-    """Every isoplane command line in a page: in fences (after an optional prompt) and in `code`."""
+    """Every isoplane command line in a page: in fences and indented blocks (after an optional prompt) and in `code`."""
     text = (ROOT / page).read_text()
     lines = [line for block in FENCE.findall(text) for line in block.replace("\\\n", " ").splitlines()]
+    lines += re.findall(r"^ {4,}(\S.*)$", FENCE.sub("", text).replace("\\\n", " "), re.MULTILINE)
     lines += re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
     found = []
     for line in lines:

@@ -27,6 +27,10 @@ ALLOWED = {
     "quota/charge.py": "`pods` is the name of a quota's resource, of which every kind takes one",
     "server/actions.py": "the API's table of action subresources: pods/eviction, virtualmachineinstances/pause, …",
     "server/http/discovery.py": "which verbs discovery announces for a subresource",
+    "server/launcher.py": "the launcher pod that KubeVirt's clients expect behind a VMI",
+    "server/verbs.py": "a get of that launcher pod",
+    "server/http/handlers.py": "the log of that launcher pod",
+    "server/http/logs.py": "the container of that launcher pod",
     "node/images/sources.py": "`oci` is an image layout, not a runtime",
 }
 

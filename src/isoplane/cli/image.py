@@ -51,7 +51,9 @@ def load(
 
 
 @app.command("list")
-def list_(data: Path | None = _DATA, output: Output = typer.Option(Output.TABLE, "--output", "-o")) -> None:
+def list_(
+    data: Path | None = _DATA, output: Output = typer.Option(Output.TABLE, "--output", "-o", help="table or json.")
+) -> None:
     """List the images in the local store, with all their names."""
     from isoplane.node.images import ImageError
 
