@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from isoplane.node.images.store import ImageStore
+from isoplane.node.runtime.qemu import machine as machine_module
 from isoplane.workload.shape import UnitState
 from qemu_support import Harness, guest_store, machine_spec, machine_workload
 
@@ -153,6 +154,22 @@ async def test_an_end_that_was_decided_is_carried_out(tmp_path: Path, store: Ima
     async with Harness(tmp_path, store) as plane:
         assert (await plane.ended(workload.uid, 5)).reason == "Destroyed"
         assert qemus(workload.uid) == []
+        await plane.runtime.remove(workload.uid)
+
+
+async def test_a_machine_that_does_not_answer_is_kept_and_asked_again(
+    tmp_path: Path, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine_module, "ADOPT_TIMEOUT", 0.1)
+    workload = machine_workload(machine_spec())
+    kill_plane(start_plane(tmp_path, store, machine_spec(), workload.uid))
+    [pid] = qemus(workload.uid)
+    os.kill(pid, signal.SIGSTOP)
+    async with Harness(tmp_path, store) as plane:
+        assert (await plane.unit(workload.uid)).state is UnitState.RUNNING
+        os.kill(pid, signal.SIGCONT)
+        await plane.until(workload.uid, lambda unit: unit.details["qmp_status"] == "running")
+        assert qemus(workload.uid) == [pid]
         await plane.runtime.remove(workload.uid)
 
 

@@ -251,8 +251,9 @@ class Machine:
                 break
             except QmpClosed:
                 if time.monotonic() > deadline:
-                    log.warning("machine %s: QEMU %d does not answer; it is killed", self.uid, pid)
-                    self._finish("Crashed", "QEMU did not answer when the plane came back", exit_code=1)
+                    # It may be a busy host's fault: the machine is kept, and asked again for as long as it lives.
+                    log.warning("machine %s: QEMU %d does not answer yet", self.uid, pid)
+                    self._later(self._reconnect())
                     break
                 await asyncio.sleep(0.05)
         if not self.run.launched:
@@ -308,9 +309,11 @@ class Machine:
                 process.signal_process(pid, signal.SIGKILL)
         try:
             await self._cgroup.remove()
+            shutil.rmtree(self.directory)
+        except FileNotFoundError:
+            pass
         except OSError as error:
-            raise RuntimeFailure(RuntimeReason.SANDBOX, f"control group of {self.uid}: {error}") from error
-        shutil.rmtree(self.directory, ignore_errors=True)
+            raise RuntimeFailure(RuntimeReason.SANDBOX, f"machine {self.uid} cannot be removed: {error}") from error
 
     def release(self) -> None:
         """Let go of the process and the connection and leave the machine running."""

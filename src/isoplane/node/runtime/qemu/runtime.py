@@ -94,7 +94,7 @@ class QemuRuntime:
 
     async def _adopt_all(self) -> None:
         running = self._running()
-        for directory in self._machines_dir.iterdir():
+        for directory in filter(Path.is_dir, self._machines_dir.iterdir()):
             self._machines[directory.name] = Machine(directory, self._changed)
         await asyncio.gather(*(m.adopt(running.pop(uid, 0)) for uid, m in self._machines.items()))
         for uid, pid in running.items():
@@ -221,6 +221,8 @@ class QemuRuntime:
         if machine is None:
             if not create:
                 raise RuntimeFailure(RuntimeReason.RUN, f"machine {uid} is not prepared")
+            if not uid or "/" in uid or uid in (".", ".."):
+                raise RuntimeFailure(RuntimeReason.SANDBOX, f"{uid!r} is not a workload's uid")
             directory = self._machines_dir / uid
             try:
                 directory.mkdir(exist_ok=True)
