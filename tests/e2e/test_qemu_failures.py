@@ -237,6 +237,37 @@ async def test_a_full_disk_is_said_and_survived(tmp_path: Path, store: ImageStor
         subprocess.run(["umount", str(small)], check=True)  # noqa: ASYNC221
 
 
+async def test_a_guest_whose_disk_finds_no_space_waits_and_goes_on(tmp_path: Path, store: ImageStore) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2M", "none", str(small)], check=True)  # noqa: ASYNC221
+    try:
+        async with Harness(small, store) as plane:
+            fill = "#!/bin/sh\ndd if=/dev/urandom of=/dev/vda bs=64k count=64 conv=fsync && echo all-written\n"
+            volumes = [
+                {"name": "d", "emptyDisk": {"capacity": "4Mi"}},
+                {"name": "s", "cloudInitNoCloud": {"userData": fill}},
+            ]
+            workload = machine_workload(machine_spec(volumes=volumes))
+            await plane.run(workload)
+            waiting = await plane.until(workload.uid, lambda unit: unit.state is UnitState.PAUSED)
+            assert waiting.details["qmp_status"] == "io-error"
+            # The controller asks to go on at every look; that must not become a storm.
+            plane.changes.clear()
+            for _ in range(20):
+                await plane.runtime.pause_unit(workload.uid, "machine", False)
+                await asyncio.sleep(0.02)
+            assert len(plane.changes) <= 8
+            subprocess.run(["mount", "-o", "remount,size=16M", str(small)], check=True)  # noqa: ASYNC221
+            plane.runtime._machines[workload.uid]._resumed = 0.0
+            await plane.runtime.pause_unit(workload.uid, "machine", False)
+            await plane.says(workload.uid, "all-written")
+            assert (await plane.unit(workload.uid)).state is UnitState.RUNNING
+            await plane.runtime.remove(workload.uid)
+    finally:
+        subprocess.run(["umount", str(small)], check=True)  # noqa: ASYNC221
+
+
 async def test_nothing_of_a_start_that_failed_is_left(plane: Harness, tmp_path: Path) -> None:
     workload = machine_workload(machine_spec(domain={"cpu": {"model": "NoSuchCPU"}}))
     with pytest.raises(RuntimeFailure):
