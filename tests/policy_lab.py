@@ -129,11 +129,11 @@ class PolicyLab:
         verdict = judge(self.cluster, Connection(party(self.cluster, one), party(self.cluster, two), protocol, port))
         return verdict.allowed
 
-    def reaches(self, source: str, target: str, protocol: str, port: int) -> bool:
+    def reaches(self, source: str, target: str, protocol: str, port: int, timeout: float = 0.4) -> bool:
         path, address = self.places[source].path, self.places[target].address
         if protocol == "TCP":
-            return tcp_reaches(path, address, port, timeout=0.4)
-        return udp_reaches(path, address, port, 0.4) if protocol == "UDP" else pings(path, address, 0.4)
+            return tcp_reaches(path, address, port, timeout=timeout)
+        return udp_reaches(path, address, port, timeout) if protocol == "UDP" else pings(path, address, timeout)
 
     def questions(self) -> list[tuple[str, str, str, int]]:
         """Every pair of places on every port, and ICMP."""
@@ -148,6 +148,8 @@ class PolicyLab:
         found = []
         for question, reached in zip(questions, got, strict=True):
             if reached is not self.expected(*question):
+                if not reached and await loop.run_in_executor(self._threads, self.reaches, *question, 4.0):
+                    continue  # the host was busy; what should not pass and does, counts at once
                 found.append(f"{question}: the packet {'passed' if reached else 'was lost'}")
         return found
 

@@ -150,11 +150,12 @@ class IptablesEngine:
     def _begun(self, family: int) -> str:
         """The chain that keeps cut connections cut."""
         lines = ["*filter", ":ISP-BEGUN - [0:0]", ":ISP-FIRST - [0:0]"]
+        lines.append("-A ISP-BEGUN -m conntrack ! --ctstate NEW -j RETURN")
         for interface in self._interfaces:
             lines.append(f"-A ISP-BEGUN -i {interface} -g ISP-FIRST")
             lines.append(f"-A ISP-BEGUN -o {interface} -g ISP-FIRST")
         lines += [
-            "-A ISP-FIRST -p tcp -m tcp ! --syn -m conntrack --ctstate NEW -j DROP",
+            "-A ISP-FIRST -p tcp -m tcp ! --syn -j DROP",
             f"-A ISP-FIRST -m set --match-set isp-quiet{family} src,src,dst -j DROP",
             "COMMIT",
         ]
