@@ -10,6 +10,7 @@ Everything here blocks, and runs on a thread of the Launcher.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -111,6 +112,8 @@ class Starter:
 
     def release(self, attempt: Attempt, container_id: str) -> None:
         """Let a created container go over its start line; one that went before is left alone."""
+        if self.launcher.tools.runtime == "crun" and self._open_gate(container_id):
+            return
         try:
             self.launcher.run("start", container_id)
         except CommandFailure as error:
@@ -118,6 +121,28 @@ class Starter:
                 return
             message = f"container {attempt.unit!r} could not be started: {error}"
             raise RuntimeFailure(RuntimeReason.RUN, message) from None
+
+    def _open_gate(self, container_id: str) -> bool:
+        """What `crun start` does, without a process for it: one byte into the FIFO at which the container waits.
+
+        Saves a sixth of a start. The FIFO is removed after the byte is in it, not before: killed in between, we find a FIFO
+        that nobody reads any more, and know that the container went. False: ask crun.
+        """
+        gate = self._layout.state / container_id / "exec.fifo"
+        try:
+            fd = os.open(gate, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                return False
+        else:
+            try:
+                os.write(fd, b"\0")
+            except OSError:
+                return False
+            finally:
+                os.close(fd)
+        gate.unlink(missing_ok=True)
+        return True
 
     def _mount_rootfs(self, launch: Launch) -> None:
         """The image below, the container's own changes above; visible in this thread's mount namespace alone."""
