@@ -6,14 +6,14 @@ each prefix that either side mentions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from isoplane.policy.model import Cluster
 from isoplane.policy.reach import Reach, pieces_of
 from isoplane.policy.rules import MAX_PORT, OTHER
-from isoplane.policy.universe import blocks_of, positions_of
+from isoplane.policy.universe import bits_of, blocks_of, positions_of
 
 OPENED, CLOSED = "opened", "closed"
 
@@ -67,10 +67,10 @@ def diff(old: Cluster, new: Cluster) -> Diff:
     blocks = [*blocks_of(old), *blocks_of(new)]
     before, after = Reach(old, outside=True, blocks=blocks), Reach(new, outside=True, blocks=blocks)
     names = [[_key(reach, i) for i in range(len(reach.parties))] for reach in (before, after)]
+    pairing = _Pairing(before, after, *names)
     found: dict[tuple[str, str, str, str], list[tuple[int, int]]] = {}
     for protocol, low, high in pieces_of((old, new)):
-        matrices = before.matrix(protocol, low), after.matrix(protocol, low)
-        for change, source, destination in _changes(before, names, matrices):
+        for change, source, destination in pairing.changes(before.lines(protocol, low), after.lines(protocol, low)):
             spans = found.setdefault((change, source, destination, protocol), [])
             if spans and spans[-1][1] + 1 == low:
                 spans[-1] = (spans[-1][0], high)
@@ -88,28 +88,39 @@ def _key(reach: Reach, position: int) -> str:
     return someone.endpoint.id if someone.endpoint else someone.name
 
 
-def _changes(
-    before: Reach, names: list[list[str]], matrices: tuple[list[int], list[int]]
-) -> Iterator[tuple[str, str, str]]:
-    old_names, new_names = names
-    there = {name: i for i, name in enumerate(new_names)}
-    same = old_names == new_names
-    for i, source in enumerate(old_names):
-        j = there.get(source)
-        if j is None:
-            continue
-        was, now = matrices[0][i], matrices[1][j]
-        if not same:
-            now = _moved(now, new_names, old_names)
-            was &= sum(1 << k for k, name in enumerate(old_names) if name in there)
-        inside = before.parties[i].endpoint is not None
-        for bits, change in ((now & ~was, OPENED), (was & ~now, CLOSED)):
-            for k in positions_of(bits):
-                if inside or before.parties[k].endpoint is not None:
-                    yield change, source, old_names[k]
+Lines = tuple[list[int], list[int]]
+"""Reach.lines: whom each workload reaches, and who may come in."""
 
 
-def _moved(bits: int, here: list[str], there: Iterable[str]) -> int:
-    """A set of positions by one side's order, in the other side's."""
-    members = {here[position] for position in positions_of(bits)}
-    return sum(1 << k for k, name in enumerate(there) if name in members)
+class _Pairing:
+    """The parties that both sides know, though they may stand in another order on each."""
+
+    def __init__(self, before: Reach, after: Reach, old_names: list[str], new_names: list[str]) -> None:
+        self._names = old_names
+        self._inside = before.inside
+        self._same = old_names == new_names and before.inside == after.inside
+        there = {name: i for i, name in enumerate(new_names)}
+        here = {name: i for i, name in enumerate(old_names)}
+        self._new_position = [there.get(name) for name in old_names]
+        self._old_position = [here.get(name) for name in new_names]
+        self._shared = bits_of(i for i, position in enumerate(self._new_position) if position is not None)
+        self._outside = self._shared >> before.inside << before.inside
+
+    def changes(self, old: Lines, new: Lines) -> Iterator[tuple[str, str, str]]:
+        """(change, source, destination) of one piece of the port space."""
+        for i in range(self._inside):
+            j = self._new_position[i]
+            if j is None:
+                continue
+            for change, bits in self._compare(old[0][i], new[0][j], self._shared):
+                for k in positions_of(bits):
+                    yield change, self._names[i], self._names[k]
+            for change, bits in self._compare(old[1][i], new[1][j], self._outside):
+                for k in positions_of(bits):
+                    yield change, self._names[k], self._names[i]
+
+    def _compare(self, was: int, now: int, among: int) -> tuple[tuple[str, int], tuple[str, int]]:
+        if not self._same:
+            moved = (self._old_position[position] for position in positions_of(now))
+            now = bits_of([position for position in moved if position is not None])
+        return (OPENED, now & ~was & among), (CLOSED, was & ~now & among)

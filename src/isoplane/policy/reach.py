@@ -72,18 +72,22 @@ class Reach:
         """For each source position the set of destinations it reaches on this port (OTHER has port 0)."""
         key = (protocol, port)
         if key not in self._matrices:
-            rows = self._judgement(protocol, port)
-            self._matrices[key] = [
-                row if someone.endpoint and someone.endpoint.template else row | 1 << position
-                for position, (row, someone) in enumerate(zip(rows, self.parties, strict=True))
-            ]
+            self._matrices[key] = self._with_self(self._judgement(protocol, port))
         return self._matrices[key]
+
+    def _with_self(self, rows: list[int]) -> list[int]:
+        """Everyone reaches itself, but a template stands for several, which may not reach each other."""
+        return [
+            row if someone.endpoint and someone.endpoint.template else row | 1 << position
+            for position, (row, someone) in enumerate(zip(rows, self.parties, strict=False))
+        ]
 
     def _judgement(self, protocol: str, port: int) -> list[int]:
         """The matrix before everyone reaches itself: parties under the same policies have equal rows."""
         key = (protocol, port)
         if key not in self._judged:
-            self._judged[key] = self._rows(protocol, port)
+            outgoing, incoming = (self._by_subject(direction, protocol, port) for direction in (EGRESS, INGRESS))
+            self._judged[key] = self._rows(outgoing, incoming, len(self.parties))
         return self._judged[key]
 
     def rows(self, ports: Iterable[Port]) -> Iterator[Row]:
@@ -115,23 +119,38 @@ class Reach:
                 groups.setdefault(key, []).append(position)
         return groups
 
-    def _rows(self, protocol: str, port: int) -> list[int]:
-        universe = self._universe
-        everyone, width = universe.everyone, len(self.parties)
-        outgoing = [everyone] * width
-        for members in self._groups[EGRESS].values():
-            allowed = self._allowed(members[0], EGRESS, protocol, port)
+    @property
+    def inside(self) -> int:
+        """How many parties are workloads: they come first."""
+        return sum(someone.endpoint is not None for someone in self.parties)
+
+    def lines(self, protocol: str, port: int) -> tuple[list[int], list[int]]:
+        """For each workload whom it reaches, and who may come in, as they are judged; nothing is kept.
+
+        Reaching oneself and the node's exemption are only in the first.
+        """
+        outgoing = self._by_subject(EGRESS, protocol, port)
+        incoming = self._by_subject(INGRESS, protocol, port)
+        return self._with_self(self._rows(outgoing, incoming, self.inside)), incoming
+
+    def _by_subject(self, direction: str, protocol: str, port: int) -> list[int]:
+        """For each workload the peers that its direction lets pass."""
+        found = [self._universe.everyone] * self.inside
+        for members in self._groups[direction].values():
+            allowed = self._allowed(members[0], direction, protocol, port)
             for position in members:
-                outgoing[position] = allowed
-        admitted: dict[int, int] = {}
-        judged = 0
-        for members in self._groups[INGRESS].values():
-            allowed = self._allowed(members[0], INGRESS, protocol, port)
-            bits = bits_of(members)
-            judged |= bits
-            admitted[allowed] = admitted.get(allowed, 0) | bits
-        incoming = _spread(admitted, everyone & ~judged, width)
-        rows = [out & inn for out, inn in zip(outgoing, incoming, strict=True)]
+                found[position] = allowed
+        return found
+
+    def _rows(self, outgoing: list[int], incoming: list[int], width: int) -> list[int]:
+        """For the first ``width`` sources, whom they reach."""
+        everyone = self._universe.everyone
+        admitted: dict[int, list[int]] = {}
+        for position, allowed in enumerate(incoming):
+            admitted.setdefault(allowed, []).append(position)
+        outsiders = everyone >> len(incoming) << len(incoming)
+        entered = _spread({allowed: bits_of(members) for allowed, members in admitted.items()}, outsiders, width)
+        rows = [out & entry for out, entry in zip(outgoing, entered, strict=False)] + entered[len(outgoing) :]
         self._exempt(rows, outgoing)
         return rows
 
@@ -201,7 +220,8 @@ def _spread(admitted: dict[int, int], unjudged: int, width: int) -> list[int]:
     """
     if not admitted:
         return [unjudged] * width
-    patterns = zip(*(bin(allowed | 1 << width)[:2:-1] for allowed in admitted), strict=True)
+    mask = (1 << width) - 1
+    patterns = zip(*(bin(allowed & mask | 1 << width)[:2:-1] for allowed in admitted), strict=True)
     targets = list(admitted.values())
     known: dict[tuple[str, ...], int] = {}
     rows = []

@@ -12,7 +12,7 @@ from policy_strategies import cluster_policies, clusters, packets, policies, sca
 from isoplane.policy.change import changes_for
 from isoplane.policy.clusterpolicy import cluster_network_policy
 from isoplane.policy.diff import diff
-from isoplane.policy.model import Cluster, cluster
+from isoplane.policy.model import Cluster, Endpoint, cluster
 from isoplane.policy.parse import network_policy
 from isoplane.policy.rules import DIRECTIONS
 from isoplane.policy.universe import Party
@@ -102,3 +102,26 @@ def test_diff_is_the_difference_of_references(old: Cluster, data: st.DataObject)
                 for change, expected in (("opened", after and not before), ("closed", before and not after)):
                     spans = told.get((change, source.id, destination.id, protocol), [])
                     assert any(low <= port <= high for low, high in spans) is expected
+
+
+def test_diff_sees_the_outside_and_survives_other_workloads() -> None:
+    def snapshot(cidr: str, *names: str) -> Cluster:
+        spec = {
+            "podSelector": {},
+            "policyTypes": ["Ingress", "Egress"],
+            "egress": [{"to": [{"ipBlock": {"cidr": cidr}}]}],
+        }
+        spec["ingress"] = [{"from": [{"ipBlock": {"cidr": cidr}}], "ports": [{"port": 80}]}]
+        policy = network_policy({"metadata": {"name": "p", "namespace": "a"}, "spec": spec})
+        endpoints = [Endpoint("pod", "a", name, {}, (f"10.1.0.{number}",)) for number, name in names_of(names)]
+        return cluster(endpoints, policies=[policy])
+
+    def names_of(names: tuple[str, ...]) -> list[tuple[int, str]]:
+        return [(ord(name[0]), name) for name in names]
+
+    found = diff(snapshot("192.0.2.0/24", "b", "x"), snapshot("0.0.0.0/0", "a", "b"))
+    assert (found.added, found.removed) == (("pod/a/a",), ("pod/a/x",))
+    told = {(d.change, d.source, d.destination, d.protocol, d.ports) for d in found.differences}
+    assert told == {
+        ("opened", "pod/a/b", "ip:0.0.0.0/0", protocol, "all") for protocol in ("TCP", "UDP", "SCTP", "OTHER")
+    } | {("opened", "ip:0.0.0.0/0", "pod/a/b", "TCP", "80")}
