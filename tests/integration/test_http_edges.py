@@ -15,6 +15,9 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Subprotocol
 
 from isoplane.client import kubeconfig
 from isoplane.server.admission import User
@@ -398,6 +401,25 @@ async def test_connections_that_never_speak_tls_do_no_harm(server: ApiServer, cl
         await writer.drain()
         writer.close()
     assert (await client.get("/livez")).status_code == 200
+
+
+async def test_an_upgrade_needs_an_identity_and_a_place(server: ApiServer, tmp_path: Path) -> None:
+    ca = (tmp_path / "data" / "pki" / "ca.crt").read_text()
+    anonymous = ssl.create_default_context(cadata=ca)
+    known = kubeconfig.load(tmp_path / "kubeconfig").context
+    port = server.url.rpartition(":")[2]
+    for context, path, status in (
+        (anonymous, f"{PODS}/x/exec?command=id&stdout=1", 401),
+        (known, f"{PODS}/x/exec?command=id&stdout=1", 404),
+        (known, "/api/v1/pods?watch=1", 404),
+    ):
+        with pytest.raises(InvalidStatus) as caught:
+            async with connect(
+                f"wss://127.0.0.1:{port}{path}", ssl=context, subprotocols=[Subprotocol("v5.channel.k8s.io")]
+            ):
+                pass
+        assert caught.value.response.status_code == status
+        assert json.loads(caught.value.response.body or b"{}")["code"] == status
 
 
 async def test_pipelined_requests_are_answered_in_order(server: ApiServer, tmp_path: Path) -> None:
