@@ -214,6 +214,21 @@ async def test_only_denied_connections_are_cut() -> None:
         assert enforcer.enforced("b") is None
 
 
+async def test_a_workload_is_told_of_its_own_rules_only() -> None:
+    bench = Bench()
+    bench.rendered = rendered("first", endpoints={"a": "one"})
+    async with bench.running() as enforcer:
+        assert enforcer.enforced("a") == "one"
+        assert enforcer.enforced("b") is None, "nothing is known of it yet: its port is closed"
+        bench.rendered = rendered("second", endpoints={"a": "one", "b": "two"})
+        await enforcer.request()
+        assert (enforcer.enforced("a"), enforcer.enforced("b")) == ("one", "two")
+        assert bench.told == [frozenset({"a"}), frozenset({"b"})]
+        bench.rendered = rendered("third", endpoints={})
+        await enforcer.request()
+        assert enforcer.enforced("a") is None
+
+
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_a_request_waits_for_a_pass_of_its_own(moment: str) -> None:
     bench = Bench()

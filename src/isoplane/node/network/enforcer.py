@@ -42,6 +42,10 @@ class Rendered:
     """Whole texts that allow only what both the last revision and this one allow: loaded everywhere first.
 
     Empty when one engine is concerned, for there a change is atomic by itself."""
+    endpoints: Mapping[str, str] | None = None
+    """uid → the revision of that workload's own rules, for those that have any; the others' ports stay closed.
+
+    None: every workload is told the revision of the whole."""
     permits: Callable[[Connection], bool] = lambda connection: True
     """Whether a connection of a plugged-in workload may exist under these rules."""
 
@@ -144,7 +148,7 @@ class Enforcer:
             await self._finished.wait_for(lambda: self._done >= mine)
 
     def enforced(self, uid: str) -> str | None:
-        """The revision that guards this workload's port on every engine; None while it is closed."""
+        """The revision of the rules that guard this workload's port on every engine; None while it is closed."""
         return self._enforced.get(uid)
 
     @property
@@ -224,7 +228,10 @@ class Enforcer:
             await self._cut_denied(set(addresses.values()), gone, rendered.permits)
         self._addresses, self._revision = addresses, rendered.revision
         told = self._enforced
-        self._enforced = dict.fromkeys(addresses, rendered.revision)
+        own = rendered.endpoints
+        self._enforced = {
+            uid: rendered.revision if own is None else own[uid] for uid in addresses if own is None or uid in own
+        }
         fresh = frozenset(uid for uid, revision in self._enforced.items() if told.get(uid) != revision)
         if fresh:
             self._on_enforced(fresh)

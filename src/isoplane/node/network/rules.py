@@ -92,7 +92,16 @@ class NodeRules:
                 rules[name] = EngineRules(texts[name], update, self._revision)
             closing = self._closing(self._tables, tables, attached, texts)
         self._tables, self._texts, self._made, self._revision = tables, texts, made, revision
-        return Rendered(revision, rules, closing, self._judge(tables))
+        return Rendered(revision, rules, closing, self._own(tables, plugs), self._judge(tables))
+
+    def _own(self, tables: Tables, plugs: Sequence[Plug]) -> dict[str, str]:
+        """Each workload's own revision, which other workloads' rules do not change."""
+        found = {}
+        for plug in plugs:
+            entry = tables.endpoints.get(self._ids(plug))
+            if entry is not None:
+                found[plug.uid] = revision_of(plug.attachment.address, entry.ingress.key, entry.egress.key)
+        return found
 
     def _rulesets(self, tables: Tables, attached: Sequence[Attachment]) -> _Rulesets:
         return _Rulesets(
