@@ -21,7 +21,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from fabric_support import workload
-
 from isoplane.node.network.fabric import FabricSettings, HostFabric
 from isoplane.workload.shape import Attachment
 
