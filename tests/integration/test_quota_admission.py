@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import orjson
 import pytest
 from quota_plane import QuotaPlane, condition, pod, quota_plane, vmi
 
@@ -20,6 +21,7 @@ from isoplane.objects.kinds import (
     RESOURCEQUOTAS,
     VIRTUALMACHINEINSTANCES,
 )
+from isoplane.server.quota_admission import metrics
 
 HARD = {"requests.cpu": "4", "pods": "10"}
 
@@ -339,3 +341,32 @@ async def test_priority_is_one_handle_for_both_kinds(plane: QuotaPlane) -> None:
     with pytest.raises(Forbidden, match="must not be provided"):
         await plane.api.create(PODS, given)
     assert vmi("unused")["kind"] == "VirtualMachineInstance"
+
+
+async def test_metrics_and_the_audit_trail(plane: QuotaPlane) -> None:
+    await plane.tenant("a", HARD, evictionThreshold=100)
+    await plane.pod("low", cpu="3500m", priority="batch")
+    with pytest.raises(QuotaExceeded):
+        await plane.pod("no", cpu="1", priority="batch")
+    await plane.pod("db", cpu="2", priority="critical")
+    text = metrics(plane.store.state, plane.plugin.acts)
+    for line in (
+        'isoplane_quota_used{namespace="a",quota="q",resource="requests.cpu"} 3.5',
+        'isoplane_quota_hard{namespace="a",quota="q",resource="pods"} 10',
+        'isoplane_quota_held{namespace="a",quota="q",resource="requests.cpu"} 2',
+        'isoplane_quota_evicting{namespace="a",quota="q",resource="requests.cpu"} 3.5',
+        'isoplane_quota_waiting{namespace="a",held="true"} 1',
+        'isoplane_quota_decisions_total{namespace="a",decision="refuse"} 1',
+    ):
+        assert line in text.splitlines()
+    trail = sorted((orjson.loads(row) for row in plane.store.state.rows("quota.audit").values()), key=lambda e: e["n"])
+    assert [(e["act"], e["workload"], e["rule"]) for e in trail] == [
+        ("admit", "pod/a/low", "fits"),
+        ("refuse", "pod/a/no", "exceeded"),
+        ("wait", "pod/a/db", "evict"),
+        ("evict", "pod/a/low", "in-tenant"),
+    ]
+    assert trail[1]["short"] == {"quota/q requests.cpu": 500}
+    await plane.gone("low")
+    acts = [orjson.loads(row)["act"] for row in plane.store.state.rows("quota.audit").values()]
+    assert "release" in acts

@@ -16,6 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
 from quota_plane import QuotaPlane, condition, pod, quota_plane, vmi
 
 from isoplane.objects.errors import NotFound, QuotaExceeded
@@ -156,6 +157,7 @@ def is_gated(obj: Any) -> bool:
     return bool(obj["spec"].get("schedulingGates")) or condition(obj, "QuotaAdmitted").get("status") == "False"
 
 
+@pytest.mark.slow
 async def test_a_day_breaks_no_invariant(tmp_path: Path) -> None:
     async with quota_plane(tmp_path / "data") as plane:
         await plane.priority("normal", 100)

@@ -7,13 +7,15 @@
     config.py    ResourceQuota, QuotaPolicy, Cohort and Node objects → what the decision reads
     counting.py  objects → charges, from scratch
     usage.py     the computed QuotaUsage
+    metrics.py   the same for Prometheus
     repair.py    on start: are the books what the objects add up to?
 
 Every rule is in isoplane.quota; here nothing is decided.
 """
 
+from isoplane.server.quota_admission.metrics import metrics
 from isoplane.server.quota_admission.plugin import QuotaAdmission
 from isoplane.server.quota_admission.repair import Finding, repair
 from isoplane.server.quota_admission.usage import usage_summary
 
-__all__ = ["Finding", "QuotaAdmission", "repair", "usage_summary"]
+__all__ = ["Finding", "QuotaAdmission", "metrics", "repair", "usage_summary"]
