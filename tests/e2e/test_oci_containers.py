@@ -462,6 +462,21 @@ async def test_interactive_exec_on_a_terminal(host: Host) -> None:
     execution.close()
 
 
+async def test_a_container_with_a_terminal(host: Host) -> None:
+    assert (await host.output(declare("w", [shell("tty; echo done", tty=True, stdin=True)]))).split() == [
+        "/dev/pts/0",
+        "done",
+    ]
+
+
+async def test_a_host_path_without_a_type_is_made(host: Host, tmp_path: Path) -> None:
+    volumes = [{"name": "v", "hostPath": {"path": str(tmp_path / "new" / "deep")}}]
+    await host.output(
+        declare("w", [shell("touch /v/x", volumeMounts=[{"name": "v", "mountPath": "/v"}])], volumes=volumes)
+    )
+    assert (tmp_path / "new" / "deep" / "x").exists()
+
+
 async def test_a_session_carries_more_than_a_pipe_holds(host: Host) -> None:
     await host.run(declare("w", [shell("sleep 60")]))
     session = await host.runtime.open_exec("w", "c", ExecOptions(("/bin/cat",), "", True, True, True, False))
@@ -560,6 +575,37 @@ async def test_fifty_at_once(host: Host) -> None:
     assert states == {UnitState.RUNNING}
     await asyncio.gather(*(host.runtime.remove(w.uid) for w in workloads))
     assert await host.runtime.observe_all() == []
+
+
+async def test_after_a_restart_of_the_host_everything_is_known_to_be_gone(tmp_path: Path) -> None:
+    require("crun", "conmon", "skopeo", "umoci", root=True)
+    before = Host(tmp_path)
+    await before.runtime.start()
+    await before.run(declare("w", [shell("sleep 60")]))
+    layout = before.runtime._layout
+    attempt = layout.attempt("w", "c", 0)
+    await before.runtime.close()
+    # What a restart does to it: no process is left, and nobody wrote how it ended; the boot has another name.
+    os.kill(int(attempt.conmon_pid.read_text()), signal.SIGKILL)
+    os.kill(int(attempt.pid.read_text()), signal.SIGKILL)
+    await asyncio.sleep(0.1)
+    layout.boot.write_text("another")
+    after = Host(tmp_path)
+    await after.runtime.start()
+    try:
+        (observed,) = await after.runtime.observe_all()
+        ended = observed.unit("c")
+        assert not observed.prepared
+        assert (ended.state, ended.exit_code, ended.reason) == (UnitState.EXITED, 255, "Unknown")
+        workload = declare("w", [shell("sleep 60")])
+        await after.runtime.prepare(workload, MATERIALS)
+        await after.runtime.start_unit(workload, workload.units[0], 1, MATERIALS)
+        observed = (await after.runtime.observe("w")) or observed
+        assert (observed.prepared, observed.unit("c").attempt) == (True, 1)
+    finally:
+        await after.runtime.remove("w")
+        await after.runtime.close()
+    assert traces_of(tmp_path) == []
 
 
 async def test_missing_tools_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,13 +76,14 @@ def _host_path(source: Mapping[str, Any], name: str) -> None:
     path, kind = Path(str(source.get("path", ""))), str(source.get("type") or "")
     if not path.is_absolute() or ".." in path.parts:
         raise missing(f"volume {name!r}: hostPath {str(path)!r} must be an absolute path without ..")
-    if kind == "DirectoryOrCreate" and not path.exists():
-        path.mkdir(mode=0o755, parents=True)
-    elif kind == "FileOrCreate" and not path.exists():
-        try:
+    try:
+        # Without a type nothing is checked, and what is missing becomes a directory, as in other runtimes.
+        if kind in ("DirectoryOrCreate", "") and not path.exists():
+            path.mkdir(mode=0o755, parents=True)
+        elif kind == "FileOrCreate" and not path.exists():
             os.close(os.open(path, os.O_CREAT | os.O_CLOEXEC, 0o644))
-        except OSError as error:
-            raise missing(f"volume {name!r}: hostPath {path} cannot be created: {error.strerror}") from None
+    except OSError as error:
+        raise missing(f"volume {name!r}: hostPath {path} cannot be created: {error.strerror}") from None
     try:
         mode = path.stat().st_mode
     except OSError as error:
