@@ -96,6 +96,14 @@ async def test_a_new_port_is_closed_until_its_rules_are_loaded(start: Start) -> 
         await lab.fabric.unplug(name)
 
 
+@pytest.mark.parametrize("mix", ["nftables-and-openvswitch", "iptables"])
+async def test_a_teardown_alone_removes_the_rules_too(start: Start, mix: str) -> None:
+    lab = await start(ONLY_ONE, mix=mix)
+    await lab.enforcer.close()
+    lab.engines.clear()
+    del lab.enforcer  # the plane that ran it was killed; what is left is for the fabric of another process
+
+
 async def test_rules_deleted_by_hand_come_back(start: Start) -> None:
     lab = await start(ONLY_ONE)
     assert await lab.disagreements() == []

@@ -18,6 +18,7 @@ from isoplane.node.network.engines.protocol import Connection, Engine, EngineFai
 from isoplane.node.network.protocol import Plug
 
 log = logging.getLogger(__name__)
+MOST_DEBOUNCE = 1.0
 FIRST_LOOK = 0.3
 """Seconds after loading at which an engine learns what its rules look like on the host, once nothing else changes."""
 
@@ -99,6 +100,8 @@ class Enforcer:
         self._revision = ""
         self._failures: dict[str, str] = {}
         self._drifts, self._cut = 0, 0
+        self._took = 0.0
+        """How long the last pass took: under a storm of changes, half of that is left to others."""
         self._looked = False
         """Whether the rules were looked at since they were last loaded."""
 
@@ -162,7 +165,7 @@ class Enforcer:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause)
             if self._wake.is_set():
-                await asyncio.sleep(self._debounce)
+                await asyncio.sleep(max(self._debounce, self._took / 2))
             elif not self._failures:
                 self._looked = True
                 await self._look()
@@ -170,7 +173,9 @@ class Enforcer:
             self._wake.clear()
             self._looked = False
             target = self._wanted
+            began = asyncio.get_running_loop().time()
             await self._attempt()
+            self._took = min(asyncio.get_running_loop().time() - began, MOST_DEBOUNCE)
             delay = min(delay * 2, self._retry[1]) if self._failures else self._retry[0]
             async with self._finished:
                 self._done = target

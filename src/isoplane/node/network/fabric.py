@@ -23,6 +23,8 @@ from isoplane.node.network.attachment import attachment_of, plug_of
 from isoplane.node.network.bridge import MachineBridge
 from isoplane.node.network.dhcp import Dhcp
 from isoplane.node.network.engines import nfnetlink
+from isoplane.node.network.engines.iptables import IptablesEngine
+from isoplane.node.network.engines.protocol import EngineFailure
 from isoplane.node.network.ipam import Ipam, Lease
 from isoplane.node.network.keyed import KeyedLocks
 from isoplane.node.network.links import SANDBOX_INTERFACE, Links
@@ -196,6 +198,10 @@ class HostFabric:
             await self._work("removing links", self._remove_links)
         await forwarding.disable(self.names)
         await nat.remove_tables(self.names)
+        try:
+            await IptablesEngine(self.names.tag, self.names.link_prefixes).clear_if_any()
+        except EngineFailure as failure:
+            raise FabricFailure(f"rules of iptables are left: {failure}") from failure
         sysctl.give_back(self._note)
         self._ipam.close()
         self._workers.shutdown()

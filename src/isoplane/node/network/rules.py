@@ -135,12 +135,19 @@ class NodeRules:
         if sum(self._texts.get(name) != text for name, text in texts.items()) < 2:
             return {}
         met = meet_tables(old, new)
-        between = self._render(met, attached, self._rulesets(met, attached))
-        return {} if between == texts or between == self._texts else between
+        if not (_differ(met, old) and (_differ(met, new) or new.endpoints.keys() - old.endpoints.keys())):
+            return {}
+        return self._render(met, attached, self._rulesets(met, attached))
 
     def _judge(self, tables: Tables) -> Callable[[Connection], bool]:
         owners = {ip: entry for entry in tables.endpoints.values() for ip in entry.ips}
         return lambda connection: permits(owners, self._node.ips, connection)
+
+
+def _differ(met: Tables, other: Tables) -> bool:
+    """Whether any workload's tables are not the same in both."""
+    pairs = ((entry, other.endpoints[name]) for name, entry in met.endpoints.items())
+    return any(one.ingress.key != two.ingress.key or one.egress.key != two.egress.key for one, two in pairs)
 
 
 def permits(owners: Mapping[str, EndpointTables], node_ips: Sequence[str], connection: Connection) -> bool:

@@ -242,6 +242,17 @@ class IptablesEngine:
                 lines.append(f"add {name} {one.destination},{port},{one.source} -exist\n")
         return "".join(lines)
 
+    async def clear_if_any(self) -> None:
+        """As ``clear``, on a host that may not have the tools, in which case it has no rules either."""
+        try:
+            for tool in ("ipset", *_RESTORE.values(), *_SAVE.values()):
+                find(tool)
+        except FabricFailure:
+            return
+        listed = await self._run("ipset", "list", "-n") + await self._run(_SAVE[4]) + await self._run(_SAVE[6])
+        if re.search(rf"isp{self._tag}-", listed, re.IGNORECASE):
+            await self.clear()
+
     async def clear(self) -> None:
         for family in (4, 6):
             text = ""
