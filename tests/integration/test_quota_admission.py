@@ -20,6 +20,7 @@ from isoplane.objects.kinds import (
     QUOTAPOLICIES,
     RESOURCEQUOTAS,
     VIRTUALMACHINEINSTANCES,
+    VIRTUALMACHINES,
 )
 from isoplane.server.quota_admission import metrics
 
@@ -256,6 +257,39 @@ async def test_deleting_a_holder_ends_its_hold(plane: QuotaPlane) -> None:
     await plane.gone("db")
     await plane.gone("low")
     await plane.pod("other", cpu="4", priority="batch")
+
+
+async def test_who_is_told_to_go_waits_no_longer(plane: QuotaPlane) -> None:
+    """A finalizer keeps the object, not its place nor its hold."""
+    await plane.tenant("a", HARD, evictionThreshold=100)
+    await plane.pod("low", cpu="4", priority="batch")
+    held = pod("db", cpu="4", priority="critical")
+    held["metadata"]["finalizers"] = ["example.com/keep"]
+    await plane.api.create(PODS, held)
+    await plane.api.delete(PODS, "db", "a")
+    await plane.gone("low")
+    assert (await plane.api.get(PODS, "db", "a"))["spec"]["schedulingGates"]
+    await plane.pod("other", cpu="4", priority="batch")
+    await plane.api.patch(PODS, "db", "a", {"metadata": {"finalizers": None}})
+    assert (await plane.used("a"))["requests.cpu"] == "4"
+
+
+async def test_a_virtual_machine_says_its_priority_once(plane: QuotaPlane) -> None:
+    await plane.api.create(NAMESPACES, {"metadata": {"name": "a"}})
+    template = vmi("unused", handle="critical", priority="batch")
+    spec = {"runStrategy": "Halted", "template": {"metadata": template["metadata"], "spec": template["spec"]}}
+    del template["metadata"]["name"], template["metadata"]["namespace"]
+    with pytest.raises(Invalid, match=r'differs from spec\.template\.spec\.priorityClassName "batch"'):
+        await plane.api.create(VIRTUALMACHINES, {"metadata": {"name": "vm", "namespace": "a"}, "spec": spec})
+
+
+async def test_a_halted_machine_counts_as_an_object_only(plane: QuotaPlane) -> None:
+    await plane.tenant("a", {"count/virtualmachines.kubevirt.io": "1", "pods": "1"})
+    spec = {"runStrategy": "Halted", "template": {"spec": vmi("x")["spec"]}}
+    await plane.api.create(VIRTUALMACHINES, {"metadata": {"name": "vm", "namespace": "a"}, "spec": spec})
+    assert await plane.used("a") == {"count/virtualmachines.kubevirt.io": "1", "pods": "0"}
+    with pytest.raises(QuotaExceeded, match="exceeded quota: q, requested: count/virtualmachines"):
+        await plane.api.create(VIRTUALMACHINES, {"metadata": {"name": "vm2", "namespace": "a"}, "spec": spec})
 
 
 async def test_a_hold_expires_and_its_holder_keeps_its_place(plane: QuotaPlane) -> None:

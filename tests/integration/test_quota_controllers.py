@@ -16,6 +16,8 @@ from isoplane.controllers.controller import Manager
 from isoplane.controllers.quota import QuotaController
 from isoplane.controllers.quota_budgets import BudgetController, Health, desired_healthy, status_of
 from isoplane.objects.kinds import PODDISRUPTIONBUDGETS, PODS
+from isoplane.server.quota_admission.accounts import RowAccounts
+from isoplane.store import Transaction
 
 
 @pytest.fixture
@@ -58,6 +60,29 @@ async def test_a_wait_that_only_time_can_end_is_asked_again(plane: QuotaPlane) -
 
     await until(leaves, "the low one to be evicted")
     assert "pod/a/low" in condition(await plane.api.get(PODS, "high", "a"), "PodScheduled")["message"]
+
+
+async def test_a_lost_wake_up_is_found(plane: QuotaPlane) -> None:
+    await plane.tenant("a", {"requests.cpu": "2"})
+    await plane.pod("first", cpu="2")
+    for number in range(6):
+        await plane.pod(f"w{number}", cpu="2", owner="rs")
+
+    def lose(txn: Transaction) -> None:
+        """The first goes behind admission's back, its charge too: nobody is woken."""
+        record = txn.get(PODS, "a", "first")
+        assert record is not None
+        txn.delete(record)
+        accounts = RowAccounts(txn, plane.plugin._lines)
+        accounts.remove("a", record.uid)
+        accounts.flush()
+
+    await plane.store.transact(lose)
+
+    async def somebody() -> bool:
+        return any(not p["spec"].get("schedulingGates") for p in (await plane.api.list(PODS, "a")).items)
+
+    await until(somebody, "somebody to be let in")
 
 
 async def test_budgets_tell_what_may_be_disrupted_and_are_honoured(plane: QuotaPlane) -> None:

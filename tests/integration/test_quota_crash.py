@@ -42,7 +42,8 @@ def check(plane: QuotaPlane) -> None:
                 for c in (obj.get("status") or {}).get("conditions") or ()
             )
         }
-        assert set(waiting) == gated
+        going = {uid for uid in gated if live[uid]["metadata"].get("deletionTimestamp")}
+        assert set(waiting) == gated - going
         assert set(charges) == set(live) - gated
         truth = accounts.recount(tenant)
         assert accounts.book(tenant).same(truth)

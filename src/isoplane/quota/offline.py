@@ -100,6 +100,8 @@ class Offline:
             charge = ask.charge
             labelled.setdefault(charge.tenant, []).append((charge.uid, workload.labels))
             if QUOTA_GATE in workload.gates and not workload.finished:
+                if workload.deleting:
+                    continue
                 held = charge.uid in holds
                 self.ledger.wait(Waiting(charge, held=held, victims=holds.get(charge.uid, ()), preempts=ask.preempts))
             else:

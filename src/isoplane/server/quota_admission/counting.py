@@ -62,6 +62,8 @@ def entries(
             since = known.since if known is not None else workload.transitions.get(Stage.RUNNING, created)
             charge = charge_for(adapter, obj, workload, policy, created, since)
             if QUOTA_GATE in workload.gates and not workload.finished:
+                if workload.deleting:
+                    continue
                 preempts = workload.preemption_policy != NEVER
                 waiting[charge.uid] = (
                     replace(place, charge=charge)

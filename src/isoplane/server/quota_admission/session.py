@@ -168,6 +168,8 @@ class Session:
         """Decide anew about someone who waits; whoever took the gate away by hand gets it back while there is no room."""
         assert self.request.obj is not None
         self._expire(waiting.charge.tenant)
+        # Whoever else's wake-up was lost is found on this occasion.
+        self.dirty(waiting.charge.tenant)
         waiting = self.accounts.waiter(waiting.charge.tenant, waiting.charge.uid) or waiting
         ask = ask_of(waiting, may_evict=waiting.plans < MAX_PLANS)
         decision = decide(self.accounts, ask, self.now)
@@ -189,12 +191,14 @@ class Session:
         self.going(self.request.namespace, metadata.uid(self.request.old), self.request.removes)
 
     def going(self, tenant: str, uid: str, removes: bool) -> None:
-        """What a workload takes is being given back, or is free from now on."""
-        if removes:
+        """What a workload takes is being given back, or is free from now on. Who is told to go waits no longer."""
+        waiting = self.accounts.waiter(tenant, uid)
+        charge = self.accounts.charge(tenant, uid)
+        if waiting is not None:
+            self.accounts.leave(waiting)
+        elif removes:
             self.accounts.remove(tenant, uid)
-            if waiting := self.accounts.waiter(tenant, uid):
-                self.accounts.leave(waiting)
-        elif (charge := self.accounts.charge(tenant, uid)) and not charge.evicting:
+        elif charge is not None and not charge.evicting:
             self.accounts.change(replace(charge, evicting=True))
         else:
             return
