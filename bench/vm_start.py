@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import json
 import platform
+import signal
 import socket
 import statistics
 import subprocess
@@ -64,11 +65,12 @@ async def first_answer(address: str, deadline: float = 120) -> None:
 async def by_runtime(plane: Harness, net: Tap) -> float:
     workload = machine_workload(machine_spec(net.parameters))
     begin = time.perf_counter()
-    await plane.run(workload, net.attachment)
-    await first_answer(net.attachment.address)
-    took = time.perf_counter() - begin
-    await plane.runtime.remove(workload.uid)
-    return took
+    try:
+        await plane.run(workload, net.attachment)
+        await first_answer(net.attachment.address)
+        return time.perf_counter() - begin
+    finally:
+        await plane.runtime.remove(workload.uid)
 
 
 async def by_hand(host: probe.Host, store: ImageStore, net: Tap) -> float:
@@ -81,11 +83,12 @@ async def by_hand(host: probe.Host, store: ImageStore, net: Tap) -> float:
         argv = command.build(domain, files, identity, net.attachment, run)
         begin = time.perf_counter()
         child = subprocess.Popen(argv, cwd=directory, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: ASYNC220
-        await first_answer(net.attachment.address)
-        took = time.perf_counter() - begin
-        child.kill()
-        child.wait()
-        return took
+        try:
+            await first_answer(net.attachment.address)
+            return time.perf_counter() - begin
+        finally:
+            child.kill()
+            child.wait()
 
 
 async def monitors(plane: Harness, rounds: int = 30) -> dict[str, float]:
@@ -190,6 +193,8 @@ def main() -> None:
     parser.add_argument("--together", type=int, default=8)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    # So that an interrupted run leaves no machine and no tap behind.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     found = json.dumps(asyncio.run(measure(options.runs, options.together)), indent=1)
     print(found)
     if options.out:
