@@ -296,3 +296,15 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert runner.invoke(app, ["build-demo", "--no-guest", *data]).exit_code == 0
     assert "isoplane.io/demo/web:1" in runner.invoke(app, ["list", *data]).output
     assert "0 images removed" in runner.invoke(app, ["prune", *data]).output
+
+
+def test_the_guides_image_of_ones_own(tmp_path: Path) -> None:
+    require("skopeo", "umoci", root=True)
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "images.md").read_text()
+    script = guide.split("```python\n")[1].split("```")[0].replace("/var/lib/isoplane", str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("isoplane.io/mine/web@sha256:")
+    image = ImageStore(tmp_path / "images").lookup("isoplane.io/mine/web:1")
+    assert image is not None
+    assert (image.rootfs / "www" / "mine.html").read_text() == "<h1>Mine</h1>\n"

@@ -68,7 +68,7 @@ class ImageStore:
             raise RuntimeFailure(RuntimeReason.INVALID_IMAGE_NAME, str(error)) from None
         policy = policy or names.default_pull_policy(reference)
         try:
-            found = await asyncio.to_thread(self.lookup, reference)
+            found = self.lookup(reference)  # two small files: a thread would take longer
         except (ImageError, OSError) as error:
             raise RuntimeFailure(RuntimeReason.ERR_IMAGE_PULL, f"the local image store: {error}") from None
         if found is not None and (policy != "Always" or wanted.local or wanted.digest):
