@@ -177,3 +177,35 @@ def test_namespace_deletion_waits_for_its_finalizer(kubectl: Run) -> None:
 def test_scale_of_errors_stays_readable(kubectl: Run) -> None:
     assert "error" in kubectl.fails("create", "-f", "-", stdin="{not yaml: [").lower()
     assert "BadRequest" in kubectl.fails("get", "pods", "--field-selector=spec.colour=red")
+
+
+def test_server_side_apply_shares_an_object(kubectl: Run, tmp_path: Path) -> None:
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"mine": "1", "both": "1"}}
+    out = kubectl("apply", "--server-side", "--field-manager=one", "-f", write(tmp_path, config))
+    assert "serverside-applied" in out
+    other = {**config, "data": {"theirs": "2", "both": "2"}}
+    refused = kubectl.fails("apply", "--server-side", "--field-manager=two", "-f", write(tmp_path, other))
+    assert "conflict with" in refused
+    assert "data.both" in refused
+    kubectl("apply", "--server-side", "--field-manager=two", "--force-conflicts", "-f", write(tmp_path, other))
+    assert kubectl.json("get", "configmap", "c")["data"] == {"mine": "1", "theirs": "2", "both": "2"}
+    kubectl("apply", "--server-side", "--field-manager=one", "-f", write(tmp_path, {**config, "data": {}}))
+    assert kubectl.json("get", "configmap", "c")["data"] == {"theirs": "2", "both": "2"}
+    managers = kubectl.json("get", "configmap", "c", "--show-managed-fields")["metadata"]["managedFields"]
+    assert "two" in {entry["manager"] for entry in managers}
+
+
+def test_server_side_apply_takes_over_from_client_side(kubectl: Run, tmp_path: Path) -> None:
+    pod = manifest(POD)
+    pod["spec"]["containers"][0]["image"] = "busybox:1"
+    kubectl("apply", "-f", write(tmp_path, pod))
+    pod["spec"]["containers"][0]["image"] = "busybox:2"
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", write(tmp_path, pod))
+    found = kubectl.json("get", "pod", "web")
+    assert found["spec"]["containers"][0]["image"] == "busybox:2"
+    kubectl("label", "pod", "web", "more=x")
+    assert kubectl("apply", "--server-side", "-f", write(tmp_path, pod))
+    assert kubectl.json("get", "pod", "web")["metadata"]["labels"] == {"app": "web", "more": "x"}
+    kubectl("apply", "--server-side", "-f", write(tmp_path, manifest(VM)))
+    kubectl("apply", "--server-side", "--dry-run=server", "-f", write(tmp_path, manifest(VM, "other")))
+    assert "not found" in kubectl.fails("get", "vm", "other")

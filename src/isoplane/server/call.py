@@ -14,11 +14,18 @@ FIELD_VALIDATION = ("Strict", "Warn", "Ignore")
 
 @dataclass(slots=True)
 class Call:
-    """One call. ``warnings`` collects what the client should read although the call succeeds."""
+    """One call. ``warnings`` collects what the client should read although the call succeeds.
+
+    ``manager`` names who owns the fields that the call writes; ``force`` lets an apply take fields from others.
+    ``created`` is set when a patch (an apply) had to make the object.
+    """
 
     user: User = SYSTEM
     dry_run: bool = False
     field_validation: str = "Ignore"
+    manager: str = "isoplane"
+    force: bool = False
+    created: bool = False
     warnings: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
     """Fields that the body gives twice, as the decoder found them."""

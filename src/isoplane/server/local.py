@@ -46,7 +46,8 @@ class LocalVerbs:
     async def patch(
         self, resource: Resource, namespace: str, name: str, patch: Any, kind: PatchKind, subresource: str
     ) -> bytes:
-        return (await self._verbs.patch(resource, namespace, name, patch, kind, Call(), subresource)).data
+        call = Call(force=kind == "apply")
+        return (await self._verbs.patch(resource, namespace, name, patch, kind, call, subresource)).data
 
     async def delete(
         self,

@@ -102,10 +102,20 @@ class Verbs:
         subresource: str = "",
     ) -> Record:
         self._writable(resource)
+        if kind == "apply":
+            return await self._apply(resource, namespace, name, patch, call, subresource)
         apply = _patcher(resource, patch, kind)
 
         def evaluate(txn: Transaction) -> Record:
             return self._writes.patch(txn, resource, namespace, name, apply, subresource, call)
+
+        return await self.store.transact(evaluate, dry_run=call.dry_run)
+
+    async def _apply(
+        self, resource: Resource, namespace: str, name: str, config: Any, call: Call, subresource: str
+    ) -> Record:
+        def evaluate(txn: Transaction) -> Record:
+            return self._writes.apply(txn, resource, namespace, name, config, subresource, call)
 
         return await self.store.transact(evaluate, dry_run=call.dry_run)
 
@@ -153,7 +163,7 @@ class Verbs:
             raise MethodNotAllowed(f"{resource.qualified} are computed; they cannot be written")
 
 
-def _patcher(resource: Resource, patch: Any, kind: PatchKind) -> Callable[[Object], Any]:
+def _patcher(resource: Resource, patch: Any, kind: Literal["json", "merge", "strategic"]) -> Callable[[Object], Any]:
     """How a patch body of this kind is applied. Raises UnsupportedMediaType for what the resource does not take."""
     match kind:
         case "json":
@@ -167,5 +177,3 @@ def _patcher(resource: Resource, patch: Any, kind: PatchKind) -> Callable[[Objec
                 "the body of the request was in an unknown format - accepted media types include: "
                 "application/json-patch+json, application/merge-patch+json"
             )
-        case "apply":
-            raise UnsupportedMediaType("server-side apply is not served yet; use kubectl apply without --server-side")

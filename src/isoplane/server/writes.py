@@ -11,7 +11,8 @@ from typing import Any
 from isoplane.objects.defaults import apply_defaults
 from isoplane.objects.errors import BadRequest, Cause, Forbidden
 from isoplane.objects.kinds import NAMESPACES, Resource
-from isoplane.objects.metadata import Object
+from isoplane.objects.metadata import Object, rfc3339
+from isoplane.objects.patch import apply_config, record_update
 from isoplane.objects.schema.validator import type_causes
 from isoplane.objects.validation import invalid, unknown_fields, validate, validate_update
 from isoplane.server import identity, problems, strategy
@@ -51,7 +52,9 @@ class Writes:
 
     # create
 
-    def create(self, txn: Transaction, resource: Resource, namespace: str, obj: Object, call: Call) -> Record:
+    def create(
+        self, txn: Transaction, resource: Resource, namespace: str, obj: Object, call: Call, *, applied: bool = False
+    ) -> Record:
         """Raises BadRequest, Invalid, NotFound (namespace), Forbidden (terminating), AlreadyExists, and what admission
         raises."""
         meta = identity.prepare_new(resource, obj, namespace)
@@ -68,6 +71,8 @@ class Writes:
         if causes:
             raise invalid(resource, name, causes)
         self._chain.validate(request)
+        if not applied:
+            record_update(resource, None, obj, manager=call.manager, now=rfc3339(request.now))
         if resource.namespaced:
             self._check_namespace(txn, resource, namespace, name)
         attempts = _NAME_ATTEMPTS if prefix else 1
@@ -134,8 +139,13 @@ class Writes:
         apply: Callable[[Object], Any],
         subresource: str,
         call: Call,
+        *,
+        applied: bool = False,
     ) -> Record:
-        """Read, apply, write, in one step: a patch never conflicts unless it names a resourceVersion."""
+        """Read, apply, write, in one step: a patch never conflicts unless it names a resourceVersion.
+
+        ``applied``: ``apply`` keeps the account of managed fields itself.
+        """
 
         def patched(old: Object) -> Object:
             new = apply(old)
@@ -151,7 +161,38 @@ class Writes:
             self._check_fields(resource, new, call)
             return new
 
-        return self.change(txn, resource, namespace, name, subresource, call, patched)
+        return self.change(txn, resource, namespace, name, subresource, call, patched, applied=applied)
+
+    def apply(
+        self,
+        txn: Transaction,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        config: Any,
+        subresource: str,
+        call: Call,
+    ) -> Record:
+        """Server-side apply: make the object, or merge what the manager wants into it. Raises Conflict on others' fields."""
+        now = rfc3339(self._clock())
+
+        def merged(live: Object | None) -> Object:
+            return apply_config(
+                resource, live, config, manager=call.manager, force=call.force, now=now, subresource=subresource
+            )
+
+        if isinstance(config, dict):
+            meta = identity.metadata_of(config)
+            if meta.setdefault("name", name) != name:
+                raise BadRequest(f"metadata.name {meta['name']!r} of the configuration is not {name!r} on the URL")
+            self._check_fields(resource, config, call)
+        if txn.get(resource, namespace, name) is None and not subresource:
+            obj = merged(None)
+            if (obj["metadata"].get("uid") or "") or (obj["metadata"].get("resourceVersion") or ""):
+                raise problems.not_found(resource, name)
+            call.created = True
+            return self.create(txn, resource, namespace, obj, call, applied=True)
+        return self.patch(txn, resource, namespace, name, merged, subresource, call, applied=True)
 
     def change(
         self,
@@ -162,6 +203,8 @@ class Writes:
         subresource: str,
         call: Call,
         make: Callable[[Object], Object],
+        *,
+        applied: bool = False,
     ) -> Record:
         """Every update ends here. ``make`` gets the stored object, which it must not change, and returns the new one."""
         stored = txn.get(resource, namespace, name)
@@ -179,6 +222,8 @@ class Writes:
         )
         self._chain.mutate(request)
         new = _object(request)
+        if not applied:
+            record_update(resource, old, new, manager=call.manager, now=rfc3339(request.now), subresource=subresource)
         if new == old:
             return stored
         if subresource == "status" and strategy.of(resource).node is not None:

@@ -8,7 +8,7 @@ from typing import cast
 
 import orjson
 
-from isoplane.objects.decode import decode_patch
+from isoplane.objects.decode import APPLY_PATCH, decode_patch
 from isoplane.objects.errors import ApiError, BadRequest, MethodNotAllowed
 from isoplane.objects.kinds import PODS, Resource
 from isoplane.server import actions, launcher, strategy
@@ -118,12 +118,14 @@ class Handlers:
 
     async def _patch(self, request: Request, route: Route) -> None:
         form, call = self._form(request, route.resource), request.call()
+        if not query.field_manager(request.query) and request.content_type.startswith(APPLY_PATCH):
+            raise BadRequest("fieldManager: is required for apply patch")
         kind, patch, repeated = decode_patch(request.content_type, await request.raw())
         call.repeated.extend(repeated)
         record = await self._verbs.patch(
             route.resource, route.namespace or "", route.name, patch, cast(PatchKind, kind), call, route.subresource
         )
-        await reply.send(request.send, 200, form.one(record), warnings=call.warnings)
+        await reply.send(request.send, 201 if call.created else 200, form.one(record), warnings=call.warnings)
 
     async def _delete(self, request: Request, route: Route) -> None:
         form, call = self._form(request, route.resource), request.call()

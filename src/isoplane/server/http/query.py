@@ -86,6 +86,14 @@ def field_validation(query: Query) -> str:
     return text
 
 
+def field_manager(query: Query) -> str:
+    """Who owns what the call writes. Raises BadRequest for a name that Kubernetes does not take either."""
+    name = query.get("fieldManager", "")
+    if len(name) > 128 or not name.isprintable():
+        raise BadRequest("fieldManager: may not be longer than 128 printable characters")
+    return name
+
+
 def delete_options(query: Query, body: Mapping[str, Any]) -> dict[str, Any]:
     """The DeleteOptions body, with what only the query says added."""
     merged = dict(body)

@@ -70,7 +70,18 @@ class Request:
         return obj
 
     def call(self) -> Call:
-        return Call(self.user, query.dry_run(self.query), query.field_validation(self.query))
+        return Call(
+            self.user,
+            query.dry_run(self.query),
+            query.field_validation(self.query),
+            manager=query.field_manager(self.query) or self._agent(),
+            force=query.boolean(self.query, "force"),
+        )
+
+    def _agent(self) -> str:
+        """The program's name, as its User-Agent has it: who writes when no field manager is named."""
+        agent = (self.header(b"user-agent") or b"").decode("latin-1").partition("/")[0]
+        return "".join(c for c in agent if c.isprintable())[:128] or "unknown"
 
     def on_lost(self, callback: Callable[[], object]) -> None:
         """Call ``callback`` when the connection ends before the response does."""
