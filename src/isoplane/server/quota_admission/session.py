@@ -98,7 +98,7 @@ class Session:
         assert self.request.obj is not None
         message = waits_for(wait)
         found = [(victim, self._stored(victim.charge)) for victim in wait.victims]
-        graces = [self._adapter(victim.charge).project(r.object()).grace_seconds for victim, r in found if r]
+        graces = [strategy.grace_seconds(record.resource, record.object(), None) for _, record in found if record]
         self.accounts.commit(ask, wait, self.now, max(graces, default=0) + HOLD_SLACK)
         self.request.obj = adapter.gate(self.request.obj, message, self.now)
         self._event(self.request.obj, "Normal", "WaitingForQuota", message)
