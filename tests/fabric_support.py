@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import ipaddress
 import itertools
 import os
+import random
 import select
 import shutil
 import socket
@@ -68,6 +70,13 @@ def workload(
         owned_by_tenant=False,
         address="",
     )
+
+
+def spare_range(length: int = 24) -> str:
+    """A range of the shared address space (RFC 6598) that is likely to be nobody's: several tests run on one host."""
+    size = 1 << (32 - length)
+    start = int(ipaddress.IPv4Address("100.64.0.0")) + random.randrange((1 << 22) // size) * size
+    return f"{ipaddress.IPv4Address(start)}/{length}"
 
 
 def udp_socket(path: str) -> socket.socket:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from fabric_support import traces, workload
+from fabric_support import spare_range, traces, workload
 from isoplane.node.network.fabric import HostFabric
 from isoplane.node.network.protocol import Fabric, FabricFailure
 from isoplane.node.network.settings import FabricSettings
@@ -19,7 +19,7 @@ from isoplane.node.network.simulated import SimulatedFabric
 from isoplane.workload.shape import Attachment
 from support import require
 
-RANGE = "100.103.0.0/27"
+RANGE = spare_range(27)
 Make = Callable[..., Fabric]
 
 
@@ -135,7 +135,7 @@ async def test_another_range_is_refused_while_addresses_are_in_use(make: Make) -
     await fabric.start()
     await fabric.plug(workload("pod"))
     await fabric.close()
-    other = make(cidr="100.104.0.0/24")
+    other = make(cidr=spare_range())
     with pytest.raises(FabricFailure, match="have addresses of"):
         await other.start()
     for wrong in ("100.104.0.0/31", "10.204.0.1/24", "fd00::/64", "nonsense"):

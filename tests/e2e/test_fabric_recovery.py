@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from fabric_support import EchoServer, TapGuest, closing, tcp_reaches, tcp_socket, traces, workload
+from fabric_support import EchoServer, TapGuest, closing, spare_range, tcp_reaches, tcp_socket, traces, workload
 from isoplane.node.network import netns
 from isoplane.node.network.fabric import FabricSettings, HostFabric
 from isoplane.node.network.netlink import Netlink
@@ -24,7 +24,7 @@ from isoplane.workload.shape import Attachment
 from support import require
 
 pytestmark = pytest.mark.root
-RANGE = "100.105.0.0/20"
+RANGE = spare_range(20)
 
 
 def _settings(data: Path) -> FabricSettings:

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from fabric_support import pings, tcp_reaches, tcp_socket, traces
+from fabric_support import pings, spare_range, tcp_reaches, tcp_socket, traces
 from policy_lab import MIXES, PolicyLab, manifests
 from support import require
 
@@ -25,7 +25,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     labs: list[PolicyLab] = []
 
     async def started(mix: str, policy: str) -> PolicyLab:
-        lab = PolicyLab(tmp_path, "100.106.0.0/24", mix, (53, 8080))
+        lab = PolicyLab(tmp_path, spare_range(), mix, (53, 8080))
         labs.append(lab)
         await lab.start(_objects(policy))
         return lab

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from fabric_support import closing, tcp_socket, traces, udp_socket
+from fabric_support import closing, spare_range, tcp_socket, traces, udp_socket
 from policy_lab import MIXES, PolicyLab
 from support import require
 
@@ -47,7 +47,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     labs: list[PolicyLab] = []
 
     async def started(mix: str) -> PolicyLab:
-        lab = PolicyLab(tmp_path, "100.109.0.0/24", mix, ())
+        lab = PolicyLab(tmp_path, spare_range(), mix, ())
         labs.append(lab)
         await lab.start(_objects("client"))
         return lab

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from fabric_support import traces
+from fabric_support import spare_range, traces
 from policy_lab import MIXES, PolicyLab
 from support import require
 
@@ -21,7 +21,8 @@ PORTS = (7, 8, 9)
 SPACES = ("a", "b")
 APPS = ("x", "y")
 QUESTIONS = 500
-CIDR = "100.110.0.0/24"
+CIDR = spare_range()
+BASE = CIDR.removesuffix(".0/24")
 
 
 @pytest_asyncio.fixture
@@ -70,13 +71,13 @@ def policies(dice: random.Random) -> list[dict[str, Any]]:
         return dice.choice([{}, {"matchLabels": {"team": dice.choice(SPACES)}}])
 
     def peer() -> dict[str, Any]:
-        block = {"cidr": CIDR, "except": [f"100.110.0.{dice.choice((0, 2, 4, 128, 130))}/31"]}
+        block = {"cidr": CIDR, "except": [f"{BASE}.{dice.choice((0, 2, 4, 128, 130))}/31"]}
         return dice.choice(
             [
                 {"podSelector": selector()},
                 {"namespaceSelector": space()},
                 {"namespaceSelector": space(), "podSelector": selector()},
-                {"ipBlock": dice.choice([{"cidr": "0.0.0.0/0"}, {"cidr": "100.110.0.0/25"}, block])},
+                {"ipBlock": dice.choice([{"cidr": "0.0.0.0/0"}, {"cidr": f"{BASE}.0/25"}, block])},
             ]
         )
 

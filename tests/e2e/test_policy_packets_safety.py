@@ -20,6 +20,7 @@ from fabric_support import (
     closing,
     eventually,
     pings,
+    spare_range,
     tcp_reaches,
     traces,
     udp_reaches,
@@ -58,7 +59,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     labs: list[PolicyLab] = []
 
     async def started(*objects: object, mix: str = "nftables-and-openvswitch") -> PolicyLab:
-        lab = PolicyLab(tmp_path, "100.108.0.0/24", mix, (8080,))
+        lab = PolicyLab(tmp_path, spare_range(), mix, (8080,))
         labs.append(lab)
         await lab.start([*LOADS, *objects])  # type: ignore[list-item]
         return lab
