@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from isoplane.client.api import Api
-from isoplane.client.informer import Informers
+from isoplane.client.informer import Informer, Informers
 from isoplane.controllers.controller import Controller
 from isoplane.objects import metadata
 from isoplane.objects.errors import NotFound
@@ -39,15 +39,15 @@ class QuotaController(Controller):
         self._gated: dict[str, dict[tuple[Resource, str], Workload]] = {}
         self._turn: dict[str, int] = {}
         for resource in workload_resources():
-            informers.of(resource).on_change(self._watcher(resource))
+            informers.of(resource).on_change(self._watcher(resource, informers.of(resource)))
 
-    def _watcher(self, resource: Resource) -> Callable[[str, Any, Any], None]:
+    def _watcher(self, resource: Resource, informer: Informer) -> Callable[[str, Any, Any], None]:
         adapter = adapter_for(resource)
         assert adapter is not None
 
         def changed(key: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> None:
             namespace, _ = metadata.split_key(key)
-            workload = adapter.project(new) if new is not None else None
+            workload = informer.derived(adapter.project, new) if new is not None else None
             line = self._gated.setdefault(namespace, {})
             if workload is None or QUOTA_GATE not in workload.gates or workload.finished or workload.deleting:
                 line.pop((resource, key), None)

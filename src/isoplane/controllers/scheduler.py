@@ -89,7 +89,7 @@ class Scheduler(Controller):
             if old is not None and uid in self._usage and uid not in self._where and _phase(old) == _phase(new):
                 # Bound and in the books; nothing but its end can change them.
                 return
-            self._enter(resource, key, adapter.project(new))
+            self._enter(resource, key, self._informers.of(resource).derived(adapter.project, new))
 
         return changed
 

@@ -16,6 +16,7 @@ from isoplane.workload.adapters import PRIORITY_ANNOTATION, QUOTA_GATE, Report, 
 from isoplane.workload.health import Health
 from isoplane.workload.shape import (
     Attachment,
+    Port,
     Reference,
     RestartRule,
     Stage,
@@ -67,6 +68,7 @@ class MachineAdapter:
         owner = metadata.controller_of(obj)
         gated = _is_gated(obj)
         interfaces = status.get("interfaces") or ()
+        request, limits, ports = requests.vmi_requests(spec), requests.vmi_limits(spec), _ports(spec)
         return Workload(
             resource=VIRTUALMACHINEINSTANCES,
             namespace=metadata.namespace(obj),
@@ -79,8 +81,8 @@ class MachineAdapter:
             priority=common.recorded_priority(obj),
             priority_class=common.priority_class(obj),
             preemption_policy=notes.get(PREEMPTION_ANNOTATION, "PreemptLowerPriority"),
-            request=requests.vmi_requests(spec),
-            limits=requests.vmi_limits(spec),
+            request=request,
+            limits=limits,
             disruption_cost=10,
             desired=common.desired(obj),
             grace_seconds=seconds,
@@ -90,10 +92,10 @@ class MachineAdapter:
             acknowledges_stop=True,
             runtime="qemu",
             attachment=Attachment.TAP,
-            units=(_machine(spec),),
+            units=(_machine(spec, request, limits, ports),),
             volumes=tuple(spec.get("volumes") or ()),
             references=_references(spec),
-            ports=_ports(spec),
+            ports=ports,
             hostname=str(spec.get("hostname") or metadata.name(obj))[:63],
             service_account="default",
             node=str(status.get("nodeName") or ""),
@@ -211,13 +213,13 @@ def _stage(obj: Mapping[str, Any], status: Mapping[str, Any], gated: bool) -> St
     return _STAGES.get(phase, Stage.ACCEPTED)
 
 
-def _machine(spec: Mapping[str, Any]) -> Unit:
+def _machine(
+    spec: Mapping[str, Any], wanted: Mapping[str, int], limits: Mapping[str, int], declared: tuple[Port, ...]
+) -> Unit:
     domain = spec.get("domain") or {}
     kernel = ((domain.get("firmware") or {}).get("kernelBoot") or {}).get("container") or {}
     disks = [v["containerDisk"].get("image") for v in spec.get("volumes") or () if v.get("containerDisk")]
-    limits = requests.vmi_limits(spec)
-    wanted = requests.vmi_requests(spec)
-    ports = {p.name: p.number for p in _ports(spec) if p.name}
+    ports = {p.name: p.number for p in declared if p.name}
     return Unit(
         name=UNIT,
         restart=RestartRule.NEVER,
@@ -232,7 +234,7 @@ def _machine(spec: Mapping[str, Any]) -> Unit:
     )
 
 
-def _ports(spec: Mapping[str, Any]) -> tuple[Any, ...]:
+def _ports(spec: Mapping[str, Any]) -> tuple[Port, ...]:
     devices = (spec.get("domain") or {}).get("devices") or {}
     return tuple(
         port for i in devices.get("interfaces") or () for port in common.declared_ports(i.get("ports"), "port")
