@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import uuid
+from functools import lru_cache
 from typing import Any
 
 from isoplane.objects.errors import BadRequest, Cause
@@ -90,9 +91,14 @@ def generated(prefix: str) -> str:
     return prefix[:_LONGEST_PREFIX] + "".join(_random.choice(_ALPHABET) for _ in range(_SUFFIX))
 
 
+@lru_cache(maxsize=4)
+def _second(moment: int) -> str:
+    return rfc3339(moment)
+
+
 def stamp_new(meta: dict[str, Any], now: float) -> None:
     meta["uid"] = str(uuid.UUID(int=_random.getrandbits(128), version=4))
-    meta["creationTimestamp"] = rfc3339(now)
+    meta["creationTimestamp"] = _second(int(now))
 
 
 def carry_over(old: Object, new: Object) -> None:

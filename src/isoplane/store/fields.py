@@ -45,9 +45,16 @@ INDEXED: dict[ResourceKey, tuple[str, ...]] = {
 """Selectable paths selective enough to keep a map from value to objects."""
 
 _BOOLEAN = frozenset(("spec.hostNetwork", "spec.unschedulable"))
-_SPLIT: dict[ResourceKey, tuple[tuple[str, ...], ...]] = {
-    key: tuple(("source", "component") if path == "source" else tuple(path.split(".")) for path in paths)
-    for key, paths in SELECTABLE.items()
+
+
+def _split(path: str) -> tuple[str, str, str]:
+    """(section, field or '', the text of an absent value); no selectable path is deeper than two steps."""
+    section, _, field = ("source.component" if path == "source" else path).partition(".")
+    return section, field, "false" if path in _BOOLEAN else ""
+
+
+_SPLIT: dict[ResourceKey, tuple[tuple[str, str, str], ...]] = {
+    key: tuple(_split(path) for path in paths) for key, paths in SELECTABLE.items()
 }
 
 
@@ -56,14 +63,18 @@ def values(key: ResourceKey, obj: Mapping[str, Any]) -> tuple[str, ...]:
     paths = _SPLIT.get(key)
     if paths is None:
         return ()
-    found = tuple(field_text(obj, path) for path in paths)
-    if key in _WITH_BOOLEANS:
-        names = SELECTABLE[key]
-        found = tuple("false" if not v and names[i] in _BOOLEAN else v for i, v in enumerate(found))
-    return found
-
-
-_WITH_BOOLEANS = frozenset(key for key, paths in SELECTABLE.items() if _BOOLEAN & set(paths))
+    found = []
+    for section, field, absent in paths:
+        value = obj.get(section)
+        if field:
+            value = value.get(field) if isinstance(value, dict) else None
+        if value is None:
+            found.append(absent)
+        elif isinstance(value, str):
+            found.append(value)
+        else:
+            found.append(field_text({"": value}, ("",)))
+    return tuple(found)
 
 
 def position(key: ResourceKey, path: str) -> int | None:
