@@ -114,11 +114,23 @@ class Harness:
         assert observed is not None
         return observed.unit(UNIT)
 
-    async def ended(self, uid: str, timeout: float = 30) -> UnitObserved:
+    async def ended(self, uid: str, timeout: float = 60) -> UnitObserved:
         """The unit once it has exited."""
         return await self.until(uid, lambda unit: unit.state is UnitState.EXITED, timeout)
 
-    async def until(self, uid: str, holds: Callable[[UnitObserved], bool], timeout: float = 30) -> UnitObserved:
+    async def shut_down(self, uid: str, timeout: float = 60) -> UnitObserved:
+        """Press the power button, again every two seconds as the agent does, until the guest has powered off."""
+        deadline = time.monotonic() + timeout
+        while True:
+            await self.runtime.stop_unit(uid, UNIT)
+            again = min(time.monotonic() + 2, deadline)
+            while time.monotonic() < again:
+                if (unit := await self.unit(uid)).state is UnitState.EXITED:
+                    return unit
+                await asyncio.sleep(0.02)
+            assert time.monotonic() < deadline, f"still {unit}; its console: {await self.log(uid)}"
+
+    async def until(self, uid: str, holds: Callable[[UnitObserved], bool], timeout: float = 60) -> UnitObserved:
         deadline = time.monotonic() + timeout
         while not holds(unit := await self.unit(uid)):
             assert time.monotonic() < deadline, f"still {unit}; its console: {await self.log(uid)}"
@@ -129,7 +141,7 @@ class Harness:
         asked = {"follow": False, "tail_lines": None, "since": None, "previous": False, "timestamps": False, **options}
         return b"".join([line async for line in self.runtime.logs(uid, UNIT, **asked)]).decode(errors="replace")
 
-    async def says(self, uid: str, text: str, timeout: float = 30) -> str:
+    async def says(self, uid: str, text: str, timeout: float = 60) -> str:
         """The console log once ``text`` is in it."""
         deadline = time.monotonic() + timeout
         while text not in (log := await self.log(uid)):
@@ -186,7 +198,7 @@ def traces_of(data_dir: Path) -> list[str]:
     return found
 
 
-async def page(address: str, timeout: float = 30) -> str:
+async def page(address: str, timeout: float = 60) -> str:
     """The guest's page, as soon as it answers."""
     deadline = time.monotonic() + timeout
     while True:

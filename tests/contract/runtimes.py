@@ -155,7 +155,7 @@ def qemu() -> RuntimeCase:
         check_host=lambda: require("qemu-system-x86_64", "skopeo", "umoci", "apt-get", "dpkg-deb", root=True),
         behaviours=frozenset({Behaviour.SERVE, Behaviour.STUBBORN, Behaviour.SUCCEED}),
         max_units=1,
-        patience=30.0,
+        patience=60.0,
         executes=False,
         executes_anything=False,
         traces=traces,

@@ -58,8 +58,7 @@ async def test_a_machine_boots_serves_and_obeys_the_power_button(plane: Harness,
         assert "Hello from the virtual machine vm-one" in await page(net.attachment.address)
         assert f"serving http://{net.attachment.address}:8080/" in await plane.says(workload.uid, "serving")
 
-        await plane.runtime.stop_unit(workload.uid, "machine")
-        ended = await plane.ended(workload.uid, timeout=5)
+        ended = await plane.shut_down(workload.uid)
         assert (ended.reason, ended.graceful, ended.exit_code) == ("GuestShutdown", True, 0)
         assert workload.uid in plane.changes
 
@@ -120,7 +119,7 @@ async def test_killing_is_not_graceful_and_a_dead_qemu_is_a_crash(plane: Harness
     assert (ended.state, ended.reason, ended.graceful) == (UnitState.EXITED, "Destroyed", False)
 
     os.kill((await plane.unit(crashed.uid)).pid, signal.SIGSEGV)
-    ended = await plane.ended(crashed.uid, timeout=5)
+    ended = await plane.ended(crashed.uid, timeout=30)
     assert (ended.reason, ended.signal, ended.exit_code, ended.graceful) == ("Crashed", 11, 139, False)
     assert crashed.uid in plane.changes
 

@@ -13,6 +13,7 @@ import asyncio
 import io
 import lzma
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -91,8 +92,12 @@ async def download_kernel(directory: Path) -> Path:
     pattern = f"{name}_{version[1].replace(':', '%3a')}_*.deb" if version else f"{name}_*.deb"
     cached = next(iter(sorted(directory.glob(pattern))), None)
     if cached is None:
-        # Downloads as the caller, who owns the directory; apt's own user could not write there.
-        await _run(directory, "apt-get", "-q", "-o", f"APT::Sandbox::User={_user()}", "download", name)
+        # Into a directory of its own first, so that nobody finds half a package; and as the caller, who owns that
+        # directory, for apt's own user could not write there.
+        with tempfile.TemporaryDirectory(dir=directory, prefix=".download-") as scratch:
+            await _run(Path(scratch), "apt-get", "-q", "-o", f"APT::Sandbox::User={_user()}", "download", name)
+            for package in Path(scratch).glob("*.deb"):
+                package.replace(directory / package.name)
         cached = next(iter(sorted(directory.glob(pattern))), None)
     if cached is None:
         raise ImageError(f"apt-get download {name} left no file in {directory}")
@@ -100,8 +105,6 @@ async def download_kernel(directory: Path) -> Path:
 
 
 def _user() -> str:
-    import pwd
-
     return pwd.getpwuid(os.geteuid()).pw_name
 
 
