@@ -42,7 +42,8 @@ async def test_both_kinds_are_bound(plane: World) -> None:
 
     async def placed() -> bool:
         found = await plane.find(VIRTUALMACHINEINSTANCES, "guest")
-        return bool(found and found["status"].get("nodeName") == "node" and found["status"]["phase"] == "Scheduling")
+        status = (found or {}).get("status") or {}
+        return bool(status.get("nodeName") == "node" and status["phase"] == "Scheduling")
 
     await plane.until(placed)
     web = await plane.there(PODS, "web")
