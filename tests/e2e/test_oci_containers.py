@@ -230,6 +230,7 @@ async def test_volumes_of_every_kind(host: Host, tmp_path: Path) -> None:
         echo back > /v/made/f
         cat /v/settings/mode /etc/mode; echo; wc -c < /v/settings/blob
         cat /v/keys/password; echo; stat -c %a /v/keys/password
+        stat -f -c %T /v/keys /v/all
         cat /v/me/labels; echo
         cat /v/all/deep/mode /v/all/password; echo
         touch /ro/x 2>/dev/null || echo read-only
@@ -244,6 +245,8 @@ async def test_volumes_of_every_kind(host: Host, tmp_path: Path) -> None:
         "2",
         "s3cret",
         "400",
+        "tmpfs",
+        "tmpfs",
         'app="web"',
         "fasts3cret",
         "read-only",

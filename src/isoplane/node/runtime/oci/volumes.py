@@ -7,9 +7,9 @@ disk or in memory), hostPath, configMap, secret, downwardAPI, projected.
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import stat
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def materialise(directory: Path, facts: Facts) -> None:
             _host_path(host, name)
             continue
         elif files := _files(volume, name, facts):
-            _write_files(path, files)
+            _write_files(path, files, secret=_is_secret(volume))
         elif not any(kind in volume for kind in _SOURCES):
             kind = next((key for key in volume if key != "name"), "nothing")
             raise missing(f"volume {name!r}: {kind} is not supported; supported are {', '.join(_SOURCES)}")
@@ -159,24 +159,27 @@ def _inside(path: str, name: str) -> str:
     return path
 
 
-def _write_files(path: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
-    """Write through a new directory and swap it in, so that a retry never shows half of it."""
-    new = path.with_name(path.name + ".new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(mode=0o755)
+def _write_files(path: Path, files: Mapping[str, tuple[bytes, int]], *, secret: bool) -> None:
+    """Put files into a volume, each replaced atomically: containers may have the directory mounted already.
+
+    What is secret lies in memory, never on the disk.
+    """
+    path.mkdir(mode=0o755, exist_ok=True)
+    if secret and not os.path.ismount(path):
+        kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
     for relative, (content, mode) in files.items():
-        target = new / relative
+        target = path / relative
         target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        target.write_bytes(content)
-        os.chmod(target, mode)
-    if path.exists():
-        # Containers have the directory itself mounted: keep it, and replace the files in it.
-        for relative in files:
-            (path / relative).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            os.replace(new / relative, path / relative)
-        shutil.rmtree(new)
-    else:
-        os.rename(new, path)
+        fd, new = tempfile.mkstemp(prefix=".new-", dir=target.parent)
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            os.fchmod(fd, mode)
+        os.replace(new, target)
+
+
+def _is_secret(volume: Mapping[str, Any]) -> bool:
+    sources = (volume.get("projected") or {}).get("sources") or ()
+    return "secret" in volume or any("secret" in source for source in sources)
 
 
 def _give_to_group(path: Path, group: int) -> None:

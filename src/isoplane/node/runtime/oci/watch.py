@@ -50,6 +50,7 @@ class Watcher:
                 self._follow(container_id, then, 0)
             else:
                 self._tell(container_id)
+                self._owners.pop(container_id, None)
             return
         self._pidfds[container_id] = fd
         self._loop.add_reader(fd, self._process_ended, container_id, then)
