@@ -58,9 +58,14 @@ class PolicyLab:
     def __init__(
         self, data: Path, cidr: str, mix: str, ports: Sequence[int], *, serve: Sequence[str] | None = None
     ) -> None:
-        self._routed, containers, machines = MIXES[mix]
+        routed, containers, machines = MIXES[mix]
         settings = FabricSettings(
-            data, cidr=cidr, container_wiring=containers, machine_wiring=machines, quarantine_seconds=0
+            data,
+            cidr=cidr,
+            container_wiring=containers,
+            machine_wiring=machines,
+            routed_engine=routed,
+            quarantine_seconds=0,
         )
         self.fabric = HostFabric(settings)
         self.ports, self._serve = ports, serve
@@ -73,7 +78,7 @@ class PolicyLab:
     async def start(self, objects: Iterable[Mapping[str, Any]]) -> None:
         fabric, settings = self.fabric, self.fabric.settings
         await fabric.start()
-        self.engines += engines_for(fabric, self._routed)
+        self.engines += engines_for(fabric)
         self._names: dict[str, str] = {}
         rules = NodeRules(
             NODE, settings, fabric.ranges, [engine.name for engine in self.engines], lambda plug: self._names[plug.uid]

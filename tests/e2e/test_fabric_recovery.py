@@ -87,6 +87,50 @@ async def test_a_killed_switch_comes_back_with_its_ports(data: Path) -> None:
     await fabric.close()
 
 
+async def test_a_rebooted_host_gets_the_same_addresses_back(data: Path) -> None:
+    before = HostFabric(_settings(data))
+    await before.start()
+    loads = [workload("pod"), workload("machine", Attachment.TAP)]
+    links = [await before.plug(load) for load in loads]
+    await before.close()
+    _forget_all_but_files(before, data)
+    after = HostFabric(_settings(data))
+    await after.start()
+    assert {plug.uid for plug in await after.plugs()} == {load.uid for load in loads}
+    assert [await after.plug(load) for load in loads] == links
+    guest = TapGuest(links[1].tap, links[1].mac, "t")
+    server = EchoServer(links[0].netns, 7012)
+    with closing(guest, server):
+        assert await asyncio.to_thread(guest.dhcp) == links[1].address
+        assert await asyncio.to_thread(tcp_reaches, guest.path, links[0].address, 7012)
+    with Netlink() as host:  # and somebody who removes a machine's tap gets it back as well
+        host.delete_link(links[1].tap).commit()
+    await asyncio.sleep(0.2)
+    assert await after.plug(loads[1]) == links[1]
+    guest = TapGuest(links[1].tap, links[1].mac, "t")
+    with closing(guest):
+        assert await asyncio.to_thread(guest.dhcp) == links[1].address
+    await after.close()
+
+
+def _forget_all_but_files(fabric: HostFabric, data: Path) -> None:
+    """What a reboot does to a host."""
+    for line in traces(fabric.names.tag, data):
+        if line.startswith("process"):
+            os.kill(int(line.split()[1].rstrip(":")), signal.SIGKILL)
+    time.sleep(0.3)
+    for space in Path("/run/netns").glob(fabric.names.netns_prefix + "*"):
+        netns.delete(space)
+    names = (fabric.names.bridge, fabric.names.node_link, fabric.names.datapath_link)
+    with Netlink() as host:
+        for link in host.links():
+            if link.name in names or link.name.startswith(fabric.names.link_prefixes):
+                host.delete_link(link.name).commit()
+    for network in fabric.ranges.by_wiring().values():
+        subprocess.run(["ip", "route", "del", "unreachable", str(network)], check=False)
+    subprocess.run(["nft", "delete", "table", "ip", fabric.names.nat_table], check=True)
+
+
 _VICTIM = """
 import asyncio, sys
 from pathlib import Path

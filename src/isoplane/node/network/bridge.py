@@ -81,9 +81,11 @@ class MachineBridge:
             return False
         return await self.start(leases)
 
-    async def add(self, lease: Lease, leases: Sequence[Lease]) -> None:
-        """Give the workload's link its port, and its machine an address."""
+    async def add(self, lease: Lease, leases: Sequence[Lease], fresh: bool) -> None:
+        """Give the workload's link its port, and its machine an address. ``fresh``: the link was made just now."""
         self.serve(leases)
+        if fresh:  # a port that is there already holds on to a device that is gone
+            await self._bridge().remove(self._settings.names.link(lease.kind, lease.uid), settled=True)
         await self._bridge().add(
             self._settings.names.link(lease.kind, lease.uid), lease.port_number, lease.uid, lease.mac
         )

@@ -144,17 +144,17 @@ class HostFabric:
             if wiring is Wiring.BRIDGED and self.bridge is None:
                 raise FabricFailure(f"{workload.id} needs the bridge, which is not started")
             what = f"plugging in {workload.id}"
-            lease = await self._work(what, self._lease_and_link, workload, wiring)
+            lease, fresh = await self._work(what, self._lease_and_link, workload, wiring)
             if lease.wiring is Wiring.BRIDGED and self.bridge is not None:
-                await self.bridge.add(lease, self._bridge_leases())
+                await self.bridge.add(lease, self._bridge_leases(), fresh)
             elif self._dhcp is not None and lease.kind is Attachment.TAP:
                 self._dhcp.serve(self._machine_leases())
             return attachment_of(lease, self.settings)
 
-    def _lease_and_link(self, workload: Workload, wiring: Wiring) -> Lease:
+    def _lease_and_link(self, workload: Workload, wiring: Wiring) -> tuple[Lease, bool]:
+        """The lease, and whether its link is new."""
         lease = self._ipam.lease(workload.uid, workload.namespace, workload.name, workload.attachment, wiring)
-        self._links.make(lease)
-        return lease
+        return lease, self._links.make(lease)
 
     async def unplug(self, uid: str) -> None:
         async with self._locks.hold(uid):

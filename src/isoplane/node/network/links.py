@@ -47,13 +47,10 @@ class Links:
     ranges: Ranges
     mtu: int
 
-    def make(self, lease: Lease) -> None:
-        """The host's side and the sandbox's side of a workload's link. OSError when the kernel refuses."""
+    def make(self, lease: Lease) -> bool:
+        """The host's side and the sandbox's side of a workload's link. True when it is new. OSError when the kernel refuses."""
         try:
-            if lease.kind is Attachment.TAP:
-                self._make_tap(lease)
-            else:
-                self._make_veth(lease)
+            return self._make_tap(lease) if lease.kind is Attachment.TAP else self._make_veth(lease)
         except BaseException:
             _fresh_on_failure()
             raise
@@ -61,11 +58,11 @@ class Links:
     def _alias(self, lease: Lease) -> str:
         return f"isoplane {lease.uid}"
 
-    def _make_veth(self, lease: Lease) -> None:
+    def _make_veth(self, lease: Lease) -> bool:
         name, path = self.names.veth(lease.uid), self.names.netns_path(lease.uid)
         here = self._find(name)
         if here is not None and here.alias == self._alias(lease) and netns.is_namespace(path):
-            return
+            return False
         self.remove(lease.uid)
         routed = lease.wiring is Wiring.ROUTED
         gateway = self.ranges.node if routed else self.ranges.bridge_gateway
@@ -82,15 +79,17 @@ class Links:
 
         netns.create(path, inside)
         self._make_host_end(name, lease)
+        return True
 
-    def _make_tap(self, lease: Lease) -> None:
+    def _make_tap(self, lease: Lease) -> bool:
         name = self.names.tap(lease.uid)
         here = self._find(name)
         if here is not None and here.alias == self._alias(lease):
-            return
+            return False
         if here is None:
             tap.create(name)
         self._make_host_end(name, lease)
+        return True
 
     def _make_host_end(self, name: str, lease: Lease) -> None:
         socket = host()

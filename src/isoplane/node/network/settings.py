@@ -40,6 +40,8 @@ class FabricSettings:
     """The node's range, halved into routed and bridged addresses; '' probes DEFAULT_RANGES."""
     container_wiring: Wiring = Wiring.ROUTED
     machine_wiring: Wiring = Wiring.BRIDGED
+    routed_engine: str = "nftables"
+    """nftables or iptables: what judges routed endpoints. The bridge's are judged by its flows."""
     mtu: int = 1500
     masquerade: bool = True
     """Whether workloads reach the outside behind the host's address, as on a usual Kubernetes node."""

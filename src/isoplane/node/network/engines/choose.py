@@ -12,13 +12,12 @@ from isoplane.node.network.fabric import HostFabric
 from isoplane.node.network.settings import Wiring
 
 
-def engines_for(fabric: HostFabric, routed: str = "nftables") -> Sequence[Engine]:
-    """The engines of a started fabric: ``routed`` (nftables or iptables) where endpoints can be routed, and one for the bridge
-    where there is one."""
+def engines_for(fabric: HostFabric) -> Sequence[Engine]:
+    """The engines of a started fabric: the chosen one where endpoints can be routed, Open vSwitch where there is a bridge."""
     found = list[Engine]()
     if Wiring.ROUTED in fabric.wirings:
         names, behind = fabric.names, fabric.names.bridge if fabric.bridge else ""
-        if routed == "iptables":
+        if fabric.settings.routed_engine == "iptables":
             found.append(IptablesEngine(names.tag, names.link_prefixes, behind))
         else:
             found.append(NftablesEngine(names.table, names.link_prefixes, behind))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,10 @@ class Bridge:
     async def add(self, interface: str, number: int, uid: str, mac: str, timeout: float = 10) -> None:
         """Plug a device of the host in under this OpenFlow number and wait until the switch has it. Fine when it has."""
         found = await self._select("Interface", ["ofport"], [["name", "==", interface]])
+        if found and found[0]["ofport"] != number:
+            # Its device was not there when the switch looked for it: it gave up.
+            await self.remove(interface, settled=True)
+            found = []
         if not found:
             row = {
                 "name": interface,
@@ -117,19 +122,32 @@ class Bridge:
             )
         await self._wait_number(interface, number, timeout)
 
-    async def remove(self, interface: str) -> None:
-        """Unplug. Fine when it is not there."""
+    async def remove(self, interface: str, *, settled: bool = False) -> None:
+        """Unplug. Fine when it is not there. ``settled`` waits until the switch has let go of the device."""
         found = await self._select("Port", ["_uuid"], [["name", "==", interface]])
-        if found:
-            await transact(
-                self._database,
-                {
-                    "op": "mutate",
-                    "table": "Bridge",
-                    "where": [["name", "==", self.name]],
-                    "mutations": [["ports", "delete", found[0]["_uuid"]]],
-                },
-            )
+        if not found:
+            return
+        *_, root = await transact(
+            self._database,
+            {
+                "op": "mutate",
+                "table": "Bridge",
+                "where": [["name", "==", self.name]],
+                "mutations": [["ports", "delete", found[0]["_uuid"]]],
+            },
+            {"op": "mutate", "table": _NAME, "where": [], "mutations": [["next_cfg", "+=", 1]]},
+            {"op": "select", "table": _NAME, "where": [], "columns": ["next_cfg"]},
+        )
+        if settled:
+            await self._until_settled(root["rows"][0]["next_cfg"])
+
+    async def _until_settled(self, configuration: int, timeout: float = 10) -> None:
+        """Wait until the switch works by this configuration: it skips over what is undone before it looks."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        while (await self._select(_NAME, ["cur_cfg"], []))[0]["cur_cfg"] < configuration:
+            if asyncio.get_running_loop().time() > deadline:
+                raise FabricFailure(f"ovs-vswitchd did not take up a change within {timeout:g} s (is it running?)")
+            await asyncio.sleep(0.005)
 
     async def destroy(self) -> None:
         """Remove the bridge with its ports from the database."""
