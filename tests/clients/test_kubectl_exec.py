@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 from client_manifests import POD, write
-
-from conftest import Run
+from client_support import Run
 
 
 def test_exec(kubectl: Run, tmp_path: Path) -> None:

@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 from client_manifests import VM, VMI, manifest, write
-
-from conftest import Run
+from client_support import Run
 
 
 def act(kubectl: Run, plural: str, name: str, action: str, body: str = "{}") -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from client_manifests import POD, VM, VMI, manifest, write
+from client_support import FOUND, Run
 
 from apiserver import ServerThread
-from conftest import FOUND, Run
 
 
 def test_a_kubectl_that_sends_protobuf_is_among_them() -> None:

@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 from client_manifests import POD, VM, VMI, manifest, write
-
-from conftest import Run
+from client_support import Run
 
 
 def test_create_of_what_newer_kubectls_send_as_protobuf(kubectl: Run) -> None:
