@@ -40,14 +40,14 @@ if [ -n "$disks" ]; then
 	if [ -f /mnt/seed/meta-data ]; then
 		: "${hostname:=$(sed -n 's/.*local-hostname"*: *"*\([^",]*\).*/\1/p' /mnt/seed/meta-data)}"
 		if head -c 2 /mnt/seed/user-data | grep -q '#!'; then
-			cp /mnt/seed/user-data /run/user-data && chmod +x /run/user-data && /run/user-data >/dev/console 2>&1 &
+			cp /mnt/seed/user-data /run/user-data && chmod +x /run/user-data && /run/user-data >/dev/ttyS0 2>&1 &
 		fi
 	fi
 fi
 [ -n "$hostname" ] && echo "$hostname" >/proc/sys/kernel/hostname
 
 if [ ! -e /sys/class/net/eth0 ]; then
-	echo "isoplane guest $hostname: no network card" >/dev/console
+	echo "isoplane guest $hostname: no network card" >/dev/ttyS0
 elif [ -n "$address" ]; then
 	# Announce the address, or who asked for it too early asks again only a second later.
 	echo 1 >/proc/sys/net/ipv4/conf/eth0/arp_notify

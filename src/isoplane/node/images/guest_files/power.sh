@@ -3,11 +3,11 @@
 read -r name </proc/sys/kernel/hostname
 case $1 in
 panic)
-	echo "isoplane guest $name: panic, as asked" >/dev/console
+	echo "isoplane guest $name: panic, as asked" >/dev/ttyS0
 	echo c >/proc/sysrq-trigger
 	;;
 *)
-	echo "isoplane guest $name: powering off" >/dev/console
+	echo "isoplane guest $name: powering off" >/dev/ttyS0
 	sync
 	poweroff -f
 	;;
