@@ -20,7 +20,7 @@ from isoplane.server.call import Call, DeleteOptions, ListOptions
 from isoplane.server.computed import Registry
 from isoplane.server.deletion import Deleted
 from isoplane.server.strategy import Clock
-from isoplane.server.watching import Step, watch_steps
+from isoplane.server.watching import Direct, Step, watch_steps
 from isoplane.server.writes import Writes
 from isoplane.store import Record, Store, Transaction
 
@@ -64,11 +64,13 @@ class Verbs:
         except Expired as error:
             raise (listing.expired_page(error) if options.continue_token else error) from error
 
-    def watch(self, resource: Resource, namespace: str | None, options: ListOptions) -> AsyncIterator[Sequence[Step]]:
+    def watch(
+        self, resource: Resource, namespace: str | None, options: ListOptions, direct: Direct | None = None
+    ) -> AsyncIterator[Sequence[Step]]:
         """Steps in commit groups until the watch's time is over. Raises BadRequest, Invalid, Expired at once."""
         if resource.computed:
             return self.computed.watch(resource, namespace, options, self._monotonic)
-        return watch_steps(self.store, resource, namespace, options, self._monotonic)
+        return watch_steps(self.store, resource, namespace, options, self._monotonic, direct)
 
     # writes
 

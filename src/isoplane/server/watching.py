@@ -7,7 +7,7 @@ writes them to a socket writes once per group.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from isoplane.objects.errors import BadRequest, Expired, Invalid
@@ -34,12 +34,21 @@ class Bookmark:
 
 
 Step = Change | Bookmark
+Direct = Callable[[Sequence[Change]], bool]
 
 
 def watch_steps(
-    store: Store, resource: Resource, namespace: str | None, options: ListOptions, monotonic: Clock
+    store: Store,
+    resource: Resource,
+    namespace: str | None,
+    options: ListOptions,
+    monotonic: Clock,
+    direct: Direct | None = None,
 ) -> AsyncIterator[Sequence[Step]]:
-    """Start a watch; what is wrong with it is raised here and not later: BadRequest, Invalid, Expired."""
+    """Start a watch; what is wrong with it is raised here and not later: BadRequest, Invalid, Expired.
+
+    ``direct`` is offered live changes before they become steps, and returns whether it took them.
+    """
     filter_ = compile_filter(resource, options.label_selector, options.field_selector)
     since = read_revision(options.resource_version)
     initial = _initial(options)
@@ -65,6 +74,7 @@ def watch_steps(
             for start in range(0, len(first), INITIAL_GROUP):
                 yield first[start : start + INITIAL_GROUP]
             first.clear()
+            subscription.direct = direct
             while (left := end - monotonic()) > 0:
                 changes = await subscription.next(min(left, BOOKMARK_SECONDS))
                 if changes:

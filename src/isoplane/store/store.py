@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from isoplane.objects.errors import ApiError, Unavailable
+from isoplane.objects.errors import ApiError, Expired, Unavailable
 from isoplane.objects.kinds import Resource
 from isoplane.store.database import Database, LogRow, Write
 from isoplane.store.filters import ALL, Filter
@@ -197,7 +197,12 @@ class Store:
         if batch.revision:
             state.revision = batch.revision
         self._history.stamp(time.monotonic())
-        self._hub.publish(batch.changes)
+        try:
+            self._hub.publish(batch.changes)
+        except Exception:
+            # The write stands; watchers that may have missed it must list again rather than go on without knowing.
+            _log.exception("publishing a commit failed; all watches end")
+            self._hub.end_all(Expired("the watch was interrupted; list again"))
 
     @staticmethod
     def _forget_pending(pending: Pending, change: Change) -> None:

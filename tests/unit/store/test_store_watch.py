@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
-from storelib import config, in_memory, put, remove
 
 from isoplane.objects.errors import BadRequest, Expired
 from isoplane.objects.kinds import CONFIGMAPS, PODS
 from isoplane.store.filters import compile_filter
 from isoplane.store.history import Retention
+from isoplane.store.transaction import Change
+from storelib import config, in_memory, put, remove
 
 
 def labelled(name: str, **labels: str) -> dict[str, object]:
@@ -134,4 +137,63 @@ async def test_a_watcher_that_falls_behind_is_told_to_list_again(monkeypatch: py
     with pytest.raises(Expired):
         await watch.next(0)
     assert store.watches == 0
+    await store.close()
+
+
+async def test_changes_go_straight_to_a_waiting_sink_and_else_to_its_task() -> None:
+    store = in_memory()
+    watch = store.watch(CONFIGMAPS, None)
+    taken: list[int] = []
+    busy = False
+
+    def direct(changes: list[Change]) -> bool:
+        if not busy:
+            taken.extend(change.revision for change in changes)
+        return not busy
+
+    watch.direct = direct
+    await put(store, config("a"))
+    waiting = asyncio.ensure_future(watch.next(5))
+    await asyncio.sleep(0)
+    assert [c.revision for c in await waiting] == [1], "what came before the wait is the task's"
+    waiting = asyncio.ensure_future(watch.next(5))
+    await asyncio.sleep(0)
+    await put(store, config("b"))
+    assert taken == [2]
+    assert not waiting.done()
+    busy = True
+    await put(store, config("c"))
+    assert [c.revision for c in await waiting] == [3]
+    await store.close()
+
+
+async def test_a_paced_watch_gets_a_lone_change_at_once_and_a_burst_together() -> None:
+    store = in_memory()
+    watch = store.watch(CONFIGMAPS, None, pace=0.05)
+    waiting = asyncio.ensure_future(watch.next(5))
+    await asyncio.sleep(0)
+    await put(store, config("a"))
+    async with asyncio.timeout(0.04):
+        assert len(await waiting) == 1
+    waiting = asyncio.ensure_future(watch.next(5))
+    await asyncio.sleep(0)
+    for name in "bcd":
+        await put(store, config(name))
+    assert [c.record.name for c in await waiting] == ["b", "c", "d"]
+    await store.close()
+
+
+async def test_a_failing_sink_hurts_only_its_own_watch(caplog: pytest.LogCaptureFixture) -> None:
+    store = in_memory()
+    bad, good = store.watch(CONFIGMAPS, None), store.watch(CONFIGMAPS, None)
+
+    def broken(changes: list[Change]) -> bool:
+        raise RuntimeError("cannot be shown")
+
+    bad.direct = broken
+    waiting = [asyncio.ensure_future(watch.next(5)) for watch in (bad, good)]
+    await asyncio.sleep(0)
+    record = await put(store, config("a"))
+    assert [[c.revision for c in await future] for future in waiting] == [[record.revision]] * 2
+    assert "cannot be shown" in caplog.text
     await store.close()

@@ -97,7 +97,12 @@ class Handlers:
     async def _watch(self, request: Request, route: Route) -> None:
         form = self._form(request, route.resource)
         options = query.list_options(request.query)
-        steps = self._verbs.watch(route.resource, _scope(route), options)
+
+        def direct(changes: Sequence[Step]) -> bool:
+            """Straight to the socket while it takes data; else the task writes, and waits."""
+            return write_piece(request.send, form.lines(changes))
+
+        steps = self._verbs.watch(route.resource, _scope(route), options, direct)
         await _stream(request, form, steps)
 
     # writes

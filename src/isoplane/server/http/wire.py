@@ -42,6 +42,7 @@ def write_piece(send: object, piece: bytes) -> bool:
     cycle = getattr(send, "__self__", None)
     if (
         not isinstance(cycle, RequestResponseCycle)
+        or not cycle.response_started
         or not cycle.chunked_encoding
         or cycle.response_complete
         or cycle.disconnected
