@@ -99,11 +99,20 @@ class Prober:
                     _, writer = await asyncio.open_connection(address, probe.tcp_port)
                     writer.close()
                     return True, ""
-                return False, "the guest agent is not reachable"
+                return await self._ping(runtime, workload, unit, probe.timeout)
         except TimeoutError:
             return False, f"no answer within {probe.timeout:g} s"
         except (OSError, httpx.HTTPError, RuntimeFailure) as error:
             return False, str(error) or type(error).__name__
+
+    @staticmethod
+    async def _ping(runtime: Runtime, workload: Workload, unit: Unit, timeout: float) -> tuple[bool, str]:
+        """Ask the guest's agent, where the runtime has a way to."""
+        ping = getattr(runtime, "ping", None)
+        if ping is None:
+            return False, f"{runtime.name} has no guest agent to ask"
+        await ping(workload.uid, unit.name, timeout)
+        return True, ""
 
     async def _get(self, question: HttpGet, address: str, timeout: float) -> tuple[bool, str]:
         if self._http is None:
