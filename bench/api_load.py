@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import ssl
 import tempfile
 import time
@@ -53,6 +54,7 @@ class Connection(asyncio.Protocol):
         self._need = -1
         self._sent = 0.0
         self.latencies: list[float] = []
+        self.last = b""
         self.failures: list[bytes] = []
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -85,6 +87,7 @@ class Connection(asyncio.Protocol):
                 self.failures.append(bytes(self._buffer[:300]))
         if len(self._buffer) >= self._need:
             self.latencies.append(time.perf_counter() - self._sent)
+            self.last = bytes(self._buffer)
             self._buffer.clear()
             self._need = -1
             self._next()
@@ -132,6 +135,16 @@ async def run(target: Target, connections: int, source: Callable[[], bytes | Non
             raise RuntimeError(f"a request failed: {client.failures[0]!r}")
         client._transport.close()
     return sorted(latency for client in clients for latency in client.latencies), took
+
+
+async def fetch(target: Target, path: str) -> Any:
+    """The JSON that one GET answers."""
+    asked = [request("GET", path)]
+    client = await target.connect(lambda: Connection(lambda: asked.pop() if asked else None))
+    client.start()
+    await client.done
+    client._transport.close()
+    return json.loads(client.last.partition(b"\r\n\r\n")[2])
 
 
 def quantile(values: list[float], share: float) -> float:

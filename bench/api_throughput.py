@@ -24,7 +24,7 @@ from typing import Any
 
 import uvloop
 
-from api_load import Target, Watch, quantile, request, run
+from api_load import Target, Watch, fetch, quantile, request, run
 
 POD = {
     "apiVersion": "v1",
@@ -88,7 +88,9 @@ def cpu_seconds(pid: int) -> float:
 
 
 async def creates(target: Target, seconds: float, connections: int, watches: int, prefix: str) -> dict[str, float]:
-    watchers = [await target.connect(lambda: Watch("/api/v1/pods?watch=1&resourceVersion=0")) for _ in range(watches)]
+    now = (await fetch(target, "/api/v1/pods?limit=1"))["metadata"]["resourceVersion"]
+    path = f"/api/v1/pods?watch=1&resourceVersion={now}"
+    watchers = [await target.connect(lambda: Watch(path)) for _ in range(watches)]
     await asyncio.gather(*(w.open for w in watchers))
     end = time.perf_counter() + seconds
     count = 0
