@@ -52,9 +52,11 @@ class Entry:
 
 def entries(ask: Ask, decision: Decision, now: float) -> list[Entry]:
     """What a decision on a new workload leaves in the trail: itself, and one entry for each who leaves."""
-    act: Act = {Admit: "admit", Wait: "wait", Deny: "refuse"}[type(decision)]  # type: ignore[assignment]
+    act: Act = "refuse" if isinstance(decision, Deny) else "wait"
     charge = ask.charge
     victims = decision.victims if isinstance(decision, Wait) else ()
+    if isinstance(decision, Admit):
+        return [Entry(now, "admit", charge.id, charge.uid, charge.tenant, decision.rule, charge.priority)]
     short = {
         f"{line.node} {line.resource}": max(line.short, line.short_now) for line in decision.lines if missing(line)
     }

@@ -115,34 +115,38 @@ def pod_unspecified(spec: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     A quota on such a resource refuses the Pod (``must specify limits.cpu for: web``), since it could not count it.
     """
     level = spec.get("resources") or {}
-    stated = {
-        "requests": {**(level.get("limits") or {}), **(level.get("requests") or {})},
-        "limits": level.get("limits") or {},
-    }
-    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
-    missing: dict[str, tuple[str, ...]] = {}
-    for side, of in (("requests", _container_requests), ("limits", _container_limits)):
+    level_limits, level_requests = level.get("limits") or {}, level.get("requests") or {}
+    missing: dict[str, list[str]] = {}
+    for container in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ())):
+        resources = container.get("resources") or {}
+        limits, wanted = resources.get("limits") or {}, resources.get("requests") or {}
         for name in _COMPUTE:
-            if name in stated[side]:
+            if name in limits or name in level_limits:
                 continue
-            if lacking := tuple(sorted(str(c.get("name", "")) for c in containers if name not in of(c))):
-                missing[f"{side}.{name}"] = lacking
-    return missing
+            missing.setdefault(f"limits.{name}", []).append(str(container.get("name", "")))
+            if name not in wanted and name not in level_requests:
+                missing.setdefault(f"requests.{name}", []).append(str(container.get("name", "")))
+    return {name: tuple(sorted(lacking)) for name, lacking in missing.items()}
 
 
 def pod_scopes(spec: Mapping[str, Any]) -> frozenset[str]:
     """The ResourceQuota scopes a Pod is in, PriorityClass aside (that one compares a value)."""
     scopes = {"NotTerminating" if spec.get("activeDeadlineSeconds") is None else "Terminating"}
-    containers = [
-        *(spec.get("initContainers") or ()),
-        *(spec.get("containers") or ()),
-        {"resources": spec.get("resources")},
-    ]
-    best_effort = not any(_container_requests(c).get(name) for c in containers for name in _COMPUTE)
-    scopes.add("BestEffort" if best_effort else "NotBestEffort")
+    holders = (spec, *(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
+    scopes.add("NotBestEffort" if any(_asks_compute(holder.get("resources")) for holder in holders) else "BestEffort")
     if _crosses_namespaces(spec.get("affinity") or {}):
         scopes.add("CrossNamespacePodAffinity")
     return frozenset(scopes)
+
+
+def _asks_compute(resources: Mapping[str, Any] | None) -> bool:
+    """Whether any cpu or memory is requested or limited: such a Pod is not of the quality of service BestEffort."""
+    if not resources:
+        return False
+    for side in (resources.get("requests"), resources.get("limits")):
+        if side and any(name in side and amount(name, side[name]) > 0 for name in _COMPUTE):
+            return True
+    return False
 
 
 def _crosses_namespaces(affinity: Mapping[str, Any]) -> bool:

@@ -29,6 +29,7 @@ from isoplane.server.admission import AdmissionPlugin, AdmissionRequest, Chain
 from isoplane.server.call import Call, DeleteOptions
 from isoplane.server.quota_admission.accounts import Lines, RowAccounts
 from isoplane.server.quota_admission.counting import ask_for, charge_for
+from isoplane.server.quota_admission.rows import AUDIT_SLOTS
 from isoplane.server.writes import Writes
 from isoplane.store.record import Record
 from isoplane.store.transaction import Transaction
@@ -373,6 +374,4 @@ def _phase(obj: Mapping[str, Any]) -> Any:
 
 def audit_rows(found: Sequence[Entry], serial: int) -> list[tuple[str, dict[str, Any]]]:
     """The slots that entries go to, from the running number ``serial`` on."""
-    from isoplane.server.quota_admission.rows import AUDIT_SLOTS
-
     return [(str((serial + i) % AUDIT_SLOTS), {"n": serial + i, **e.to_dict()}) for i, e in enumerate(found)]
