@@ -144,7 +144,7 @@ class EchoServer:
         os.close(self._stop)
 
 
-def tcp_reaches(source: str, address: str, port: int, payload: bytes = b"hello", timeout: float = 1.0) -> bool:
+def tcp_reaches(source: str, address: str, port: int, payload: bytes = b"hello", timeout: float = 3.0) -> bool:
     """Whether a TCP connection from the namespace ``source`` is answered with what it sent."""
     with tcp_socket(source) as client:
         client.settimeout(timeout)
@@ -183,7 +183,7 @@ def udp_reaches(source: str, address: str, port: int, timeout: float = 0.5) -> b
 _IDENTS = itertools.count(os.getpid())
 
 
-def pings(source: str, address: str, timeout: float = 1.0) -> bool:
+def pings(source: str, address: str, timeout: float = 2.0) -> bool:
     """One ICMP echo, by a raw socket."""
     client = _inside(source, lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP))
     with client:

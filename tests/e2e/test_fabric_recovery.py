@@ -181,7 +181,7 @@ async def test_killed_at_random_points_it_leaks_nothing(data: Path) -> None:
             if plug.attachment.netns:
                 server = EchoServer(plug.attachment.netns, 7010)
                 with closing(server):
-                    assert await asyncio.to_thread(tcp_reaches, "", plug.attachment.address, 7010)
+                    assert await asyncio.to_thread(tcp_reaches, "", plug.attachment.address, 7010, timeout=5)
         await fabric.close()
 
 
