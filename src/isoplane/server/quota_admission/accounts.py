@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from isoplane.objects import metadata
 from isoplane.objects.kinds import PODDISRUPTIONBUDGETS
+from isoplane.objects.metadata import Object
 from isoplane.objects.selectors import from_object
 from isoplane.quota.ledger import Accounts, Book
 from isoplane.quota.line import WaitingLine
@@ -19,6 +20,7 @@ from isoplane.quota.model import Budget, Charge, Cohort, Policy, Quota, Waiting
 from isoplane.quota.view import CohortTotals
 from isoplane.server.quota_admission import rows
 from isoplane.server.quota_admission.rows import CohortConfig, TenantConfig
+from isoplane.store.record import Record
 from isoplane.store.transaction import Transaction
 from isoplane.workload.adapters import workload_resources
 
@@ -34,6 +36,8 @@ class Lines:
         self.kept: dict[str, tuple[int, WaitingLine]] = {}
         self.busy: dict[str, set[str]] = {}
         """Cohort → tenants that may have someone waiting; a hint, cleaned when found empty."""
+        self.told: dict[tuple[str, str], tuple[Record, Object]] = {}
+        """(tenant, quota) → the record last written, and the object it was made of."""
 
 
 class RowAccounts(Accounts):

@@ -23,6 +23,8 @@ def tenant_changed(session: Session, namespace: str, resource: Resource, name: s
     """A ResourceQuota or QuotaPolicy of a namespace is written, or (``obj`` None) removed."""
     txn, accounts = session.txn, session.accounts
     change = Change(resource, namespace, name, obj)
+    if obj is None:
+        session.forget_told(namespace, name)
     old, new = accounts.config(namespace), tenant_config(txn, namespace, change)
     if old == new:
         session.tell_quotas(namespace)

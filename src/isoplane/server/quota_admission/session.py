@@ -312,9 +312,16 @@ class Session:
         record = self.txn.get(RESOURCEQUOTAS, tenant, name)
         if record is None:
             return
-        obj = record.object()
-        obj["status"] = {"hard": (obj.get("spec") or {}).get("hard") or {}, "used": status_used}
-        self.txn.put(RESOURCEQUOTAS, obj)
+        # Written at every admission: parsed only when somebody else wrote it last.
+        written, told = self._lines.told.get((tenant, name), (None, {}))
+        base = told if written is record else record.object()
+        status = {"hard": (base.get("spec") or {}).get("hard") or {}, "used": status_used}
+        obj = {**base, "metadata": dict(base["metadata"]), "status": status}
+        self._lines.told[(tenant, name)] = (self.txn.put(RESOURCEQUOTAS, obj), obj)
+
+    def forget_told(self, tenant: str, name: str) -> None:
+        """A quota is removed: its status is nobody's any more."""
+        self._lines.told.pop((tenant, name), None)
 
     def tell_quotas(self, tenant: str) -> None:
         """Write the status of all of a namespace's quotas at the end, changed or not."""
