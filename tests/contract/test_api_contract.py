@@ -323,6 +323,11 @@ async def test_watch_selects_by_field_and_shows_both_edges(api: Api) -> None:
     await api.create(PODS, pod("a", node="n1"))
     await api.create(PODS, pod("b"))
     await api.subresource(PODS, "b", "default", "binding", {"target": {"name": "n1"}})
+    for where in ("", "default"):
+        found = await api.list(PODS, where, field_selector="spec.nodeName=n1")
+        assert [o["metadata"]["name"] for o in found.items] == ["a", "b"]
+    found = await api.list(PODS, field_selector="spec.nodeName=n1,status.phase!=Pending")
+    assert found.items == []
     await api.delete(PODS, "a", "default", grace_seconds=0)
     seen = await events(api, 3, PODS, resource_version=start, field_selector="spec.nodeName=n1")
     assert [(e.type, e.object["metadata"]["name"]) for e in seen] == [("ADDED", "a"), ("ADDED", "b"), ("DELETED", "a")]
