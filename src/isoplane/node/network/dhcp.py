@@ -60,7 +60,8 @@ class Dhcp:
     def serve(self, leases: Iterable[Lease]) -> None:
         """Reserve exactly these, from now on."""
         text = "".join(
-            f"{lease.mac},{lease.address},infinite\n" for lease in sorted(leases, key=lambda one: one.number)
+            f"{lease.mac},{lease.address},{lease.name.replace('.', '-')[:63].rstrip('-')},infinite\n"
+            for lease in sorted(leases, key=lambda one: one.number)
         )
         if self._hosts.exists() and self._hosts.read_text() == text:
             return
