@@ -81,6 +81,24 @@ async def test_what_does_not_fit_is_told_so_once_and_bound_when_room_comes_free(
     await bound(plane, "second")
 
 
+async def test_a_placed_machine_no_longer_says_that_it_found_no_place(plane: World) -> None:
+    await plane.node(cpu="0")
+    await plane.run(scheduler(plane))
+    await plane.api.create(VIRTUALMACHINEINSTANCES, vmi("guest"), namespace="default")
+
+    async def told() -> bool:
+        return metadata.condition(await plane.there(VIRTUALMACHINEINSTANCES, "guest"), "PodScheduled") is not None
+
+    await plane.until(told)
+    await plane.status(NODES, "node", "", allocatable={"cpu": "4"})
+
+    async def placed() -> bool:
+        return bool((await plane.there(VIRTUALMACHINEINSTANCES, "guest"))["status"].get("nodeName"))
+
+    await plane.until(placed)
+    assert not await told()
+
+
 async def test_an_ended_workload_gives_its_room_back(plane: World) -> None:
     await plane.node(cpu="1")
     await plane.run(scheduler(plane))

@@ -117,6 +117,7 @@ class MachineAdapter:
         new = common.copy(obj)
         new["status"]["nodeName"] = node
         self._phase(new, Stage.PLACED, now)
+        common.remove_condition(new, "PodScheduled")
         common.remove_condition(new, "Synchronized")
         common.with_transitions(new, {Stage.PLACED: now})
         return Write(new, "status")
