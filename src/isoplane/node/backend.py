@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 
 from isoplane.client.informer import Informers
-from isoplane.node.exec_session import DescriptorSession
 from isoplane.node.runtime.protocol import Runtime, RuntimeFailure
 from isoplane.objects.errors import BadRequest, Internal, NotFound
 from isoplane.objects.kinds import Resource
@@ -84,11 +83,11 @@ class LocalNode:
         workload = self._workload(resource, namespace, name)
         unit = self._unit(workload, options.container)
         runtime = self._runtimes[workload.runtime]
-        connect = getattr(runtime, "exec_interactive", None)
-        if connect is None:
+        opener = getattr(runtime, "open_exec", None)
+        if opener is None:
             raise BadRequest(f"{workload.id}: commands cannot be run inside it ({runtime.name} has no way in)")
         try:
-            process = await connect(workload.uid, unit.name, options.command, tty=options.tty, stdin=options.stdin)
+            session: ExecSession = await opener(workload.uid, unit.name, options)
         except RuntimeFailure as failure:
             raise Internal(f"{workload.id}: {failure.message}") from failure
-        return DescriptorSession(process)
+        return session

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,9 +44,17 @@ def make(data_dir: Path, options: NodeOptions) -> NodeParts:
     runtimes: dict[str, Runtime] = {"oci": containers, "qemu": machines}
 
     def machine() -> Machine:
-        return dataclasses.replace(this_machine(), runtime=containers.name)
+        info = containers.info
+        return this_machine(f"{info['runtime']}://{_version(info['path'])}")
 
     def enforcement(node: str, informers: Informers, wake: Callable[[str], None]) -> NodeEnforcement:
         return NodeEnforcement(node, fabric, informers, wake)
 
     return NodeParts(runtimes, fabric, machine, enforcement)
+
+
+def _version(path: str) -> str:
+    """The version a low-level runtime tells of itself: the last word of its first line (``crun version 1.8.1``)."""
+    told = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+    first = told.splitlines()[:1]
+    return first[0].split()[-1] if first and first[0].split() else "unknown"

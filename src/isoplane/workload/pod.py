@@ -74,6 +74,7 @@ class PodAdapter:
             runtime="oci",
             attachment=Attachment.HOST if spec.get("hostNetwork") else Attachment.VETH,
             units=(*(_init(c, restart) for c in inits), *(_unit(c, UnitRole.MAIN, restart) for c in containers)),
+            recipe=spec,
             volumes=tuple(spec.get("volumes") or ()),
             references=_references(spec),
             ports=tuple(port for c in (*inits, *containers) for port in _ports(c)),

@@ -93,6 +93,7 @@ class MachineAdapter:
             runtime="qemu",
             attachment=Attachment.TAP,
             units=(_machine(spec, request, limits, ports),),
+            recipe=spec,
             volumes=tuple(spec.get("volumes") or ()),
             references=_references(spec),
             ports=ports,
