@@ -11,7 +11,7 @@ from typing import Any
 from isoplane.objects.defaults import apply_defaults
 from isoplane.objects.errors import BadRequest, Cause, Forbidden
 from isoplane.objects.kinds import NAMESPACES, Resource
-from isoplane.objects.metadata import Object, rfc3339
+from isoplane.objects.metadata import Object
 from isoplane.objects.patch import apply_config, record_update
 from isoplane.objects.schema.validator import type_causes
 from isoplane.objects.validation import invalid, unknown_fields, validate, validate_update
@@ -72,7 +72,7 @@ class Writes:
             raise invalid(resource, name, causes)
         self._chain.validate(request)
         if not applied:
-            record_update(resource, None, obj, manager=call.manager, now=rfc3339(request.now))
+            record_update(resource, None, obj, manager=call.manager, now=identity.second(request.now))
         if resource.namespaced:
             self._check_namespace(txn, resource, namespace, name)
         attempts = _NAME_ATTEMPTS if prefix else 1
@@ -174,7 +174,7 @@ class Writes:
         call: Call,
     ) -> Record:
         """Server-side apply: make the object, or merge what the manager wants into it. Raises Conflict on others' fields."""
-        now = rfc3339(self._clock())
+        now = identity.second(self._clock())
 
         def merged(live: Object | None) -> Object:
             return apply_config(
@@ -223,7 +223,9 @@ class Writes:
         self._chain.mutate(request)
         new = _object(request)
         if not applied:
-            record_update(resource, old, new, manager=call.manager, now=rfc3339(request.now), subresource=subresource)
+            record_update(
+                resource, old, new, manager=call.manager, now=identity.second(request.now), subresource=subresource
+            )
         if new == old:
             return stored
         if subresource == "status" and strategy.of(resource).node is not None:
