@@ -1,6 +1,6 @@
 """How long a sandbox's network takes: the fabric's plug and unplug, beside the same steps done by hand with ``ip -batch``.
 
-    sudo python bench/fabric.py [--rounds 100] [--json FILE]
+    sudo python bench/fabric.py [--rounds 100] [--out FILE]
 
 Interleaved rounds on one host, medians and 95th percentiles in milliseconds, and the ratio of the medians.
 """
@@ -92,7 +92,7 @@ async def measure(rounds: int) -> dict[str, list[float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     found = asyncio.run(measure(arguments.rounds))
     for name, values in found.items():
@@ -100,8 +100,8 @@ def main() -> None:
         print(f"{name:28} median {statistics.median(values):8.2f} ms   p95 {high:8.2f} ms   n {len(values)}")
     ratio = statistics.median(found["container plug"]) / statistics.median(found["by hand"])
     print(f"{'container plug / by hand':28} {ratio:.2f}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"milliseconds": found, "ratio": ratio}))
+    if arguments.out:
+        arguments.out.write_text(json.dumps({"milliseconds": found, "ratio": ratio}))
 
 
 if __name__ == "__main__":

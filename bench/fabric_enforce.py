@@ -1,6 +1,6 @@
 """From a changed policy to rules enforced, in steps: rendering, each engine's loading, and until a packet shows it.
 
-    sudo python bench/fabric_enforce.py [--endpoints 100] [--rounds 30] [--flows 10000] [--json FILE]
+    sudo python bench/fabric_enforce.py [--endpoints 100] [--rounds 30] [--flows 10000] [--out FILE]
 
 ``on the wire`` counts from the change of the policy until a probe, sent every half millisecond over UDP, is first answered.
 ``whole`` loads the complete rules, ``update`` the difference.  Milliseconds, medians and 99th percentiles.
@@ -152,15 +152,15 @@ def main() -> None:
     parser.add_argument("--endpoints", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--flows", type=int, default=10_000)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     found = asyncio.run(measure(arguments.endpoints, arguments.rounds))
     found |= asyncio.run(measure_flows(arguments.flows))
     for name, values in found.items():
         high = sorted(values)[int(len(values) * 0.99)]
         print(f"{name:30} median {statistics.median(values):8.2f} ms   p99 {high:8.2f} ms   n {len(values)}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"endpoints": arguments.endpoints, "milliseconds": found}))
+    if arguments.out:
+        arguments.out.write_text(json.dumps({"endpoints": arguments.endpoints, "milliseconds": found}))
 
 
 if __name__ == "__main__":
