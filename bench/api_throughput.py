@@ -48,12 +48,20 @@ POD = {
 PODS = "/api/v1/namespaces/default/pods"
 
 
-def pod(name: str) -> bytes:
+def _template() -> bytes:
+    """A 3 kB pod, compact as Go's clients write it, with a place for the name."""
     obj = json.loads(json.dumps(POD))
-    obj["metadata"]["name"] = name
-    size = len(json.dumps(obj))
+    obj["metadata"]["name"] = "@NAME@"
+    size = len(json.dumps(obj, separators=(",", ":")))
     obj["metadata"]["annotations"]["pad"] = "x" * max(0, 3000 - size)
     return json.dumps(obj, separators=(",", ":")).encode()
+
+
+_POD = _template()
+
+
+def pod(name: str) -> bytes:
+    return _POD.replace(b"@NAME@", name.encode())
 
 
 def bare_commits(directory: Path, batch: int, seconds: float) -> float:
