@@ -31,6 +31,7 @@ from isoplane.objects.metadata import Object
 from isoplane.server.admission import AdmissionPlugin
 from isoplane.server.computed import Derived
 from isoplane.server.plane import ApiServer
+from isoplane.server.policy_admission import PolicyAdmission
 from isoplane.server.priority_admission import PriorityAdmission
 from isoplane.server.quota_admission import QuotaAdmission, repair, usage_summary
 from isoplane.server.stamp import AcceptedStamp
@@ -156,7 +157,7 @@ class Plane:
 
 def admission_plugins(quota: QuotaAdmission) -> list[AdmissionPlugin]:
     """What looks at every write, in order; quota last, for what it decides on must be what is stored."""
-    return [AcceptedStamp(), PriorityAdmission(), quota]
+    return [AcceptedStamp(), PriorityAdmission(), PolicyAdmission(), quota]
 
 
 def project_workload(record: Record) -> Object | None:
