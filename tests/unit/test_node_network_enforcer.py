@@ -208,6 +208,16 @@ async def test_only_denied_connections_are_cut() -> None:
         await enforcer.request()
         assert bench.one.tracked == [kept, foreign]
         assert enforcer.status.cut == 1
+        bench.one.tracked.append(denied)
+        bench.one.refuses = "third"
+        bench.rendered = rendered("third", permits=lambda one: one.destination_port != 81)
+        await enforcer.request()
+        bench.one.refuses = ""
+        bench.rendered = rendered("fourth", forbids=False, permits=lambda one: one.destination_port != 81)
+        await enforcer.request()
+        assert bench.one.tracked == [kept, foreign], (
+            "what a refused revision forbade is cut when the next one is loaded"
+        )
         bench.plugs.pop()  # whoever gets the address next must not inherit a connection
         await enforcer.request()
         assert bench.one.tracked == [foreign]

@@ -57,10 +57,12 @@ def test_closing_first_is_for_changes_that_forbid_and_allow() -> None:
     assert rules.render(compile_tables(_cluster(PLUGS, "one")), PLUGS).closing == {}
     wider = rules.render(compile_tables(_cluster(PLUGS, "one", "two")), PLUGS)
     assert wider.closing == {}
+    assert not wider.forbids
     assert all(rules.update is not None for rules in wider.rules.values())
     assert rules.render(compile_tables(_cluster(PLUGS, "two")), PLUGS).closing == {}
     swapped = rules.render(compile_tables(_cluster(PLUGS, "one")), PLUGS)
     assert swapped.closing.keys() == set(ENGINES)
+    assert swapped.forbids
     nobody = _rules().render(compile_tables(_cluster(PLUGS)), PLUGS)
     assert swapped.closing.keys() == nobody.rules.keys()
 
@@ -70,6 +72,7 @@ def test_whoever_comes_or_goes_costs_a_difference_and_no_more() -> None:
     first = rules.render(compile_tables(_cluster(PLUGS[:3], "one")), PLUGS[:3])
     more = rules.render(compile_tables(_cluster(PLUGS, "one")), PLUGS)
     assert more.closing == {}
+    assert not more.forbids
     assert more.rules["nftables"].base == first.revision
     assert len(more.rules["nftables"].update or "") < len(more.rules["nftables"].text) / 2
     less = rules.render(compile_tables(_cluster(PLUGS[:3], "one")), PLUGS[:3])

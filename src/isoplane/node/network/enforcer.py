@@ -47,6 +47,8 @@ class Rendered:
     """uid → the revision of that workload's own rules, for those that have any; the others' ports stay closed.
 
     None: every workload is told the revision of the whole."""
+    forbids: bool = True
+    """Whether anything that the last revision allowed may be denied by this one, so that connections must be looked at."""
     permits: Callable[[Connection], bool] = lambda connection: True
     """Whether a connection of a plugged-in workload may exist under these rules."""
 
@@ -100,8 +102,10 @@ class Enforcer:
         self._revision = ""
         self._failures: dict[str, str] = {}
         self._drifts, self._cut = 0, 0
-        self._took = 0.0
-        """How long the last pass took: under a storm of changes, half of that is left to others."""
+        self._owed = False
+        """Whether connections must be looked at once the rules are loaded."""
+        self._rested = 0.0
+        """When the next pass may begin: under a storm of changes a third of the time is left to others."""
         self._looked = False
         """Whether the rules were looked at since they were last loaded."""
 
@@ -165,7 +169,7 @@ class Enforcer:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), pause)
             if self._wake.is_set():
-                await asyncio.sleep(max(self._debounce, self._took / 2))
+                await asyncio.sleep(max(self._debounce, self._rested - asyncio.get_running_loop().time()))
             elif not self._failures:
                 self._looked = True
                 await self._look()
@@ -175,7 +179,8 @@ class Enforcer:
             target = self._wanted
             began = asyncio.get_running_loop().time()
             await self._attempt()
-            self._took = min(asyncio.get_running_loop().time() - began, MOST_DEBOUNCE)
+            ended = asyncio.get_running_loop().time()
+            self._rested = ended + min((ended - began) / 2, MOST_DEBOUNCE)
             delay = min(delay * 2, self._retry[1]) if self._failures else self._retry[0]
             async with self._finished:
                 self._done = target
@@ -191,6 +196,7 @@ class Enforcer:
             return
         if self._failures.pop("compile", None):
             log.info("the rules can be made again")
+        self._owed |= rendered.forbids and rendered.revision != self._revision
         if await self._load(rendered):
             await self._settle(plugs, rendered)
 
@@ -229,8 +235,9 @@ class Enforcer:
         """Cut what is now denied, and what belonged to workloads that are gone; then tell."""
         addresses = {plug.uid: plug.attachment.address for plug in plugs}
         gone = {address for uid, address in self._addresses.items() if addresses.get(uid) != address}
-        if rendered.revision != self._revision or gone:
+        if self._owed or gone:
             await self._cut_denied(set(addresses.values()), gone, rendered.permits)
+            self._owed = False
         self._addresses, self._revision = addresses, rendered.revision
         told = self._enforced
         own = rendered.endpoints

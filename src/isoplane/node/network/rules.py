@@ -87,12 +87,17 @@ class NodeRules:
         revision = revision_of(*texts.values())
         rules = {name: EngineRules(text) for name, text in texts.items()}
         closing: Mapping[str, str] = {}
+        forbids = True
         if self._tables is not None and revision != self._revision:
             for name, update in self._updates(made).items():
                 rules[name] = EngineRules(texts[name], update, self._revision)
-            closing = self._closing(self._tables, tables, attached, texts)
+            met = meet_tables(self._tables, tables)
+            narrower = _differ(met, self._tables)
+            forbids = narrower or bool(self._tables.endpoints.keys() - tables.endpoints.keys())
+            if narrower and (_differ(met, tables) or tables.endpoints.keys() - self._tables.endpoints.keys()):
+                closing = self._closing(met, attached, texts)
         self._tables, self._texts, self._made, self._revision = tables, texts, made, revision
-        return Rendered(revision, rules, closing, self._own(tables, plugs), self._judge(tables))
+        return Rendered(revision, rules, closing, self._own(tables, plugs), forbids, self._judge(tables))
 
     def _own(self, tables: Tables, plugs: Sequence[Plug]) -> dict[str, str]:
         """Each workload's own revision, which other workloads' rules do not change."""
@@ -128,14 +133,9 @@ class NodeRules:
             updates["iptables"] = join(made.iptables.steps(self._made.iptables))
         return updates
 
-    def _closing(
-        self, old: Tables, new: Tables, attached: Sequence[Attachment], texts: Mapping[str, str]
-    ) -> Mapping[str, str]:
-        """Needed only where both engines change, and the change both forbids and allows."""
+    def _closing(self, met: Tables, attached: Sequence[Attachment], texts: Mapping[str, str]) -> Mapping[str, str]:
+        """Needed only where more than one engine changes: each by itself is atomic."""
         if sum(self._texts.get(name) != text for name, text in texts.items()) < 2:
-            return {}
-        met = meet_tables(old, new)
-        if not (_differ(met, old) and (_differ(met, new) or new.endpoints.keys() - old.endpoints.keys())):
             return {}
         return self._render(met, attached, self._rulesets(met, attached))
 
