@@ -91,12 +91,9 @@ class Plane:
     async def _start(self) -> None:
         parts = assembly.make(self.options.data_dir, self.options.node)
         self.runtimes = parts.runtimes
-        await self.server.start()
+        await self.server.start(self._prepare)
         self._undo.append(("API server", self.server.stop))
         self.server.not_ready = "the controllers are starting"
-        self.server.verbs.computed.register(Derived(WORKLOADS, workload_resources(), project_workload))
-        self.server.verbs.computed.register(usage_summary())
-        await repair(self.server.store, self.quota)
         self.informers = Informers(self.api)
         self._undo.append(("informers", self.informers.stop))
         recorder = Recorder(self.api, "isoplane", instance=self.node_name)
@@ -118,6 +115,12 @@ class Plane:
         self._undo.append(("controllers", manager.stop))
         await manager.start()
         self.server.not_ready = ""
+
+    async def _prepare(self, server: ApiServer) -> None:
+        """Before anybody outside can ask: the computed kinds, and a ledger that is right."""
+        server.verbs.computed.register(Derived(WORKLOADS, workload_resources(), project_workload))
+        server.verbs.computed.register(usage_summary())
+        await repair(server.store, self.quota)
 
     def _controllers(self, recorder: Recorder) -> list[Controller]:
         return [
