@@ -126,7 +126,7 @@ def status_of(
         status["desiredGeneration"] = int(meta.get("generation") or 1)
     if status.get("runStrategy") or vmi is not None:
         status["runStrategy"] = run_strategy(vm)
-    _requests(status, vm, vmi, plan)
+    _requests(status, vmi, plan, failure)
     _start_failure(status, vm, vmi, now, jitter)
     status["conditions"] = _conditions(vm, vmi, plan, failure, metadata.rfc3339(now))
     view = View(vm, vmi, status, plan)
@@ -134,10 +134,10 @@ def status_of(
     return status
 
 
-def _requests(status: dict[str, Any], vm: Mapping[str, Any], vmi: Mapping[str, Any] | None, plan: Plan) -> None:
+def _requests(status: dict[str, Any], vmi: Mapping[str, Any] | None, plan: Plan, failure: Failure | None) -> None:
     """Drop the first request once it is done, add the one that the plan asks for."""
     pending = list(status.get("stateChangeRequests") or ())
-    if pending and _is_done(pending[0], vmi):
+    if pending and (_is_done(pending[0], vmi) or _is_being_done(pending[0], plan, failure)):
         pending.pop(0)
     if plan.ask_start:
         pending.append({"action": "Start"})
@@ -151,6 +151,11 @@ def _is_done(request: Mapping[str, Any], vmi: Mapping[str, Any] | None) -> bool:
     if request.get("action") == "Stop":
         return vmi is None or request.get("uid") != metadata.uid(vmi)
     return vmi is not None and not metadata.is_deleting(vmi) and not is_final(vmi)
+
+
+def _is_being_done(request: Mapping[str, Any], plan: Plan, failure: Failure | None) -> bool:
+    """Whether the instance was just created as asked: told at once, or a guest that ends at once is started twice."""
+    return request.get("action") == "Start" and plan.create is not None and failure is None
 
 
 def ran_for(vmi: Mapping[str, Any], now: float) -> float:

@@ -135,6 +135,13 @@ def test_requests_go_when_they_are_done(request_: Object, phase: str | None, lef
     assert len(status.get("stateChangeRequests", ())) == left
 
 
+def test_a_start_is_done_once_the_instance_is_created_and_not_when_that_failed() -> None:
+    vm = machine("Manual", status=START)
+    assert "stateChangeRequests" not in tell(vm, None)
+    refused = tell(vm, None, failure=Failure("FailedCreate", "no"))
+    assert refused["stateChangeRequests"] == START["stateChangeRequests"]
+
+
 def test_a_restart_stops_this_one_then_starts_the_next() -> None:
     both = [*STOP["stateChangeRequests"], *START["stateChangeRequests"]]
     vm = machine("Manual", status={"stateChangeRequests": both})
@@ -143,6 +150,7 @@ def test_a_restart_stops_this_one_then_starts_the_next() -> None:
     vm["status"] = tell(vm, None)
     assert vm["status"]["stateChangeRequests"] == START["stateChangeRequests"]
     assert decide(vm, None, NOW).create is not None
+    assert "stateChangeRequests" not in tell(vm, None)
 
 
 def test_a_failed_run_is_remembered_as_a_request_to_start() -> None:
