@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from isoplane.objects import protobuf
-from isoplane.objects.copying import check_depth
+from isoplane.objects.copying import MAX_DEPTH, check_depth
 from isoplane.objects.errors import BadRequest, TooLarge, UnsupportedMediaType
 from isoplane.objects.yaml_decode import decode_yaml
 
@@ -86,7 +86,8 @@ def _json(body: bytes, duplicates: bool) -> tuple[Any, list[str]]:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"the body is not valid JSON: {error}") from None
-    check_depth(value)
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH:  # fewer brackets cannot nest deeper, and most bodies have fewer
+        check_depth(value)
     # A compact body without repeated keys is as long as what it decodes to, which is cheap to see; only others (and
     # they are mostly indented or escaped) are parsed again by the slower parser that shows repetitions.
     if not duplicates or len(orjson.dumps(value)) == len(body.rstrip()):
