@@ -190,7 +190,9 @@ async def test_two_planes_share_a_host(data: Path, tmp_path_factory: pytest.Temp
     one = HostFabric(_settings(data))
     two = HostFabric(FabricSettings(other, enforced=False, quarantine_seconds=0))
     try:
-        await asyncio.gather(one.start(), two.start())
+        async with asyncio.TaskGroup() as together:
+            together.create_task(one.start())
+            together.create_task(two.start())
         taps = [await plane.plug(workload("machine", Attachment.TAP)) for plane in (one, two)]
         guests = [TapGuest(tap.tap, tap.mac, "t") for tap in taps]
         with closing(*guests):

@@ -30,7 +30,7 @@ from isoplane.node.network.keyed import KeyedLocks
 from isoplane.node.network.links import SANDBOX_INTERFACE, Links
 from isoplane.node.network.protocol import FabricFailure, Plug
 from isoplane.node.network.ranges import settle
-from isoplane.node.network.settings import NETNS_DIRECTORY, FabricSettings, Ranges, Wiring
+from isoplane.node.network.settings import DEFAULT_RANGES, NETNS_DIRECTORY, FabricSettings, Ranges, Wiring
 from isoplane.node.runtime.protocol import NetworkAttachment
 from isoplane.workload.shape import Attachment, Workload
 
@@ -128,11 +128,7 @@ class HostFabric:
                 log.error("a daemon of the network cannot be brought back: %s", failure)
 
     async def close(self) -> None:
-        if self._watcher is not None:
-            self._watcher.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watcher
-            self._watcher = None
+        await self._stop_watching()
         self._workers.shutdown()
         self._ipam.close()
 
@@ -185,17 +181,15 @@ class HostFabric:
         ]
 
     async def teardown(self) -> None:
-        if self._watcher is not None:
-            self._watcher.cancel()
-            self._watcher = None
-        known = await self._remembered_range() or self.settings.cidr
-        if known and self._ranges is None:
-            self._ranges = Ranges.of(known)
-        if self._ranges is not None:
-            bridge = self.bridge or MachineBridge(self.settings, self.ranges, self._links, self._workers)
-            await bridge.teardown()
-            await Dhcp(self.settings.directory / "dhcp-routed", "", self._ranges.routed).stop()
-            await self._work("removing links", self._remove_links)
+        await self._stop_watching()
+        known = self._remembered_range() or self.settings.cidr
+        if self._ranges is None:
+            # Without any memory of the range its links are found by their names, and only its routes may stay.
+            self._ranges = Ranges.of(known or DEFAULT_RANGES[0])
+        bridge = self.bridge or MachineBridge(self.settings, self.ranges, self._links, self._workers)
+        await bridge.teardown()
+        await Dhcp(self.settings.directory / "dhcp-routed", "", self._ranges.routed).stop()
+        await self._work("removing links", self._remove_links, bool(known))
         await forwarding.disable(self.names)
         await nat.remove_tables(self.names)
         try:
@@ -207,7 +201,14 @@ class HostFabric:
         self._workers.shutdown()
         shutil.rmtree(self.settings.directory, ignore_errors=True)
 
-    async def _remembered_range(self) -> str:
+    async def _stop_watching(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watcher
+            self._watcher = None
+
+    def _remembered_range(self) -> str:
         """From the record, or, when that is damaged, from a copy that is kept for this moment."""
         try:
             self._ipam.open()
@@ -216,9 +217,9 @@ class HostFabric:
             log.warning("%s", failure)
             return self._range_copy.read_text().strip() if self._range_copy.exists() else ""
 
-    def _remove_links(self) -> None:
+    def _remove_links(self, routes: bool) -> None:
         self._links.remove_named(self._links.leftovers(()))
-        self._links.remove_node()
+        self._links.remove_node(routes)
 
     async def _work(self, what: str, function: Callable[..., T], *arguments: object) -> T:
         """Run on a worker thread; what the kernel refuses becomes a FabricFailure that says what to do."""

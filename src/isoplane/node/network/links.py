@@ -158,10 +158,10 @@ class Links:
             else:
                 host().delete_link(name).commit()
 
-    def remove_node(self) -> None:
-        """Everything that ``prepare_node`` made."""
+    def remove_node(self, routes: bool) -> None:
+        """Everything that ``prepare_node`` made; ``routes`` False when the range is not known to be ours."""
         socket = host()
-        for network in (self.ranges.routed, self.ranges.bridged):
+        for network in (self.ranges.routed, self.ranges.bridged) if routes else ():
             socket.delete_unreachable(str(network), _UNREACHABLE_METRIC)
         socket.delete_link(self.names.node_link)
         socket.commit()
