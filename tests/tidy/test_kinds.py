@@ -21,7 +21,7 @@ ALLOWED = {
     "objects/": "the API's tables of kinds: schemas, defaults, validation, columns",
     "policy/snapshot.py": "reads manifests of every kind into the offline model, which knows endpoints only",
     "policy/example.py": "the offline model's own example",
-    "cli/policy.py": "names endpoints as people write them",
+    "cli/policy": "names endpoints as people write them",
     "cli/quota.py": "reads manifests of every kind; a VM stands for the instance that it would make",
     "cli/scenes/": "the demonstrations count what their own manifests declare",
     "quota/charge.py": "`pods` is the name of a quota's resource, of which every kind takes one",
