@@ -47,6 +47,7 @@ class RowAccounts(Accounts):
         self._txn = txn
         self._lines = lines
         self._dry_run = dry_run
+        self._configs: dict[str, TenantConfig | None] = {}
         self._books: dict[str, Book] = {}
         self._originals: dict[str, Book] = {}
         self._totals: dict[str, CohortTotals] = {}
@@ -56,7 +57,19 @@ class RowAccounts(Accounts):
 
     def config(self, tenant: str) -> TenantConfig | None:
         """None when nothing in the namespace concerns quota: then nothing is charged there."""
-        return self._txn.decoded(rows.CONFIG, tenant, rows.decode_config)
+        try:
+            return self._configs[tenant]
+        except KeyError:
+            config = self._configs[tenant] = self._txn.decoded(rows.CONFIG, tenant, rows.decode_config)
+            return config
+
+    def set_config(self, tenant: str, config: TenantConfig | None) -> None:
+        """Write what a namespace's objects say; None forgets it."""
+        if config is None:
+            self._txn.delete_row(rows.CONFIG, tenant)
+        else:
+            self._txn.put_row(rows.CONFIG, tenant, rows.encode_config(config))
+        self._configs[tenant] = config
 
     def quotas(self, tenant: str) -> tuple[Quota, ...]:
         return (self.config(tenant) or _NO_CONFIG).quotas

@@ -29,7 +29,7 @@ def tenant_changed(session: Session, namespace: str, resource: Resource, name: s
     if old == new:
         session.tell_quotas(namespace)
         return
-    txn.put_row(rows.CONFIG, namespace, rows.encode_config(new or TenantConfig()))
+    accounts.set_config(namespace, new or TenantConfig())
     if old is None or (new is not None and old.policy.accounting != new.policy.accounting):
         recharge(session, namespace, change)
     recount(session, namespace, change)
@@ -50,7 +50,7 @@ def forget_unused(session: Session, namespace: str) -> None:
     for uid in txn.rows(rows.charges_table(namespace)):
         txn.delete_row(rows.charges_table(namespace), uid)
     txn.delete_row(rows.BOOK, namespace)
-    txn.delete_row(rows.CONFIG, namespace)
+    accounts.set_config(namespace, None)
 
 
 def recharge(session: Session, namespace: str, change: Change | None) -> int:

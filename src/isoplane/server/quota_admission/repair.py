@@ -60,7 +60,7 @@ def _tenant(txn: Transaction, plugin: QuotaAdmission, namespace: str, now: float
         return []
     found: list[Finding] = []
     if config != known:
-        txn.put_row(rows.CONFIG, namespace, rows.encode_config(config or TenantConfig()))
+        accounts.set_config(namespace, config or TenantConfig())
         found.append(Finding(namespace, "the compiled quotas were not those of the objects"))
     if wrong := recharge(session, namespace, None):
         found.append(Finding(namespace, f"{wrong} entries were not those of the objects"))
