@@ -22,7 +22,16 @@ BRIDGED = "openvswitch"
 
 
 def settings(data_dir: Path, options: NodeOptions) -> FabricSettings:
-    """The network of a node: the engine chooses the attachment."""
+    """The network of a node: the engine chooses the attachment.
+
+    Raises ValueError when two engines would have to share the routed endpoints.
+    """
+    routed = {engine for engine in (options.container_engine, options.vm_engine) if engine != BRIDGED}
+    if len(routed) > 1:
+        raise ValueError(
+            "containers and VMs cannot be routed by two engines at once (nftables and iptables): "
+            "choose the same for both, or openvswitch for one of them"
+        )
 
     def wiring(engine: str) -> Wiring:
         return Wiring.BRIDGED if engine == BRIDGED else Wiring.ROUTED
@@ -32,6 +41,7 @@ def settings(data_dir: Path, options: NodeOptions) -> FabricSettings:
         cidr=options.cidr,
         container_wiring=wiring(options.container_engine),
         machine_wiring=wiring(options.vm_engine),
+        routed_engine=next(iter(routed), "nftables"),
     )
 
 
