@@ -20,6 +20,8 @@ WORKLOADS, POLICY, CORRECTED = (
     EXAMPLE / "policy.yaml",
     EXAMPLE / "corrected" / "policy.yaml",
 )
+POD, MACHINE = "apiVersion: v1\nkind: Pod\n", "apiVersion: kubevirt.io/v1\nkind: VirtualMachine\n"
+NETPOL = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n"
 FOUNDING = ("-f", str(WORKLOADS), "-f", str(POLICY))
 
 
@@ -146,15 +148,15 @@ def test_bad_references_are_refused(args: tuple[str, ...], told: str) -> None:
 @pytest.mark.parametrize(
     ("manifest", "told"),
     [
-        ("{", "error: stdin"),
-        ("- a\n", "is not an object"),
+        ("{", "isoplane: standard input: not YAML"),
+        ("- a\n", "an object is needed"),
         (
-            "kind: NetworkPolicy\nmetadata: {name: p}\nspec: {ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/33}}]}]}",
+            NETPOL + "metadata: {name: p}\nspec: {ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/33}}]}]}",
             "from[0].ipBlock.cidr",
         ),
-        ("kind: NetworkPolicy\nmetadata: {name: p}\nspec: {egress: [{ports: [{port: 80, endPort: 79}]}]}", "endPort"),
-        ("kind: Pod\nmetadata: {name: p, labels: {a: true}}", "label values are strings"),
-        ("kind: Pod\nmetadata: {name: p}\nspec: {containers: 3}", "unexpected shape"),
+        (NETPOL + "metadata: {name: p}\nspec: {egress: [{ports: [{port: 80, endPort: 79}]}]}", "endPort"),
+        (POD + "metadata: {name: p, labels: {a: true}}", "label values are strings"),
+        (POD + "metadata: {name: p}\nspec: {containers: 3}", "unexpected shape"),
     ],
 )
 def test_bad_manifests_are_refused(manifest: str, told: str) -> None:
@@ -165,7 +167,7 @@ def test_bad_manifests_are_refused(manifest: str, told: str) -> None:
 
 def test_missing_file_and_ambiguous_name() -> None:
     assert run("check", "-f", "/nonexistent.yaml").exit_code == 2
-    twins = "kind: Pod\nmetadata: {name: x}\n---\nkind: VirtualMachine\nmetadata: {name: x}\n"
+    twins = f"{POD}metadata: {{name: x}}\n---\n{MACHINE}metadata: {{name: x}}\n"
     done = run("explain", "-f", "-", "--from", "default/x", "--to", "ip:192.0.2.1", "--port", "80", stdin=twins)
     assert done.exit_code == 2
     assert "pod/default/x, vm/default/x" in done.stderr
@@ -173,10 +175,41 @@ def test_missing_file_and_ambiguous_name() -> None:
     assert run("explain", "-f", "-", *clear, stdin=twins).exit_code == 0
 
 
+def test_what_is_no_object_is_passed_over_in_a_directory_only(tmp_path: Path) -> None:
+    (tmp_path / "values.yaml").write_text("replicas: 3\n")
+    (tmp_path / "pod.yaml").write_text(POD + "metadata: {name: x}\n")
+    done = run("check", "-f", str(tmp_path))
+    assert done.exit_code == 0
+    assert "values.yaml, document 1: passed over" in done.stderr
+    assert run("check", "-f", str(tmp_path / "values.yaml")).exit_code == 2
+
+
+def test_typed_lists_say_what_their_items_are() -> None:
+    listed = "apiVersion: v1\nkind: PodList\nitems:\n- metadata: {name: x}\n"
+    done = run("explain", "-f", "-", "--from", "default/x", "--to", "ip:192.0.2.1", "--port", "80", stdin=listed)
+    assert done.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (("check",), "give manifests with -f FILE"),
+        (("diff", "-f", str(POLICY)), "--from FILE or --kubeconfig FILE"),
+        (("diff", "--from", str(POLICY)), "give the manifests after the change"),
+        (("status", "--kubeconfig", "/nonexistent"), "/nonexistent"),
+        (("reach", "--kubeconfig", str(POLICY)), "policy.yaml"),
+    ],
+)
+def test_says_what_is_missing(args: tuple[str, ...], told: str) -> None:
+    done = run(*args)
+    assert done.exit_code == 2
+    assert told in done.stderr
+
+
 def test_runs_as_a_module() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "isoplane.cli.policy", "--help"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0
-    for command in ("explain", "reach", "diff", "check", "render"):
+    for command in ("explain", "reach", "diff", "check", "render", "status"):
         assert command in done.stdout

@@ -1,0 +1,129 @@
+"""A running cluster as the policy commands see it: its objects, manifests laid over them, and what is enforced."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from isoplane.cli.terminal import default_data_dir
+from isoplane.client.http import HttpApi
+from isoplane.objects import metadata
+from isoplane.objects.errors import NotFound
+from isoplane.objects.kinds import (
+    CLUSTERNETWORKPOLICIES,
+    NAMESPACES,
+    NETWORKPOLICIES,
+    NODES,
+    VIRTUALMACHINES,
+    Resource,
+)
+from isoplane.objects.kinds import of as resource_of
+from isoplane.objects.metadata import Object
+from isoplane.workload.adapters import adapter_for, workload_resources
+from isoplane.workload.shape import Attachment
+
+LOOKED_AT = (NAMESPACES, NODES, NETWORKPOLICIES, CLUSTERNETWORKPOLICIES, VIRTUALMACHINES)
+"""What policies look at beside the workloads."""
+ENFORCED, CLOSED, WAITING, EXEMPT, FINISHED = "enforced", "not enforced", "waiting", "host network", "finished"
+_CONDITION = "NetworkPolicyEnforced"
+
+
+def fetch(kubeconfig: Path) -> list[Object]:
+    """Everything that policies look at. Raises ApiError, KubeconfigProblem, OSError."""
+    return asyncio.run(_fetch(kubeconfig, (*LOOKED_AT, *workload_resources())))
+
+
+async def _fetch(kubeconfig: Path | None, resources: Iterable[Resource]) -> list[Object]:
+    async with HttpApi.from_kubeconfig(kubeconfig) as api:
+        lists = await asyncio.gather(*(_list(api, resource) for resource in resources))
+    return [obj for found in lists for obj in found]
+
+
+async def _list(api: HttpApi, resource: Resource) -> list[Object]:
+    try:
+        return (await api.list(resource)).items
+    except NotFound:
+        return []  # A cluster without KubeVirt, or without cluster-wide policies, does not serve that kind.
+
+
+def overlay(live: Iterable[Object], given: Iterable[Object]) -> list[Object]:
+    """What there would be after applying the ``given`` objects; one that runs already keeps its status (and address)."""
+    merged = {_key(obj): obj for obj in live}
+    added: list[Object] = []
+    for obj in given:
+        key = _key(obj)
+        known = merged.get(key)
+        if known is None:
+            added.append(obj)  # Twins among the given are for the reader of the snapshot to refuse.
+            continue
+        merged[key] = {**obj, "status": obj.get("status") or known.get("status") or {}}
+    return [*merged.values(), *added]
+
+
+def _key(obj: Mapping[str, Any]) -> tuple[str, str, str]:
+    return str(obj.get("kind")), metadata.namespace(obj) or "default", metadata.name(obj)
+
+
+@dataclass(frozen=True, slots=True)
+class Enforced:
+    """One workload: ``state`` in words, the ``revision`` of its rules, ``since`` when (RFC 3339, '' when never)."""
+
+    workload: str
+    node: str
+    state: str
+    revision: str = ""
+    since: str = ""
+    reason: str = ""
+    message: str = ""
+
+    @property
+    def lacking(self) -> bool:
+        """Whether it has a place in the network and no rules in force."""
+        return self.state == CLOSED
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "enforced": self.state == ENFORCED}
+
+
+def enforcement(kubeconfig: Path | None) -> list[Enforced]:
+    """Every workload, in order of name. ``kubeconfig`` None: $KUBECONFIG, else the data directory's, else ~/.kube/config.
+
+    Raises ApiError, KubeconfigProblem, OSError.
+    """
+    if kubeconfig is None and "KUBECONFIG" not in os.environ:
+        own = default_data_dir() / "kubeconfig"
+        kubeconfig = own if own.exists() else None
+    found = [_enforced(obj) for obj in asyncio.run(_fetch(kubeconfig, workload_resources()))]
+    return sorted(found, key=lambda row: row.workload)
+
+
+def _enforced(obj: Object) -> Enforced:
+    adapter = adapter_for(resource_of(obj))
+    assert adapter is not None
+    workload = adapter.project(obj)
+    condition = metadata.condition(obj, _CONDITION) or {}
+    message = str(condition.get("message") or "")
+    if workload.finished:
+        state = FINISHED
+    elif workload.attachment is Attachment.HOST:
+        state = EXEMPT
+    elif condition.get("status") == "True":
+        state = ENFORCED
+    elif not workload.node:
+        state = WAITING
+    else:
+        state = CLOSED
+        message = message or "no rules are in force for it: its port is closed"
+    return Enforced(
+        workload.id,
+        workload.node,
+        state,
+        message.removeprefix("revision ") if state == ENFORCED else "",
+        str(condition.get("lastTransitionTime") or ""),
+        str(condition.get("reason") or ""),
+        "" if state == ENFORCED else message,
+    )
