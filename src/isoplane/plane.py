@@ -124,7 +124,7 @@ class Plane:
 
     def _controllers(self, recorder: Recorder) -> list[Controller]:
         return [
-            *standard_controllers(self.api, self.informers, recorder),
+            *standard_controllers(self.api, self.informers, recorder, ca=self.server.ca_certificate),
             QuotaController(self.api, self.informers),
             BudgetController(self.api, self.informers),
         ]

@@ -48,7 +48,7 @@ def _id(lab: PolicyLab, short: str) -> str:
 async def test_packets_agree_with_the_table_of_the_example(start: Start, mix: str) -> None:
     lab = await start(mix, "")
     assert await lab.disagreements() == []
-    for policy, rows in yaml.safe_load((EXAMPLE / "expected.yaml").read_text()).items():
+    for policy, rows in yaml.safe_load((EXAMPLE / "expected/outcome.yaml").read_text()).items():
         await lab.load(_objects(policy))
         wanted = {}
         for row in rows:

@@ -20,7 +20,7 @@ from isoplane.plane import Plane, PlaneOptions
 from isoplane.workload.adapters import workload_resources
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "02-quota-preemption"
-EXPECTED = yaml.safe_load((EXAMPLE / "expected.yaml").read_text())
+EXPECTED = yaml.safe_load((EXAMPLE / "expected/outcome.yaml").read_text())
 
 
 @pytest.fixture

@@ -13,8 +13,6 @@ from isoplane.objects.metadata import Object
 
 SUFFIXES = (".yaml", ".yml", ".json")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-OUTCOME = "expected.yaml"
-"""The outcome that an example must have; it lies beside the manifests and is none."""
 
 
 class ManifestError(ValueError):
@@ -45,7 +43,7 @@ def _contents(source: str | Path) -> Iterator[tuple[str, bytes]]:
         return
     path = Path(source)
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES and p.name != OUTCOME and p.is_file())
+        files = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES and p.is_file())
         if not files:
             raise ManifestError(f"{path}: no {', '.join(SUFFIXES)} files in this directory")
     else:

@@ -16,11 +16,13 @@ from isoplane.client.local import LocalApi
 from isoplane.server import kubeconfig
 from isoplane.server.admission import AdmissionPlugin, Chain
 from isoplane.server.bootstrap import bootstrap
+from isoplane.server.collectors import process_families, store_families
 from isoplane.server.http.app import App
 from isoplane.server.http.documents import Documents
 from isoplane.server.http.handlers import Handlers
 from isoplane.server.http.listener import Listener
 from isoplane.server.local import LocalVerbs
+from isoplane.server.metrics import Registry
 from isoplane.server.node_backend import NodeBackend, NoNode
 from isoplane.server.tls import Pki
 from isoplane.server.verbs import Verbs
@@ -53,6 +55,8 @@ class ApiServer:
         self._node: NodeBackend = node or NoNode()
         self.not_ready = "the API server is starting"
         """What /readyz says is missing; '' when ready. Set by whoever assembles the plane."""
+        self.metrics = Registry()
+        """What /metrics tells; whoever assembles the plane adds its own collectors."""
         self.store: Store
         self.verbs: Verbs
         self.local_api: LocalApi
@@ -67,6 +71,9 @@ class ApiServer:
         """
         _spare_the_collector()
         self.store = Store.open(self._data_dir, self._retention)
+        self.metrics = Registry()
+        self.metrics.register(lambda: store_families(self.store))
+        self.metrics.register(process_families)
         try:
             self.verbs = Verbs(self.store, self._admission)
             self.local_api = LocalApi(LocalVerbs(self.verbs))
@@ -76,7 +83,7 @@ class ApiServer:
             pki = Pki(self._data_dir / "pki")
             context = pki.server_context(self._names())
             self._handlers = Handlers(self.verbs, self._node)
-            app = App(self._handlers, Documents(_release()), lambda: self.not_ready)
+            app = App(self._handlers, Documents(_release()), lambda: self.not_ready, self.metrics)
             self._listener = Listener(app, self._host, self._port, context)
             await self._listener.start()
             if self._kubeconfig_path is not None:
@@ -92,6 +99,11 @@ class ApiServer:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self._host, self._host)
         port = self._listener.port if self._listener is not None else self._port
         return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+    @property
+    def ca_certificate(self) -> str:
+        """The CA that clients check this server against, PEM; for kube-root-ca.crt."""
+        return (self._data_dir / "pki" / "ca.crt").read_text()
 
     @property
     def node(self) -> NodeBackend:

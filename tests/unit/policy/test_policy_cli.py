@@ -30,7 +30,7 @@ def run(*args: str, stdin: str | None = None) -> Result:
 
 
 def expected() -> list[tuple[str, dict[str, Any]]]:
-    listed = yaml.load((EXAMPLE / "expected.yaml").read_text(), Loader=yaml.CSafeLoader)
+    listed = yaml.load((EXAMPLE / "expected/outcome.yaml").read_text(), Loader=yaml.CSafeLoader)
     return [(policy, row) for policy, rows in listed.items() for row in rows]
 
 

@@ -15,7 +15,7 @@ from isoplane.quota.model import Admit, Deny, Wait
 from isoplane.quota.offline import Unreadable, answers
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "02-quota-preemption"
-EXPECTED = yaml.safe_load((EXAMPLE / "expected.yaml").read_text())
+EXPECTED = yaml.safe_load((EXAMPLE / "expected/outcome.yaml").read_text())
 
 
 def run(*args: str) -> Any:

@@ -61,7 +61,7 @@ async def run(console: Console, simulated: bool) -> None:
         await _guests_serve(scene, places)
         scene.say("Without a policy everybody reaches everybody")
         await _try_all(scene, places, objects, [])
-        expected = yaml.safe_load((directory / "expected.yaml").read_text())
+        expected = yaml.safe_load((directory / "expected/outcome.yaml").read_text())
         for file in POLICIES:
             policy = read([directory / file])
             scene.say(_title(file))
