@@ -16,12 +16,14 @@ from isoplane.client.api import Api
 from isoplane.client.informer import Informers
 from isoplane.controllers.controller import Controller, Manager
 from isoplane.controllers.events import Recorder
+from isoplane.controllers.metrics import controller_families, workload_families
 from isoplane.controllers.quota import QuotaController
 from isoplane.controllers.quota_budgets import BudgetController
 from isoplane.controllers.standard import standard_controllers
 from isoplane.node import assembly
 from isoplane.node.agent import NodeAgent
 from isoplane.node.backend import LocalNode
+from isoplane.node.metrics import enforcement_families
 from isoplane.node.register import default_node_name
 from isoplane.node.runtime.protocol import Runtime
 from isoplane.node.takedown import take_down
@@ -33,7 +35,7 @@ from isoplane.server.computed import Derived
 from isoplane.server.plane import ApiServer
 from isoplane.server.policy_admission import PolicyAdmission
 from isoplane.server.priority_admission import PriorityAdmission
-from isoplane.server.quota_admission import QuotaAdmission, repair, usage_summary
+from isoplane.server.quota_admission import QuotaAdmission, quota_families, repair, usage_summary
 from isoplane.server.stamp import AcceptedStamp
 from isoplane.store.record import Record
 from isoplane.workload.adapters import adapter_for, workload_resources
@@ -114,7 +116,16 @@ class Plane:
         manager = Manager(self.informers, self._controllers(recorder))
         self._undo.append(("controllers", manager.stop))
         await manager.start()
+        self._register_metrics(self.agent, manager)
         self.server.not_ready = ""
+
+    def _register_metrics(self, agent: NodeAgent, manager: Manager) -> None:
+        """What /metrics tells beyond the server's own."""
+        register, clock = self.server.metrics.register, asyncio.get_running_loop().time
+        register(lambda: quota_families(self.server.store.state, self.quota.acts))
+        register(lambda: controller_families([*manager.controllers, agent.controller]))
+        register(lambda: workload_families(self.informers))
+        register(lambda: enforcement_families(agent.enforcement_status, clock()))
 
     async def _prepare(self, server: ApiServer) -> None:
         """Before anybody outside can ask: the computed kinds, and a ledger that is right."""

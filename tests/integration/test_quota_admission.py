@@ -22,7 +22,8 @@ from isoplane.objects.kinds import (
     VIRTUALMACHINEINSTANCES,
     VIRTUALMACHINES,
 )
-from isoplane.server.quota_admission import metrics
+from isoplane.server.metrics import render
+from isoplane.server.quota_admission import quota_families
 
 HARD = {"requests.cpu": "4", "pods": "10"}
 
@@ -383,14 +384,15 @@ async def test_metrics_and_the_audit_trail(plane: QuotaPlane) -> None:
     with pytest.raises(QuotaExceeded):
         await plane.pod("no", cpu="1", priority="batch")
     await plane.pod("db", cpu="2", priority="critical")
-    text = metrics(plane.store.state, plane.plugin.acts)
+    text = render(quota_families(plane.store.state, plane.plugin.acts))
     for line in (
         'isoplane_quota_used{namespace="a",quota="q",resource="requests.cpu"} 3.5',
         'isoplane_quota_hard{namespace="a",quota="q",resource="pods"} 10',
         'isoplane_quota_held{namespace="a",quota="q",resource="requests.cpu"} 2',
         'isoplane_quota_evicting{namespace="a",quota="q",resource="requests.cpu"} 3.5',
         'isoplane_quota_waiting{namespace="a",held="true"} 1',
-        'isoplane_quota_decisions_total{namespace="a",decision="refuse"} 1',
+        'isoplane_quota_decisions_total{namespace="a",decision="deny"} 1',
+        'isoplane_quota_evictions_total{namespace="a",kind="Pod"} 1',
     ):
         assert line in text.splitlines()
     trail = sorted((orjson.loads(row) for row in plane.store.state.rows("quota.audit").values()), key=lambda e: e["n"])

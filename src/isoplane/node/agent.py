@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from isoplane.client.api import Api
 from isoplane.client.informer import Informers
@@ -25,6 +25,9 @@ from isoplane.objects.errors import ApiError
 from isoplane.objects.kinds import Resource
 from isoplane.objects.metadata import Object
 from isoplane.workload.adapters import adapter_for, workload_resources
+
+if TYPE_CHECKING:
+    from isoplane.node.network.enforcer import EnforcementStatus
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ class NodeAgent:
         fabric: Fabric,
         machine: Callable[[], Machine],
         events: Events,
-        enforcement: Callable[[str, Informers, Callable[[str], None]], Enforcement] | None = None,
+        enforcement: Callable[[str, Informers, Callable[[str], None], Events], Enforcement] | None = None,
         clock: Callable[[], float] = time.time,
         workers: int = WORKERS,
     ) -> None:
@@ -55,7 +58,7 @@ class NodeAgent:
         self._clock = clock
         self._where: dict[str, tuple[Resource, str]] = {}
         """uid → (resource, key) of the workloads bound to this node."""
-        self._enforcement = enforcement(name, informers, self.enqueue) if enforcement else None
+        self._enforcement = enforcement(name, informers, self.enqueue, events) if enforcement else None
         self.controller = WorkloadController(
             node=name,
             api=api,
@@ -69,6 +72,11 @@ class NodeAgent:
         )
         self._heart: asyncio.Task[None] | None = None
         self._registration: Registration | None = None
+
+    @property
+    def enforcement_status(self) -> EnforcementStatus | None:
+        """What NetworkPolicy's enforcement has to say; None when nothing enforces, or before the start."""
+        return getattr(self._enforcement, "status", None)
 
     def lookup(self, uid: str, newer: Callable[[Object], Object] = lambda obj: obj) -> Desired | None:
         """The workload of this node that has ``uid``, as the cache knows it, or as ``newer`` does."""

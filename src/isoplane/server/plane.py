@@ -55,7 +55,7 @@ class ApiServer:
         self._node: NodeBackend = node or NoNode()
         self.not_ready = "the API server is starting"
         """What /readyz says is missing; '' when ready. Set by whoever assembles the plane."""
-        self.metrics = Registry()
+        self.metrics: Registry
         """What /metrics tells; whoever assembles the plane adds its own collectors."""
         self.store: Store
         self.verbs: Verbs

@@ -25,6 +25,7 @@ from isoplane.store.loading import load
 from isoplane.store.lock import DirectoryLock
 from isoplane.store.record import ObjectKey, Record
 from isoplane.store.state import Row, State
+from isoplane.store.stats import Stats
 from isoplane.store.transaction import Change, Pending, RowKey, Transaction
 from isoplane.store.writer import Committer, Writer
 
@@ -60,6 +61,8 @@ class Store:
     ) -> None:
         self.state = state
         """The committed read model (a ReadView)."""
+        self.stats = Stats()
+        """How the commits went, for metrics."""
         self._history = history
         self._hub = Hub()
         self._loop = asyncio.get_running_loop()
@@ -109,6 +112,11 @@ class Store:
     @property
     def watches(self) -> int:
         return self._hub.watches
+
+    @property
+    def queued(self) -> int:
+        """Changes that are evaluated and not durable yet."""
+        return len(self._current.changes) + (len(self._flying.changes) if self._flying is not None else 0)
 
     # writing
 
@@ -169,14 +177,17 @@ class Store:
         if batch.empty and not batch.dead:
             self._settle(batch)  # Only readers that waited for the batch before, which is durable.
             return
+        self.stats.began = time.monotonic()
         self._writer.submit(_write(batch, self._history.compacted), self._done)
 
     def _done(self, error: ApiError | None) -> None:
         batch = self._flying
         assert batch is not None
         if error is not None:
+            self.stats.failures += 1
             self._fail(batch, error)
             return
+        self.stats.committed(len(batch.changes), time.monotonic())
         self._apply(batch)
         self._settle(batch)
 

@@ -63,6 +63,8 @@ class EnforcementStatus:
     """How often rules were found changed by others and were put back, since the start."""
     cut: int
     """How many connections were cut because a change forbade them, since the start."""
+    loaded_at: float | None = None
+    """When ``revision`` was loaded on every engine, on the event loop's clock; None before the first."""
 
 
 def revision_of(*texts: str) -> str:
@@ -100,6 +102,7 @@ class Enforcer:
         self._enforced: dict[str, str] = {}
         self._addresses: dict[str, str] = {}
         self._revision = ""
+        self._loaded_at: float | None = None
         self._failures: dict[str, str] = {}
         self._drifts, self._cut = 0, 0
         self._owed = False
@@ -160,7 +163,7 @@ class Enforcer:
 
     @property
     def status(self) -> EnforcementStatus:
-        return EnforcementStatus(self._revision, dict(self._failures), self._drifts, self._cut)
+        return EnforcementStatus(self._revision, dict(self._failures), self._drifts, self._cut, self._loaded_at)
 
     async def _run(self) -> None:
         delay = self._retry[0]
@@ -238,6 +241,8 @@ class Enforcer:
         if self._owed or gone:
             await self._cut_denied(set(addresses.values()), gone, rendered.permits)
             self._owed = False
+        if self._loaded_at is None or self._revision != rendered.revision:
+            self._loaded_at = asyncio.get_running_loop().time()
         self._addresses, self._revision = addresses, rendered.revision
         told = self._enforced
         own = rendered.endpoints

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
@@ -15,11 +18,13 @@ from isoplane.server.http import exec as exec_
 from isoplane.server.http.body import Disconnected, Receive
 from isoplane.server.http.documents import Documents
 from isoplane.server.http.handlers import Handlers
+from isoplane.server.http.measure import RequestMetrics, What, long_running, what_is_asked
 from isoplane.server.http.negotiation import PLAIN, Media, accepted
 from isoplane.server.http.protocol import USER
 from isoplane.server.http.reply import Send
 from isoplane.server.http.request import Request, Scope
 from isoplane.server.http.routes import resolve
+from isoplane.server.metrics import CONTENT_TYPE, Registry
 from isoplane.server.tls import ADMIN_GROUP
 
 _log = logging.getLogger(__name__)
@@ -28,12 +33,19 @@ _OPEN = frozenset(("healthz", "readyz", "livez", "version"))
 
 
 class App:
-    """``ready`` answers /readyz: what is not ready yet, or ''."""
+    """``ready`` answers /readyz: what is not ready yet, or ''. ``metrics`` answers /metrics; the requests are added to it."""
 
-    def __init__(self, handlers: Handlers, documents: Documents, ready: Callable[[], str]) -> None:
+    def __init__(
+        self, handlers: Handlers, documents: Documents, ready: Callable[[], str], metrics: Registry | None = None
+    ) -> None:
         self._handlers = handlers
         self._documents = documents
         self._ready = ready
+        self._metrics = metrics or Registry()
+        self._requests = RequestMetrics()
+        self._metrics.register(self._requests.collect)
+        self._quick: tuple[What, float] = (("", "", "", ""), 0.0)
+        """What :meth:`quick` found last, and when it began."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -54,6 +66,7 @@ class App:
         """The body of a plain GET of one stored object; None: take the ordinary way. Never raises."""
         if scope["method"] != "GET" or scope["query_string"]:
             return None
+        began = time.perf_counter()
         user = scope.get(USER)
         if user is None or ADMIN_GROUP not in user.groups:
             return None
@@ -66,7 +79,13 @@ class App:
             return None
         if route is None or not route.name or route.subresource or not _plain(scope):
             return None
+        self._quick = (("GET", route.resource.group, route.resource.plural, ""), began)
         return self._handlers.stored(route)
+
+    def quick_sent(self) -> None:
+        """What :meth:`quick` returned last was written; called before anything else runs."""
+        what, began = self._quick
+        self._requests.finished(what, 200, time.perf_counter() - began)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         parts = scope["path"].split("/")[1:]
@@ -76,8 +95,7 @@ class App:
         if top in _OPEN:
             await self._public(scope["method"], top, send)
             return
-        user = scope.get(USER)
-        request = Request(scope, receive, send, _admit(user))
+        request = Request(scope, receive, send, self._admitted(scope, scope["method"]))
         if top == "api" and len(parts) > 2:
             await self._resource(request, "", parts[1], parts[2:])
         elif top == "apis" and len(parts) > 3:
@@ -88,12 +106,14 @@ class App:
     async def _upgrade(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A WebSocket: the only thing behind one is exec."""
         try:
-            _admit(scope.get(USER))
+            self._admitted(scope, "GET")
             parts = [part for part in scope["path"].split("/") if part]
             route = resolve("", parts[1], parts[2:]) if len(parts) > 3 and parts[0] == "api" else None
             if route is None or route.subresource != "exec":
                 raise NotFound("the server could not find the requested resource")
-            await self._handlers.exec(scope, receive, send, route)
+            what = ("CONNECT", route.resource.group, route.resource.plural, route.subresource)
+            with self._measured(what, lambda: 101):
+                await self._handlers.exec(scope, receive, send, route)
         except ApiError as error:
             await exec_.reject(send, error)
 
@@ -101,7 +121,38 @@ class App:
         route = resolve(group, version, parts)
         if route is None:
             raise NotFound("the server could not find the requested resource")
-        await self._handlers.handle(request, route)
+        with self._measured(what_is_asked(request, route), lambda: request.status):
+            await self._handlers.handle(request, route)
+
+    def _admitted(self, scope: Scope, method: str) -> User:
+        try:
+            return _admit(scope.get(USER))
+        except ApiError as error:
+            self._requests.refused(method, error.code)
+            raise
+
+    @contextlib.contextmanager
+    def _measured(self, what: What, answered: Callable[[], int]) -> Iterator[None]:
+        """Count what happens inside as one request; a client that left before its answer got none, and counts as none."""
+        began = time.perf_counter()
+        lasting = long_running(what)
+        if lasting:
+            self._requests.opened(what)
+        code = 500
+        try:
+            yield
+            code = answered()
+        except ApiError as error:
+            code = error.code
+            raise
+        except (Disconnected, asyncio.CancelledError):
+            code = 0
+            raise
+        finally:
+            if lasting:
+                self._requests.closed(what)
+            if code:
+                self._requests.finished(what, code, time.perf_counter() - began)
 
     async def _public(self, method: str, top: str, send: Send) -> None:
         if top == "version":
@@ -142,8 +193,12 @@ class App:
                 return reply.JSON, self._documents.openapi("", version)
             case ["openapi", "v3", "apis", group, version]:
                 return reply.JSON, self._documents.openapi(group, version)
+            case ["metrics"]:
+                return CONTENT_TYPE, self._metrics.render()
             case [""]:
-                return _json({"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]})
+                return _json(
+                    {"paths": ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]}
+                )
         return None
 
 

@@ -87,12 +87,12 @@ class Handlers:
     async def _get(self, request: Request, route: Route) -> None:
         form = self._form(request, route.resource)
         record = self._verbs.get(route.resource, route.namespace or "", route.name)
-        await reply.send(request.send, 200, form.one(record))
+        await request.answer(200, form.one(record))
 
     async def _list(self, request: Request, route: Route) -> None:
         form = self._form(request, route.resource)
         listing = self._verbs.list(route.resource, _scope(route), query.list_options(request.query))
-        await reply.send(request.send, 200, form.many(listing))
+        await request.answer(200, form.many(listing))
 
     async def _watch(self, request: Request, route: Route) -> None:
         form = self._form(request, route.resource)
@@ -111,7 +111,7 @@ class Handlers:
         form, call = self._form(request, route.resource), request.call()
         obj = await request.decoded(call)
         record = await self._verbs.create(route.resource, route.namespace or "", obj, call)
-        await reply.send(request.send, 201, form.one(record), warnings=call.warnings)
+        await request.answer(201, form.one(record), warnings=call.warnings)
 
     async def _update(self, request: Request, route: Route) -> None:
         form, call = self._form(request, route.resource), request.call()
@@ -119,7 +119,7 @@ class Handlers:
         record = await self._verbs.update(
             route.resource, route.namespace or "", route.name, obj, call, route.subresource
         )
-        await reply.send(request.send, 200, form.one(record), warnings=call.warnings)
+        await request.answer(200, form.one(record), warnings=call.warnings)
 
     async def _patch(self, request: Request, route: Route) -> None:
         form, call = self._form(request, route.resource), request.call()
@@ -130,7 +130,7 @@ class Handlers:
         record = await self._verbs.patch(
             route.resource, route.namespace or "", route.name, patch, cast(PatchKind, kind), call, route.subresource
         )
-        await reply.send(request.send, 201 if call.created else 200, form.one(record), warnings=call.warnings)
+        await request.answer(201 if call.created else 200, form.one(record), warnings=call.warnings)
 
     async def _delete(self, request: Request, route: Route) -> None:
         form, call = self._form(request, route.resource), request.call()
@@ -141,14 +141,14 @@ class Handlers:
             body = reply.success(route.resource, record.name, record.uid)
         else:
             body = form.one(record)
-        await reply.send(request.send, 200, body, warnings=call.warnings)
+        await request.answer(200, body, warnings=call.warnings)
 
     async def _delete_collection(self, request: Request, route: Route) -> None:
         form, call = self._form(request, route.resource), request.call()
         selection = query.list_options(request.query)
         options = await _delete_options(request, call)
         listing = await self._verbs.delete_collection(route.resource, _scope(route), selection, options, call)
-        await reply.send(request.send, 200, form.many(listing), warnings=call.warnings)
+        await request.answer(200, form.many(listing), warnings=call.warnings)
 
     # subresources
 
@@ -184,9 +184,7 @@ class Handlers:
         call.dry_run = call.dry_run or "All" in (body.get("dryRun") or ())
         await self._verbs.act(route.resource, route.namespace or "", route.name, route.subresource, body, call)
         code = 202 if route.resource.custom else 201
-        await reply.send(
-            request.send, code, reply.success(route.resource, route.name, code=code), warnings=call.warnings
-        )
+        await request.answer(code, reply.success(route.resource, route.name, code=code), warnings=call.warnings)
 
 
 def _scope(route: Route) -> str | None:

@@ -122,6 +122,7 @@ class ApiProtocol(HttpToolsProtocol):
         body = quick(cycle.scope) if quick is not None else None
         if body is not None and write_whole(cycle.send, 200, _JSON_HEAD, body):
             cycle.on_response = _nothing
+            app.quick_sent()
             return
         super()._start_asgi_task(cycle, app)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from isoplane.objects.decode import decode_body
 from isoplane.objects.metadata import Object
 from isoplane.server.admission import User
 from isoplane.server.call import Call
-from isoplane.server.http import body, query
+from isoplane.server.http import body, query, reply
 from isoplane.server.http.body import Receive
 from isoplane.server.http.negotiation import Media, accepted
 from isoplane.server.http.reply import Send
@@ -20,13 +20,15 @@ Scope = Mapping[str, Any]
 class Request:
     """Method, path, query, headers, and the body on demand."""
 
-    __slots__ = ("_headers", "_query", "method", "path", "receive", "scope", "send", "user")
+    __slots__ = ("_headers", "_query", "method", "path", "receive", "scope", "send", "status", "user")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, user: User) -> None:
         self.scope = scope
         self.receive = receive
         self.send = send
         self.user = user
+        self.status = 200
+        """What was answered, for metrics; a stream begins with 200."""
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self._query: query.Query | None = None
@@ -53,6 +55,11 @@ class Request:
 
     def media(self) -> Media:
         return accepted(self.all_headers(b"accept"))
+
+    async def answer(self, status: int, data: bytes, *, warnings: Iterable[str] = ()) -> None:
+        """Send the whole response."""
+        self.status = status
+        await reply.send(self.send, status, data, warnings=warnings)
 
     async def raw(self) -> bytes:
         return await body.read(self.receive, self.header(b"content-length"))

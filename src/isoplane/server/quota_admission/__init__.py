@@ -13,9 +13,9 @@
 Every rule is in isoplane.quota; here nothing is decided.
 """
 
-from isoplane.server.quota_admission.metrics import metrics
+from isoplane.server.quota_admission.metrics import quota_families
 from isoplane.server.quota_admission.plugin import QuotaAdmission
 from isoplane.server.quota_admission.repair import Finding, repair
 from isoplane.server.quota_admission.usage import usage_summary
 
-__all__ = ["Finding", "QuotaAdmission", "metrics", "repair", "usage_summary"]
+__all__ = ["Finding", "QuotaAdmission", "quota_families", "repair", "usage_summary"]

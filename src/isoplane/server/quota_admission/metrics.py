@@ -1,12 +1,15 @@
-"""Quota in Prometheus' text format, by tenant: what is used, held, coming back and allowed, who waits, and what was decided."""
+"""Quota for Prometheus, by tenant: what is used, held, coming back and allowed, who waits, and what was decided."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 
 from isoplane.objects.quantity import is_cpu
 from isoplane.quota.ledger import Book
+from isoplane.server.metrics import Family, Sample
 from isoplane.server.quota_admission import rows
+from isoplane.server.quota_admission.session import kind_names
 from isoplane.store.view import ReadView
 
 _HELP = {
@@ -15,13 +18,16 @@ _HELP = {
     "isoplane_quota_held": "What is held for workloads that wait for their victims.",
     "isoplane_quota_evicting": "The part of used that comes back from workloads that are leaving.",
     "isoplane_quota_waiting": "Workloads that wait for quota, with and without a hold.",
-    "isoplane_quota_decisions_total": "Decisions since the start, by what was decided.",
 }
+_DECISIONS = {"admit": "admit", "wait": "wait", "refuse": "deny"}
+"""Acts of the audit trail that are decisions → the decision's name."""
+Acts = Mapping[tuple[str, str, str], int]
+"""(tenant, act, first part of the workload's id) → how often."""
 
 
-def metrics(view: ReadView, acts: Mapping[tuple[str, str], int]) -> str:
-    """The exposition. ``acts``: (tenant, act) → count, as the plug-in keeps it. CPU in cores, as Prometheus has it."""
-    samples: dict[str, list[str]] = {name: [] for name in _HELP}
+def quota_families(view: ReadView, acts: Acts) -> Iterator[Family]:
+    """``acts``: as the plug-in counts them. CPU in cores and everything else in its own unit, as Prometheus has it."""
+    samples: dict[str, list[Sample]] = {name: [] for name in _HELP}
     for tenant in sorted(view.rows(rows.CONFIG)):
         config = view.decoded(rows.CONFIG, tenant, rows.decode_config)
         if config is None:
@@ -37,15 +43,38 @@ def metrics(view: ReadView, acts: Mapping[tuple[str, str], int]) -> str:
             }
             for column, amounts in columns.items():
                 for resource in sorted(quota.hard):
-                    value = amounts.get(resource, 0)
                     labels = {"namespace": tenant, "quota": quota.name, "resource": resource}
-                    samples[f"isoplane_quota_{column}"].append(_labels(labels) + _number(resource, value))
+                    value = amounts.get(resource, 0)
+                    samples[f"isoplane_quota_{column}"].append(Sample(labels, _amount(resource, value)))
         for held, count in sorted(_waiting(view, tenant).items()):
             labels = {"namespace": tenant, "held": str(held).lower()}
-            samples["isoplane_quota_waiting"].append(f"{_labels(labels)}{count}")
-    for (tenant, act), count in sorted(acts.items()):
-        samples["isoplane_quota_decisions_total"].append(f"{_labels({'namespace': tenant, 'decision': act})}{count}")
-    return "".join(_family(name, lines) for name, lines in samples.items() if lines)
+            samples["isoplane_quota_waiting"].append(Sample(labels, count))
+    for name, found in samples.items():
+        yield Family(name, "gauge", _HELP[name], found)
+    yield from _decided(acts)
+
+
+def _decided(acts: Acts) -> Iterator[Family]:
+    decisions: Counter[tuple[str, str]] = Counter()
+    evictions: Counter[tuple[str, str]] = Counter()
+    kinds = kind_names()
+    for (tenant, act, kind), count in acts.items():
+        if act in _DECISIONS:
+            decisions[tenant, _DECISIONS[act]] += count
+        elif act == "evict":
+            evictions[tenant, kinds[kind].kind] += count
+    yield Family(
+        "isoplane_quota_decisions_total",
+        "counter",
+        "Decisions on workloads since the start, by what was decided.",
+        [Sample({"namespace": tenant, "decision": d}, count) for (tenant, d), count in sorted(decisions.items())],
+    )
+    yield Family(
+        "isoplane_quota_evictions_total",
+        "counter",
+        "Workloads that quota evicted since the start, by the namespace and kind of who had to leave.",
+        [Sample({"namespace": tenant, "kind": kind}, count) for (tenant, kind), count in sorted(evictions.items())],
+    )
 
 
 def _waiting(view: ReadView, tenant: str) -> dict[bool, int]:
@@ -58,25 +87,5 @@ def _waiting(view: ReadView, tenant: str) -> dict[bool, int]:
     return found
 
 
-def _number(resource: str, value: int) -> str:
-    return f"{value / 1000:g}" if is_cpu(resource) else str(value)
-
-
-def _labels(labels: Mapping[str, str]) -> str:
-    return "{" + ",".join(f'{name}="{_escape(value)}"' for name, value in labels.items()) + "} "
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _family(name: str, lines: Iterable[str]) -> str:
-    kind = "counter" if name.endswith("_total") else "gauge"
-    return "\n".join(_family_lines(name, kind, lines)) + "\n"
-
-
-def _family_lines(name: str, kind: str, lines: Iterable[str]) -> Iterator[str]:
-    yield f"# HELP {name} {_HELP[name]}"
-    yield f"# TYPE {name} {kind}"
-    for line in lines:
-        yield name + line
+def _amount(resource: str, value: int) -> float:
+    return value / 1000 if is_cpu(resource) else value

@@ -42,8 +42,8 @@ class QuotaAdmission(Plugin):
         self._serial: int | None = None
         self._refused: deque[Entry] = deque(maxlen=rows.AUDIT_SLOTS)
         """Refusals, whose own transaction is dropped: written with the next one that is not."""
-        self.acts: Counter[tuple[str, str]] = Counter()
-        """(tenant, act) → how often, since the start: for metrics."""
+        self.acts: Counter[tuple[str, str, str]] = Counter()
+        """(tenant, act, first part of the workload's id) → how often, since the start: for metrics."""
 
     def handles(self, resource: Resource, operation: Operation, subresource: str) -> bool:
         if adapter_for(resource) is not None or resource in _CONFIGURES or resource in _SHARES:
@@ -131,4 +131,4 @@ class QuotaAdmission(Plugin):
 
     def _tally(self, audit: Iterable[Entry]) -> None:
         for entry in audit:
-            self.acts[(entry.tenant, entry.act)] += 1
+            self.acts[entry.tenant, entry.act, entry.workload.partition("/")[0]] += 1
