@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import os
 import shutil
 import tempfile
 import threading
@@ -43,7 +44,9 @@ def traces_of(data_dir: Path) -> list[str]:
     found = [
         f"mount: {line}" for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(layout.root) in line
     ]
-    found += [f"cgroup: {path}" for path in Path("/sys/fs/cgroup").glob(f"**/isoplane/{layout.plane}*")]
+    # os.walk passes over what others remove meanwhile.
+    groups = (path for path, _, _ in os.walk("/sys/fs/cgroup"))
+    found += [f"cgroup: {path}" for path in groups if f"/isoplane/{layout.plane}" in path]
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             try:

@@ -13,15 +13,15 @@ from qemu_support import CACHE
 from support import HOST_TOOLS, require
 
 
-def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "ISOPLANE_DATA": str(CACHE / "demo")}
+def demo(scratch: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "ISOPLANE_DATA": str(CACHE / "demo"), "TMPDIR": str(scratch)}
     command = [sys.executable, "-m", "isoplane.cli.main", "demo", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
 
 
 @pytest.mark.parametrize("name", ["pod-and-vm", "quota", "network"])
-def test_a_demo_runs_simulated_for_anybody(name: str) -> None:
-    done = demo(name, "--runtime", "simulated")
+def test_a_demo_runs_simulated_for_anybody(name: str, tmp_path: Path) -> None:
+    done = demo(tmp_path, name, "--runtime", "simulated")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Done" in done.stdout or "Simulated workloads send no packets" in done.stdout
 
@@ -31,10 +31,9 @@ def test_a_demo_runs_simulated_for_anybody(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.xdist_group("host")
 @pytest.mark.parametrize("name", ["pod-and-vm", "quota", "network"])
-def test_a_demo_runs_for_real_and_leaves_nothing(name: str) -> None:
+def test_a_demo_runs_for_real_and_leaves_nothing(name: str, tmp_path: Path) -> None:
     require(*HOST_TOOLS, root=True)
-    before = set(Path("/tmp").glob("isoplane-demo-*"))
-    done = demo(name, "--runtime", "real")
+    done = demo(tmp_path, name, "--runtime", "real")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Done" in done.stdout
-    assert set(Path("/tmp").glob("isoplane-demo-*")) <= before, "the demo's directory is still there"
+    assert not list(tmp_path.glob("isoplane-demo-*")), "the demo's directory is still there"

@@ -111,9 +111,9 @@ async def _guests_serve(scene: Stage, places: Mapping[str, Workload]) -> None:
 
 
 async def _apply_policy(scene: Stage, policy: Object) -> None:
-    """Create or replace it, and wait until its revision is enforced on every workload."""
+    """Create or replace it, and wait until every workload that it selects is told to be guarded by new rules."""
     name, namespace = policy["metadata"]["name"], policy["metadata"]["namespace"]
-    before = {view["metadata"]["uid"]: view["status"]["policyRevision"] for view in _views(scene)}
+    before = _revisions(scene, namespace)
     existing = [p["metadata"]["name"] for p in (await scene.plane.api.list(NETWORKPOLICIES, namespace)).items]
     began = time.monotonic()
     if name in existing:
@@ -122,7 +122,7 @@ async def _apply_policy(scene: Stage, policy: Object) -> None:
     else:
         await scene.plane.api.create(NETWORKPOLICIES, policy, namespace=namespace)
     while time.monotonic() - began < 10:
-        now = {view["metadata"]["uid"]: view["status"]["policyRevision"] for view in _views(scene)}
+        now = _revisions(scene, namespace)
         if all(revision and revision != before.get(uid) for uid, revision in now.items()):
             scene.console.print(
                 f"  enforced on {len(now)} workloads, told {1000 * (time.monotonic() - began):.0f} ms after the request"
@@ -132,8 +132,10 @@ async def _apply_policy(scene: Stage, policy: Object) -> None:
     raise TimeoutError("the policy was not enforced within 10 s")
 
 
-def _views(scene: Stage) -> list[Object]:
-    return Board(scene.plane.informers, NAMESPACES, scene.console).views()
+def _revisions(scene: Stage, namespace: str) -> dict[str, str]:
+    """The revision that guards each workload of a namespace, by uid."""
+    views = Board(scene.plane.informers, [namespace], scene.console).views()
+    return {view["metadata"]["uid"]: view["status"]["policyRevision"] for view in views}
 
 
 async def _try_all(

@@ -95,8 +95,7 @@ async def stage(console: Console, *, simulated: bool) -> AsyncIterator[Stage]:
     """A fresh plane; taken down with every trace at the end, whatever happened."""
     logging.basicConfig(level=logging.ERROR)
     images = None if simulated else await build_images(console)
-    # A short path: the sockets below it must fit into 108 bytes.
-    directory = Path(tempfile.mkdtemp(prefix="isoplane-demo-", dir="/tmp" if os.path.isdir("/tmp") else None))
+    directory = Path(tempfile.mkdtemp(prefix="isoplane-demo-"))
     options = PlaneOptions(
         data_dir=directory, listen="127.0.0.1:0", node=NodeOptions(simulated=simulated, images=images)
     )
