@@ -13,7 +13,7 @@ from isoplane.node.network.simulated import SimulatedFabric
 from isoplane.node.register import Machine, simulated_machine
 from isoplane.node.runtime.protocol import Runtime
 from isoplane.node.runtime.simulated import CONTAINER_PACE, MACHINE_PACE, Pace, SimulatedRuntime
-from isoplane.node.workload_controller import Enforcement
+from isoplane.node.workload_controller import Enforcement, Events
 
 ENGINES = ("nftables", "iptables", "openvswitch")
 
@@ -40,8 +40,8 @@ class NodeParts:
     runtimes: Mapping[str, Runtime]
     fabric: Fabric
     machine: Callable[[], Machine]
-    enforcement: Callable[[str, Informers, Callable[[str], None]], Enforcement] | None = None
-    """(node, caches, wake) → what guards the ports; None: nothing does."""
+    enforcement: Callable[[str, Informers, Callable[[str], None], Events], Enforcement] | None = None
+    """(node, caches, wake, events) → what guards the ports; None: nothing does."""
 
 
 def make(data_dir: Path, options: NodeOptions) -> NodeParts:

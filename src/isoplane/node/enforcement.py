@@ -1,7 +1,7 @@
 """NetworkPolicy on the live node: the caches' view, compiled and rendered, kept on the engines by the enforcer.
 
-The glue between three things that do not know each other: ``policy_view`` (what is declared), ``policy.compile`` (what it
-means) and ``network.enforcer`` (what is loaded).
+The glue between things that do not know each other: ``policy_view`` (what is declared), ``policy.compile`` (what it means),
+``network.enforcer`` (what is loaded) and ``denials`` (what that dropped).
 """
 
 from __future__ import annotations
@@ -10,26 +10,38 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from isoplane.client.informer import Informers
+from isoplane.node import denials
+from isoplane.node.denials import Denials
 from isoplane.node.network.enforcer import EnforcementStatus, Enforcer, Rendered
 from isoplane.node.network.engines.choose import engines_for
 from isoplane.node.network.fabric import HostFabric
 from isoplane.node.network.protocol import Plug
-from isoplane.node.network.rules import NodeRules
+from isoplane.node.network.rules import NodeRules, node_network
 from isoplane.node.policy_view import PolicyView
+from isoplane.node.workload_controller import Events
 from isoplane.policy.compile import compile_tables
 from isoplane.policy.model import Node
 from isoplane.policy.table import Tables
+from isoplane.workload.adapters import adapter_for, workload_resources
 from isoplane.workload.shape import Attachment
+
+LOGGING = ("nftables", "iptables")
+"""The engines whose rules log what they drop."""
 
 
 class NodeEnforcement:
     """Implements ``workload_controller.Enforcement`` for a started fabric. ``wake(uid)``: look at a workload again."""
 
-    def __init__(self, node: str, fabric: HostFabric, informers: Informers, wake: Callable[[str], None]) -> None:
+    def __init__(
+        self, node: str, fabric: HostFabric, informers: Informers, wake: Callable[[str], None], events: Events
+    ) -> None:
         self._node = node
         self._fabric = fabric
         self._view = PolicyView(informers)
+        self._informers = informers
         self._wake = wake
+        self._events = events
+        self._denials: Denials | None = None
         self._rules: NodeRules
         self._enforcer: Enforcer | None = None
 
@@ -43,9 +55,16 @@ class NodeEnforcement:
         self._fabric.on_reset(self._enforcer.reset)
         await self._enforcer.start()
         self._view.on_change(self._enforcer.poke)
+        if any(engine.name in LOGGING for engine in engines):
+            own = node_network(self._node, self._fabric.settings, self._fabric.ranges)
+            self._denials = Denials(own.log_group, own.ips, self._denied)
+            self._denials.start()
 
     async def close(self) -> None:
         """Stop; the loaded rules stay and keep working."""
+        if self._denials is not None:
+            self._denials.close()
+            self._denials = None
         if self._enforcer is not None:
             await self._enforcer.close()
 
@@ -67,6 +86,16 @@ class NodeEnforcement:
         for uid in uids:
             self._wake(uid)
 
+    def _denied(self, endpoint: str, message: str) -> None:
+        """An Event on the workload whose policies dropped a packet."""
+        for resource in workload_resources():
+            informer, adapter = self._informers.of(resource), adapter_for(resource)
+            obj = informer.by_key(endpoint.partition("/")[2])
+            if obj is None or adapter is None or informer.derived(adapter.project, obj).id != endpoint:
+                continue
+            named = {**obj, "apiVersion": resource.api_version, "kind": resource.kind}
+            self._events(named, "Warning", denials.REASON, message)
+
     @staticmethod
     def _endpoint(plug: Plug) -> str:
         # The names of policy.model: a tap is a machine's, everything else a Pod's.
@@ -78,4 +107,6 @@ class NodeEnforcement:
         ranges = self._fabric.ranges
         cluster = self._view.cluster(addresses, [Node(self._node, (ranges.node, ranges.bridge_gateway))])
         tables: Tables = await asyncio.to_thread(compile_tables, cluster)
+        if self._denials is not None:
+            self._denials.use(tables)
         return await asyncio.to_thread(self._rules.render, tables, plugs)

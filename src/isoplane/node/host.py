@@ -16,6 +16,7 @@ from isoplane.node.register import Machine, this_machine
 from isoplane.node.runtime.oci.runtime import OciRuntime
 from isoplane.node.runtime.protocol import Runtime
 from isoplane.node.runtime.qemu.runtime import QemuRuntime
+from isoplane.node.workload_controller import Events
 
 BRIDGED = "openvswitch"
 """The engine whose endpoints hang on the bridge; the others' are routed."""
@@ -57,8 +58,8 @@ def make(data_dir: Path, options: NodeOptions) -> NodeParts:
         info = containers.info
         return this_machine(f"{info['runtime']}://{_version(info['path'])}")
 
-    def enforcement(node: str, informers: Informers, wake: Callable[[str], None]) -> NodeEnforcement:
-        return NodeEnforcement(node, fabric, informers, wake)
+    def enforcement(node: str, informers: Informers, wake: Callable[[str], None], events: Events) -> NodeEnforcement:
+        return NodeEnforcement(node, fabric, informers, wake, events)
 
     return NodeParts(runtimes, fabric, machine, enforcement)
 

@@ -29,14 +29,15 @@ BEGUN = "".join(
 
 
 def node_network(node: str, settings: FabricSettings, ranges: Ranges) -> NodeNetwork:
-    """The node's own part of every ruleset. The tracking zone differs between planes that share a kernel."""
-    names = settings.names
+    """The node's own part of every ruleset. The tracking zone and the log group differ between planes that share a kernel."""
+    own = int(settings.names.tag, 16) % 65534 + 1
     return NodeNetwork(
         name=node,
         ips=(ranges.node, ranges.bridge_gateway),
         bridge_mac=mac_of(ranges.bridge_gateway),
-        guarded=names.link_prefixes,
-        zone=int(names.tag, 16) % 65534 + 1,
+        guarded=settings.names.link_prefixes,
+        zone=own,
+        log_group=own,
     )
 
 
