@@ -35,9 +35,11 @@ def default_path() -> Path:
 
 
 def load(path: Path, context: str = "") -> Cluster:
-    """The cluster of ``context`` ('' for the current one). Raises KubeconfigProblem or OSError."""
+    """The cluster of ``context`` ('' for the current one). Raises KubeconfigProblem."""
     try:
         config = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise KubeconfigProblem(f"{path} cannot be read ({error.strerror}): name a kubeconfig, or set KUBECONFIG") from error
     except yaml.YAMLError as error:
         raise KubeconfigProblem(f"{path} is not YAML: {error}") from error
     if not isinstance(config, dict):
