@@ -5,10 +5,10 @@ Exit codes: 0 done, 1 the answer is a finding (blocked, a difference, a failed c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -17,7 +17,6 @@ from isoplane.cli.manifests import ManifestError, read
 from isoplane.cli.terminal import fail
 from isoplane.client.kubeconfig import KubeconfigProblem
 from isoplane.objects.errors import ApiError
-from isoplane.objects.metadata import Object
 from isoplane.policy import addresses, snapshot
 from isoplane.policy.explain import name_of
 from isoplane.policy.model import Cluster, Endpoint
@@ -79,7 +78,7 @@ class Source:
         return snapshot_of(objects)
 
 
-def snapshot_of(objects: Iterable[Object]) -> Cluster:
+def snapshot_of(objects: Iterable[Mapping[str, Any]]) -> Cluster:
     """Raises InputError, or ApiError for a policy that is wrong."""
     try:
         return snapshot.from_objects(objects)

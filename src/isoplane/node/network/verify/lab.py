@@ -1,0 +1,234 @@
+"""A cluster in miniature with real packets: endpoints from manifests, links by the fabric, rules by the enforcer."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import random
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from isoplane.node.network.enforcer import Enforcer, Rendered
+from isoplane.node.network.engines.choose import engines_for
+from isoplane.node.network.engines.protocol import Engine, EngineFailure
+from isoplane.node.network.fabric import HostFabric
+from isoplane.node.network.protocol import Plug
+from isoplane.node.network.rules import NodeRules
+from isoplane.node.network.settings import FabricSettings, Wiring
+from isoplane.node.network.verify.guest import TapGuest
+from isoplane.node.network.verify.probes import EchoServer, pings, tcp_reaches, udp_reaches
+from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES
+from isoplane.policy.compile import compile_tables
+from isoplane.policy.model import Cluster, Endpoint, Node
+from isoplane.policy.rules import OTHER
+from isoplane.policy.snapshot import from_objects
+from isoplane.policy.verdict import Connection, judge, party
+from isoplane.workload.shape import Attachment, RestartRule, RunState, Stage, Workload
+
+MIXES = {
+    "nftables-and-openvswitch": ("nftables", Wiring.ROUTED, Wiring.BRIDGED),
+    "iptables-and-openvswitch": ("iptables", Wiring.ROUTED, Wiring.BRIDGED),
+    "openvswitch": ("nftables", Wiring.BRIDGED, Wiring.BRIDGED),
+    "nftables": ("nftables", Wiring.ROUTED, Wiring.ROUTED),
+    "iptables": ("iptables", Wiring.ROUTED, Wiring.ROUTED),
+}
+"""Which engines carry containers and machines: every choice that a node can be started with, and each engine alone."""
+NODE = "node"
+MACHINES = ("vm", "vmi")
+"""The kinds of endpoint that hang on a tap; every other is a container's."""
+
+
+def stand_in(
+    name: str, attachment: Attachment = Attachment.VETH, uid: str = "", namespace: str = "default"
+) -> Workload:
+    """A workload of which only identity and attachment matter: nothing of it ever runs."""
+    machine = attachment is Attachment.TAP
+    return Workload(
+        resource=VIRTUALMACHINEINSTANCES if machine else PODS,
+        namespace=namespace,
+        name=name,
+        uid=uid or str(uuid.uuid4()),
+        created="2026-01-01T00:00:00Z",
+        generation=1,
+        labels={},
+        annotations={},
+        priority=0,
+        priority_class="",
+        preemption_policy="PreemptLowerPriority",
+        request={},
+        limits={},
+        disruption_cost=10 if machine else 1,
+        desired=RunState.RUN,
+        grace_seconds=30,
+        stop_deadline=None,
+        restart=RestartRule.ALWAYS,
+        graceful_resend=0,
+        acknowledges_stop=machine,
+        runtime="qemu" if machine else "oci",
+        attachment=attachment,
+        units=(),
+        volumes=(),
+        references=(),
+        ports=(),
+        hostname=name,
+        service_account="",
+        node="",
+        node_selector={},
+        gates=(),
+        stage=Stage.PLACED,
+        transitions={},
+        deleting=False,
+        owner_uid="",
+        owned_by_tenant=False,
+        address="",
+    )
+
+
+def spare_range(length: int = 24) -> str:
+    """A range of the shared address space (RFC 6598) that is likely to be nobody's."""
+    size = 1 << (32 - length)
+    start = int(ipaddress.IPv4Address("100.64.0.0")) + random.randrange((1 << 22) // size) * size
+    return f"{ipaddress.IPv4Address(start)}/{length}"
+
+
+@dataclass
+class Place:
+    """Where one endpoint lives."""
+
+    id: str
+    path: str
+    address: str
+    guest: TapGuest | None
+    servers: list[EchoServer]
+
+
+class PolicyLab:
+    """One node. Machines are stood in by a tap's other end; every place serves TCP and UDP on the ports asked for."""
+
+    def __init__(
+        self, data: Path, cidr: str, mix: str, ports: Sequence[int], *, serve: Sequence[str] | None = None
+    ) -> None:
+        routed, containers, machines = MIXES[mix]
+        settings = FabricSettings(
+            data,
+            cidr=cidr,
+            container_wiring=containers,
+            machine_wiring=machines,
+            routed_engine=routed,
+            quarantine_seconds=0,
+        )
+        self.fabric = HostFabric(settings)
+        self.ports, self._serve = ports, serve
+        self.cluster = Cluster()
+        self.places: dict[str, Place] = {}
+        self.engines: list[Engine] = []
+        self.enforcer: Enforcer
+        self._names: dict[str, str] = {}
+        """uid → endpoint id."""
+        self._threads = ThreadPoolExecutor(48)
+
+    async def start(self, objects: Iterable[Mapping[str, Any]]) -> None:
+        """Plug in every endpoint of the manifests and enforce their policies. Raises FabricFailure, EngineFailure."""
+        fabric, settings = self.fabric, self.fabric.settings
+        await fabric.start()
+        self.engines += engines_for(fabric)
+        rules = NodeRules(
+            NODE, settings, fabric.ranges, [engine.name for engine in self.engines], lambda plug: self._names[plug.uid]
+        )
+
+        async def compile(plugs: Sequence[Plug]) -> Rendered:
+            return rules.render(compile_tables(self.cluster), plugs)
+
+        self.enforcer = Enforcer(self.engines, compile, fabric.plugs, drift=0.5)
+        fabric.on_reset(self.enforcer.reset)
+        await self.enforcer.start()
+        for endpoint in from_objects(objects).endpoints:
+            if endpoint.governed:
+                await self._place(endpoint)
+        await self.load(objects)
+
+    async def _place(self, endpoint: Endpoint) -> None:
+        kind = Attachment.TAP if endpoint.kind in MACHINES else Attachment.VETH
+        load = stand_in(endpoint.name, kind, uid=endpoint.id, namespace=endpoint.namespace)
+        self._names[load.uid] = endpoint.id
+        link = await self.fabric.plug(load)
+        guest = None
+        path = link.netns
+        if kind is Attachment.TAP:
+            guest = TapGuest(link.tap, link.mac, "t")
+            guest.use(link.address, link.prefix_length, link.gateway)
+            path = guest.path
+        serves = self._serve is None or endpoint.name in self._serve
+        servers = [EchoServer(path, port) for port in self.ports] if serves else []
+        self.places[endpoint.id] = Place(endpoint.id, path, link.address, guest, servers)
+
+    async def load(self, objects: Iterable[Mapping[str, Any]]) -> None:
+        """Other policies from now on; the endpoints stay. Raises EngineFailure when an engine refuses their rules."""
+        found = from_objects(objects)
+        placed = tuple(
+            replace(endpoint, ips=(self.places[endpoint.id].address,), node=NODE)
+            for endpoint in found.endpoints
+            if endpoint.id in self.places
+        )
+        self.cluster = replace(found, endpoints=placed, nodes=(Node(NODE, (self.fabric.node_address,)),))
+        await self.enforcer.request()
+        if failures := self.enforcer.status.failures:
+            raise EngineFailure("; ".join(f"{name}: {why}" for name, why in failures.items()))
+
+    def with_address(self, id: str, address: str) -> Cluster:
+        """The cluster with one more endpoint, by the address that it was plugged in with."""
+        kind, namespace, name = id.split("/")
+        late = Endpoint(kind, namespace, name, ips=(address,), node=NODE)
+        return replace(self.cluster, endpoints=(*self.cluster.endpoints, late))
+
+    def expected(self, source: str, target: str, protocol: str, port: int) -> bool:
+        """The reference's answer."""
+        one, two = self.places[source].address, self.places[target].address
+        verdict = judge(self.cluster, Connection(party(self.cluster, one), party(self.cluster, two), protocol, port))
+        return verdict.allowed
+
+    def reaches(self, source: str, target: str, protocol: str, port: int, timeout: float = 0.4) -> bool:
+        """The packet's answer. Blocking, at most ``timeout`` seconds or a little more."""
+        path, address = self.places[source].path, self.places[target].address
+        if protocol == "TCP":
+            return tcp_reaches(path, address, port, timeout=timeout)
+        return udp_reaches(path, address, port, timeout) if protocol == "UDP" else pings(path, address, timeout)
+
+    def questions(self) -> list[tuple[str, str, str, int]]:
+        """Every pair of places on every port, and ICMP."""
+        kinds = [(protocol, port) for protocol in ("TCP", "UDP") for port in self.ports] + [(OTHER, 0)]
+        return [(one, two, *kind) for one in self.places for two in self.places if one != two for kind in kinds]
+
+    async def disagreements(self, wanted: Iterable[tuple[str, str, str, int]] | None = None) -> list[str]:
+        """Every question whose packet and reference disagree; all pairs on all ports unless told."""
+        questions = self.questions() if wanted is None else list(wanted)
+        loop = asyncio.get_running_loop()
+        got = await asyncio.gather(*(loop.run_in_executor(self._threads, self.reaches, *one) for one in questions))
+        found = []
+        for question, reached in zip(questions, got, strict=True):
+            if reached is not self.expected(*question):
+                if not reached and await loop.run_in_executor(self._threads, self.reaches, *question, 4.0):
+                    continue  # the host was busy; what should not pass and does, counts at once
+                source, target, protocol, port = question
+                what = "ICMP" if protocol == OTHER else f"{port}/{protocol}"
+                told = "passed, the policies forbid it" if reached else "was lost, the policies allow it"
+                found.append(f"{source} -> {target} on {what}: the packet {told}")
+        return found
+
+    async def stop(self) -> None:
+        """Remove every trace."""
+        for place in self.places.values():
+            for server in place.servers:
+                server.close()
+            if place.guest is not None:
+                place.guest.close()
+        try:
+            if hasattr(self, "enforcer"):
+                await self.enforcer.clear()
+        finally:
+            await self.fabric.teardown()
+            self._threads.shutdown()

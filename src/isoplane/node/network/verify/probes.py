@@ -1,0 +1,130 @@
+"""Packets sent and answered inside network namespaces: TCP and UDP echo, and ICMP. Blocking; for worker threads."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import select
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from isoplane.node.network import netns
+
+
+def udp_socket(path: str) -> socket.socket:
+    """A UDP socket inside the namespace at ``path`` ('' is the host's)."""
+    return _inside(path, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+
+
+def tcp_socket(path: str) -> socket.socket:
+    """A TCP socket, as above."""
+    return _inside(path, socket.socket)
+
+
+def _inside(path: str, make: Callable[[], socket.socket]) -> socket.socket:
+    made = netns.enter(Path(path), make) if path else make()
+    made.settimeout(3)
+    return made
+
+
+class EchoServer:
+    """TCP and UDP echo on one port inside a namespace. A TCP client that sends ``?`` is told its own address."""
+
+    def __init__(self, path: str, port: int) -> None:
+        self.tcp, self.udp = tcp_socket(path), udp_socket(path)
+        self.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.tcp.bind(("0.0.0.0", port))
+        self.tcp.listen(64)
+        self.udp.bind(("0.0.0.0", port))
+        self._stop = os.eventfd(0)
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        streams: list[socket.socket] = []
+        while True:
+            listening: list[socket.socket | int] = [self.tcp, self.udp, self._stop, *streams]
+            for one in select.select(listening, [], [])[0]:
+                if isinstance(one, int):
+                    for stream in streams:
+                        stream.close()
+                    return
+                try:
+                    if one is self.udp:
+                        data, sender = self.udp.recvfrom(65536)
+                        self.udp.sendto(data, sender)
+                    elif one is self.tcp:
+                        streams.append(self.tcp.accept()[0])
+                    else:
+                        data = one.recv(1 << 16)
+                        if not data:
+                            streams.remove(one)
+                            one.close()
+                        else:
+                            one.sendall(one.getpeername()[0].encode() if data == b"?" else data)
+                except OSError:
+                    if one in streams:
+                        streams.remove(one)
+                        one.close()
+
+    def close(self) -> None:
+        os.eventfd_write(self._stop, 1)
+        self._thread.join()
+        self.tcp.close()
+        self.udp.close()
+        os.close(self._stop)
+
+
+def tcp_reaches(source: str, address: str, port: int, payload: bytes = b"hello", timeout: float = 3.0) -> bool:
+    """Whether a TCP connection from the namespace ``source`` is answered with what it sent."""
+    with tcp_socket(source) as client:
+        client.settimeout(timeout)
+        try:
+            client.connect((address, port))
+            client.sendall(payload)
+            got = b""
+            while len(got) < len(payload):
+                chunk = client.recv(1 << 16)
+                if not chunk:
+                    return False
+                got += chunk
+            return got == payload
+        except OSError:
+            return False
+
+
+def udp_reaches(source: str, address: str, port: int, timeout: float = 0.5) -> bool:
+    """Whether a datagram from the namespace ``source`` comes back."""
+    with udp_socket(source) as client:
+        client.settimeout(timeout)
+        try:
+            client.sendto(b"hello", (address, port))
+            return client.recv(100) == b"hello"
+        except OSError:
+            return False
+
+
+_IDENTS = itertools.count(os.getpid())
+
+
+def pings(source: str, address: str, timeout: float = 2.0) -> bool:
+    """Whether one ICMP echo is answered, asked by a raw socket."""
+    client = _inside(source, lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP))
+    with client:
+        client.settimeout(timeout)
+        ident = next(_IDENTS) & 0xFFFF
+        body = struct.pack("!BBHHH", 8, 0, 0, ident, 1) + b"isoplane"
+        total = sum(struct.unpack(f"!{len(body) // 2}H", body))
+        total = (total >> 16) + (total & 0xFFFF)
+        checksum = ~(total + (total >> 16)) & 0xFFFF
+        try:
+            client.sendto(body[:2] + struct.pack("!H", checksum) + body[4:], (address, 0))
+            while True:
+                data = client.recv(1500)
+                if data[20] == 0 and struct.unpack_from("!H", data, 24)[0] == ident:
+                    return True
+        except OSError:
+            return False
