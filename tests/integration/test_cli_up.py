@@ -52,7 +52,7 @@ async def make_pod(plane: PlaneProcess, name: str = "web") -> None:
 
 async def phases(plane: PlaneProcess) -> list[str]:
     async with plane.api() as api:
-        return [str(o["status"].get("phase")) for o in (await api.list(PODS, "tenant-a")).items]
+        return [str((o.get("status") or {}).get("phase")) for o in (await api.list(PODS, "tenant-a")).items]
 
 
 def test_ready_kubeconfig_and_a_clean_end(plane: PlaneProcess) -> None:
@@ -172,7 +172,9 @@ async def test_vm_commands(plane: PlaneProcess) -> None:
     async def status(wanted: str) -> None:
         async with plane.api() as api:
             for _ in range(200):
-                found = (await api.get(VIRTUALMACHINES, "keeper", "tenant-a"))["status"].get("printableStatus")
+                found = ((await api.get(VIRTUALMACHINES, "keeper", "tenant-a")).get("status") or {}).get(
+                    "printableStatus"
+                )
                 if found == wanted:
                     return
                 await asyncio.sleep(0.05)

@@ -18,8 +18,9 @@ from isoplane.client.informer import Informers
 from isoplane.node.network.protocol import Fabric
 from isoplane.node.register import RENEW_SECONDS, Machine, Registration
 from isoplane.node.runtime.protocol import Runtime
+from isoplane.node.seams import Enforcement, Events
 from isoplane.node.track import Desired
-from isoplane.node.workload_controller import WORKERS, Enforcement, Events, WorkloadController
+from isoplane.node.workload_controller import WORKERS, WorkloadController
 from isoplane.objects import metadata
 from isoplane.objects.errors import ApiError
 from isoplane.objects.kinds import Resource

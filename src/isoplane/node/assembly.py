@@ -13,7 +13,7 @@ from isoplane.node.network.simulated import SimulatedFabric
 from isoplane.node.register import Machine, simulated_machine
 from isoplane.node.runtime.protocol import Runtime
 from isoplane.node.runtime.simulated import CONTAINER_PACE, MACHINE_PACE, Pace, SimulatedRuntime
-from isoplane.node.workload_controller import Enforcement, Events
+from isoplane.node.seams import Enforcement, Events
 
 ENGINES = ("nftables", "iptables", "openvswitch")
 

@@ -18,7 +18,7 @@ from isoplane.node.network.fabric import HostFabric
 from isoplane.node.network.protocol import Plug
 from isoplane.node.network.rules import NodeRules, node_network
 from isoplane.node.policy_view import PolicyView
-from isoplane.node.workload_controller import Events
+from isoplane.node.seams import Events
 from isoplane.policy.compile import compile_tables
 from isoplane.policy.model import Node
 from isoplane.policy.table import Tables

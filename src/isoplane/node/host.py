@@ -16,7 +16,7 @@ from isoplane.node.register import Machine, this_machine
 from isoplane.node.runtime.oci.runtime import OciRuntime
 from isoplane.node.runtime.protocol import Runtime
 from isoplane.node.runtime.qemu.runtime import QemuRuntime
-from isoplane.node.workload_controller import Events
+from isoplane.node.seams import Events
 
 BRIDGED = "openvswitch"
 """The engine whose endpoints hang on the bridge; the others' are routed."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from isoplane.client.api import Api
 from isoplane.client.workqueue import WorkQueue
@@ -18,13 +17,13 @@ from isoplane.node.materials import MaterialsMissing, gather
 from isoplane.node.network.protocol import Fabric, FabricFailure
 from isoplane.node.prober import Prober
 from isoplane.node.runtime.protocol import Materials, Runtime, RuntimeFailure, RuntimeReason
+from isoplane.node.seams import Enforcement, Events, Lookup
+from isoplane.node.status_writer import StatusWriter
 from isoplane.node.track import Desired, Track
 from isoplane.objects.errors import Conflict, NotFound
-from isoplane.objects.metadata import Object
 from isoplane.workload import backoff, health
 from isoplane.workload import delta as steps
-from isoplane.workload.adapters import Report, Waiting
-from isoplane.workload.lifecycle import initialized, stage_of
+from isoplane.workload.adapters import Waiting
 from isoplane.workload.shape import Attachment, Observed, RunState, Stage, UnitState, Workload
 
 _log = logging.getLogger(__name__)
@@ -36,36 +35,6 @@ WORKERS = 16
 EARLY_REPORT = 0.1
 """Seconds of preparing after which people are told that it goes on."""
 LONG_RUN = backoff.RESET_AFTER
-
-
-class Events(Protocol):
-    """Tells people what happened; deduplicates; never blocks and never fails its caller."""
-
-    def __call__(self, obj: Object, type_: str, reason: str, message: str) -> None: ...
-
-
-class Lookup(Protocol):
-    """The workload of this node that has ``uid``; ``newer`` may put what this node wrote since in place of the cached."""
-
-    def __call__(self, uid: str, newer: Callable[[Object], Object] = ...) -> Desired | None: ...
-
-
-class Enforcement(Protocol):
-    """Which policy revision guards a workload's port, if any does."""
-
-    async def start(self) -> None:
-        """Begin, with the fabric started and the caches in sync."""
-        ...
-
-    async def close(self) -> None:
-        """Stop; what is loaded stays and keeps working."""
-        ...
-
-    def enforced(self, uid: str) -> str | None: ...
-
-    def changed(self, uid: str) -> None:
-        """A workload was plugged in or out."""
-        ...
 
 
 class WorkloadController(Controller):
@@ -97,6 +66,7 @@ class WorkloadController(Controller):
         self._enforcement = enforcement
         self._tracks: dict[str, Track] = {}
         self._prober = Prober(self._answered, runtimes)
+        self._status = StatusWriter(node, api, fabric, clock, enforcement)
 
     async def reconcile(self, uid: str) -> float | None:
         """One pass over one workload. Returns the seconds after which to look again by itself, or None."""
@@ -190,7 +160,7 @@ class WorkloadController(Controller):
             case steps.Remove() if runtime:
                 if desired is not None:
                     # The last word before the sandbox goes: how it ended.
-                    await self._report(uid, desired, await runtime.observe(uid), steps.Plan(), track)
+                    await self._status.report(desired, await runtime.observe(uid), track)
                 await runtime.remove(uid)
             case _:
                 pass
@@ -200,7 +170,7 @@ class WorkloadController(Controller):
         work = asyncio.ensure_future(self._prepare_now(desired, runtime, track))
         done, _ = await asyncio.wait({work}, timeout=EARLY_REPORT)
         if not done:
-            await self._report(desired.workload.uid, desired, None, steps.Plan(), track, stage=Stage.PREPARING)
+            await self._status.report(desired, None, track, stage=Stage.PREPARING)
         await work
         track.failures, track.retry_at = 0, 0.0
         track.waiting.clear()
@@ -285,10 +255,10 @@ class WorkloadController(Controller):
             self._tracks.pop(uid, None)
             return None
         for unit, due in plan.backing_off.items():
-            if due > now:
-                message = f"back-off {due - now:.0f}s restarting failed unit {unit}"
+            if due > now and observed is not None:
+                message = f"back-off {due - observed.unit(unit).finished_at:.0f}s restarting failed unit {unit}"
                 track.waiting[unit] = Waiting("CrashLoopBackOff", message)
-        stage = await self._report(uid, desired, observed, plan, track)
+        stage = await self._status.report(desired, observed, track)
         if stage in (Stage.SUCCEEDED, Stage.FAILED):
             self._prober.forget(uid)
             await self._unplug(uid)
@@ -312,67 +282,6 @@ class WorkloadController(Controller):
             )
         except (NotFound, Conflict):
             pass
-
-    async def _report(
-        self,
-        uid: str,
-        desired: Desired,
-        observed: Observed | None,
-        plan: steps.Plan,
-        track: Track,
-        stage: Stage | None = None,
-    ) -> Stage:
-        """Write the status if it says anything new. Returns the stage."""
-        now = self._clock()
-        workload = desired.workload
-        reached = stage or stage_of(workload, observed)
-        track.stages.setdefault(reached, now)
-        address = await self._address(workload, observed, reached, track)
-        report = Report(
-            stage=reached,
-            observed=observed,
-            initialized=initialized(workload, observed or Observed(uid, workload.namespace, workload.name, False, {})),
-            health=dict(track.health),
-            waiting=dict(track.waiting),
-            transitions={s: at for s, at in track.stages.items() if str(s) not in workload.transitions},
-            addresses=(address,) if address else (),
-            node=self._node,
-            node_address=self._fabric.node_address,
-            enforced=self._enforcement.enforced(uid) if self._enforcement else None,
-        )
-        await self._write(desired, report, track)
-        return reached
-
-    async def _address(self, workload: Workload, observed: Observed | None, stage: Stage, track: Track) -> str:
-        if workload.attachment is Attachment.HOST:
-            return self._fabric.node_address
-        known = workload.address or track.address or (observed.addresses[0] if observed and observed.addresses else "")
-        if not known and observed is not None and stage in (Stage.PREPARING, Stage.RUNNING):
-            # Plugged in by an earlier process that did not live to tell.
-            known = (await self._fabric.plug(workload)).address
-        return known
-
-    async def _write(self, desired: Desired, report: Report, track: Track) -> None:
-        obj = desired.object
-        for _ in range(5):
-            new = desired.adapter.report(obj, report, self._clock())
-            if new.get("status") == obj.get("status") and _notes(new) == _notes(obj):
-                return
-            try:
-                track.latest = await self._api.update(desired.workload.resource, new, subresource="status")
-                return
-            except NotFound:
-                return
-            except Conflict:
-                try:
-                    obj = await self._api.get(
-                        desired.workload.resource, desired.workload.name, desired.workload.namespace
-                    )
-                except NotFound:
-                    return
-                if (obj.get("metadata") or {}).get("uid") != desired.workload.uid:
-                    return
-        raise Conflict(f"{desired.workload.id}: the status was written by others five times in a row")
 
     # probes
 
@@ -399,7 +308,3 @@ class WorkloadController(Controller):
         """Stop looking and asking; leave everything running."""
         await super().stop()
         await self._prober.close()
-
-
-def _notes(obj: Object) -> Mapping[str, str]:
-    return (obj.get("metadata") or {}).get("annotations") or {}

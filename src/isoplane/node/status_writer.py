@@ -1,0 +1,93 @@
+"""Tells what became of a workload: the status (and transitions) in its kind's own words, written when it says anything new.
+
+Conflicts are solved here: the newest object is read and the same report told on top of it.  When to report, and what was
+observed, is the controller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from isoplane.client.api import Api
+from isoplane.node.network.protocol import Fabric
+from isoplane.node.seams import Enforcement
+from isoplane.node.track import Desired, Track
+from isoplane.objects.errors import Conflict, NotFound
+from isoplane.objects.metadata import Object
+from isoplane.workload.adapters import Report
+from isoplane.workload.lifecycle import initialized, stage_of
+from isoplane.workload.shape import Attachment, Observed, Stage, Workload
+
+TRIES = 5
+
+
+class StatusWriter:
+    """Writes the status of this node's workloads. ``clock`` in POSIX seconds."""
+
+    def __init__(
+        self, node: str, api: Api, fabric: Fabric, clock: Callable[[], float], enforcement: Enforcement | None
+    ) -> None:
+        self._node = node
+        self._api = api
+        self._fabric = fabric
+        self._clock = clock
+        self._enforcement = enforcement
+
+    async def report(
+        self, desired: Desired, observed: Observed | None, track: Track, stage: Stage | None = None
+    ) -> Stage:
+        """Write the status if it says anything new. Returns the stage (``stage``, or what is derived)."""
+        now = self._clock()
+        workload, uid = desired.workload, desired.workload.uid
+        reached = stage or stage_of(workload, observed)
+        track.stages.setdefault(reached, now)
+        address = await self._address(workload, observed, reached, track)
+        report = Report(
+            stage=reached,
+            observed=observed,
+            initialized=initialized(workload, observed or Observed(uid, workload.namespace, workload.name, False, {})),
+            health=dict(track.health),
+            waiting=dict(track.waiting),
+            transitions={s: at for s, at in track.stages.items() if str(s) not in workload.transitions},
+            addresses=(address,) if address else (),
+            node=self._node,
+            node_address=self._fabric.node_address,
+            enforced=self._enforcement.enforced(uid) if self._enforcement else None,
+        )
+        await self._write(desired, report, track)
+        return reached
+
+    async def _address(self, workload: Workload, observed: Observed | None, stage: Stage, track: Track) -> str:
+        if workload.attachment is Attachment.HOST:
+            return self._fabric.node_address
+        known = workload.address or track.address or (observed.addresses[0] if observed and observed.addresses else "")
+        if not known and observed is not None and stage in (Stage.PREPARING, Stage.RUNNING):
+            # Plugged in by an earlier process that did not live to tell.
+            known = (await self._fabric.plug(workload)).address
+        return known
+
+    async def _write(self, desired: Desired, report: Report, track: Track) -> None:
+        obj = desired.object
+        for _ in range(TRIES):
+            new = desired.adapter.report(obj, report, self._clock())
+            if new.get("status") == obj.get("status") and _notes(new) == _notes(obj):
+                return
+            try:
+                track.latest = await self._api.update(desired.workload.resource, new, subresource="status")
+                return
+            except NotFound:
+                return
+            except Conflict:
+                try:
+                    obj = await self._api.get(
+                        desired.workload.resource, desired.workload.name, desired.workload.namespace
+                    )
+                except NotFound:
+                    return
+                if (obj.get("metadata") or {}).get("uid") != desired.workload.uid:
+                    return
+        raise Conflict(f"{desired.workload.id}: the status was written by others {TRIES} times in a row")
+
+
+def _notes(obj: Object) -> Mapping[str, str]:
+    return (obj.get("metadata") or {}).get("annotations") or {}
