@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "vm_start": [],
     "fabric": [],
     "fabric_enforce": [],
+    "policy_compile": [],
     "quota_decisions": [],
     "quota_kueue": [],
     "quota_admission": [],

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 BITS = {4: 32, 6: 128}
+_OCTETS = {str(number): number for number in range(256)}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -40,10 +41,26 @@ class Prefix:
 @lru_cache(maxsize=1 << 18)
 def address(value: str) -> tuple[int, int]:
     """(family, number) of an address. Raises ValueError when it is not one; zone indices are refused."""
+    if (number := _dotted(value)) is not None:
+        return 4, number
     parsed = ipaddress.ip_address(value)
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.scope_id:
         raise ValueError(f"{value!r} has a zone index; write the plain address")
     return parsed.version, int(parsed)
+
+
+def _dotted(value: str) -> int | None:
+    """The number of a plain IPv4 address; None leaves the text to ``ipaddress``, which is five times slower."""
+    parts = value.split(".")
+    if len(parts) != 4:
+        return None
+    number = 0
+    for part in parts:
+        octet = _OCTETS.get(part)
+        if octet is None:
+            return None
+        number = number << 8 | octet
+    return number
 
 
 def prefix(value: str) -> Prefix:

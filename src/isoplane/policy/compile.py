@@ -9,7 +9,9 @@ The result is a value; ``verdict.py`` judges the same cluster without any of thi
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from isoplane.objects.selectors import Selector
 from isoplane.policy.addresses import BITS, Prefix, address
@@ -25,17 +27,30 @@ Governing = tuple[int, ...]
 
 def compile_tables(cluster: Cluster) -> Tables:
     """The tables of every endpoint that policies can govern."""
-    compilation = Compilation(cluster)
-    endpoints = {}
-    for position, endpoint in enumerate(compilation.directory.endpoints):
-        endpoints[endpoint.id] = EndpointTables(
-            id=endpoint.id,
-            ips=endpoint.ips,
-            node=endpoint.node,
-            ingress=compilation.table(position, INGRESS),
-            egress=compilation.table(position, EGRESS),
-        )
-    return Tables(endpoints)
+    with _collector_paused():
+        compilation = Compilation(cluster)
+        endpoints = {}
+        for position, endpoint in enumerate(compilation.directory.endpoints):
+            endpoints[endpoint.id] = EndpointTables(
+                id=endpoint.id,
+                ips=endpoint.ips,
+                node=endpoint.node,
+                ingress=compilation.table(position, INGRESS),
+                egress=compilation.table(position, EGRESS),
+            )
+        return Tables(endpoints)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Everything made here stays and has no cycles; a collector that walks it again and again costs a third more."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Compilation:
@@ -54,6 +69,8 @@ class Compilation:
     def governing(self, position: int, direction: str) -> tuple[tuple[Policy, ...], tuple[ClusterPolicy, ...]]:
         """The policies that govern an endpoint in a direction, by id and by precedence."""
         groups = self._governing[direction].get(position, ())
+        if len(groups) == 1:  # each group is in order already
+            return tuple(self._policies[direction][groups[0]]), tuple(self._cluster_policies[direction][groups[0]])
         policies = [p for group in groups for p in self._policies[direction][group]]
         wide = [p for group in groups for p in self._cluster_policies[direction][group]]
         return (
@@ -102,10 +119,10 @@ class Compilation:
     def _govern(self, direction: str) -> dict[int, Governing]:
         """Ten thousand policies for the same workloads are one group: the work is by groups, not by policies."""
         groups: dict[tuple[str | None, Selector | None, Selector], tuple[list[Policy], list[ClusterPolicy]]] = {}
-        for policy in self.cluster.policies:
+        for policy in sorted(self.cluster.policies, key=lambda p: p.id):
             if policy.rules(direction) is not None:
                 groups.setdefault((policy.namespace, None, policy.subjects), ([], []))[0].append(policy)
-        for wide in self.cluster.cluster_policies:
+        for wide in sorted(self.cluster.cluster_policies, key=lambda p: (p.tier, p.priority, p.name)):
             if wide.rules(direction):
                 groups.setdefault((None, wide.namespaces, wide.pods), ([], []))[1].append(wide)
         self._policies[direction] = [found for found, _ in groups.values()]
@@ -120,15 +137,13 @@ class Compilation:
 def spread(selection: Selection, directory: Directory) -> DirectionTable:
     """Turn a selection's endpoints and blocks into routes: prefix → class, by longest prefix and without repetition."""
     classes = _Classes(selection)
-    routes: dict[int, tuple[Route, ...]] = {}
-    for family in (4, 6):
-        addressed = {
-            number: match
-            for position, match in selection.members.items()
-            for version, number in map(address, directory.endpoints[position].ips)
-            if version == family
-        }
-        routes[family] = tuple(_routes(family, selection, addressed, classes))
+    addressed: dict[int, dict[int, Match]] = {4: {}, 6: {}}
+    endpoints = directory.endpoints
+    for position, match in selection.members.items():
+        for ip in endpoints[position].ips:
+            family, number = address(ip)
+            addressed[family][number] = match
+    routes = {family: tuple(_routes(family, selection, found, classes)) for family, found in addressed.items()}
     return direction_table(
         selection.direction, selection.isolated, selection.policies, tuple(classes.listed), routes[4], routes[6]
     )
@@ -163,6 +178,8 @@ def _routes(family: int, selection: Selection, addressed: Mapping[int, Match], c
     """
     bits = BITS[family]
     if not selection.blocks:
+        if not addressed:
+            return
         yield from _lone(bits, selection, addressed, classes)
         return
     opening: dict[tuple[int, int], list[tuple[int, bool]]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from isoplane.objects import names, selectors
@@ -32,7 +33,7 @@ class Problems:
         self.add(path, f'Unsupported value: "{value}": supported values: {supported}', "FieldValueNotSupported")
 
     def mapping(self, value: Any, path: str) -> Mapping[str, Any]:
-        if value is None or isinstance(value, Mapping):
+        if value is None or isinstance(value, dict | Mapping):  # a dict is recognised ten times faster
             return value or {}
         self.add(path, f"Invalid type: must be an object, not {_kind(value)}", "FieldValueTypeInvalid")
         return {}
@@ -105,9 +106,15 @@ class Problems:
             hint = f"label values are strings: write {key}: {str(value).lower()!r} in quotes"
             self.add(path, f"Invalid type: {hint}", "FieldValueTypeInvalid")
             return
-        problem = names.qualified(key) or names.label_value(value)
+        problem = _label_problem(key, value)
         if problem:
             self.add(path, f'Invalid value: "{key}={value}": {problem}')
+
+
+@lru_cache(maxsize=1 << 14)
+def _label_problem(key: str, value: str) -> str | None:
+    """Ten thousand policies name the same few labels."""
+    return names.qualified(key) or names.label_value(value)
 
 
 def _kind(value: object) -> str:

@@ -91,8 +91,11 @@ def _rules(
     spec: Mapping[str, Any], policy: str, namespace: str, direction: str, problems: Problems
 ) -> tuple[Rule, ...]:
     key, peer_key = ("ingress", "from") if direction == INGRESS else ("egress", "to")
+    written = spec.get(key)
+    if written is None:
+        return ()
     rules = []
-    for index, item in enumerate(problems.items(spec.get(key), f"spec.{key}")):
+    for index, item in enumerate(problems.items(written, f"spec.{key}")):
         path = f"spec.{key}[{index}]"
         rule = problems.mapping(item, path)
         problems.known(rule, path, ("ports", peer_key))
