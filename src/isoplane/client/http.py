@@ -21,7 +21,7 @@ _PATCH_TYPES: dict[PatchKind, str] = {
     "strategic": "application/strategic-merge-patch+json",
     "apply": "application/apply-patch+yaml",
 }
-_VIRTUAL_MACHINE_ACTIONS = frozenset(("start", "stop", "restart", "pause", "unpause", "softreboot"))
+_VIRTUAL_MACHINE_ACTIONS = frozenset(("start", "stop", "restart", "pause", "unpause"))
 _REQUEST_SECONDS = 60.0
 _SILENCE_SECONDS = 150.0
 """A watch sends a bookmark at least every minute; this long without a byte, the connection is dead."""

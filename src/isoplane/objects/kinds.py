@@ -57,7 +57,6 @@ _VMI_SUB = {
     "pause": "PauseOptions",
     "unpause": "UnpauseOptions",
     "log": "VirtualMachineInstance",
-    "softreboot": "VirtualMachineInstance",
 }
 
 NAMESPACES = Resource(
