@@ -153,6 +153,40 @@ async def test_a_difference_is_sent_only_on_top_of_its_base() -> None:
         assert bench.journal == ["one loads third", "two loads third"]
 
 
+async def test_an_engine_whose_own_rules_stay_is_left_alone() -> None:
+    bench = Bench()
+    async with bench.running() as enforcer:
+        bench.journal.clear()
+        marked = bench.two.marked
+        rules = {"one": EngineRules("second", "diff", revision_of("first")), "two": EngineRules("first")}
+        bench.rendered = replace(rendered("second"), rules=rules)
+        await enforcer.request()
+        assert bench.journal == ["one updates to second"]
+        assert bench.two.marked == marked
+        assert enforcer.status.revision == enforcer.enforced("a") == revision_of("second")
+        bench.two.loaded = "meddled with"
+        await eventually(lambda: bench.two.loaded == "first")
+        enforcer.reset()
+        await enforcer.request()
+        assert bench.journal[-2:] == ["one loads second", "two loads first"]
+
+
+async def test_each_engine_is_looked_at_in_its_own_time() -> None:
+    bench = Bench()
+    async with bench.running() as enforcer:
+        for number in range(10):
+            bench.rendered = replace(
+                rendered("first"),
+                revision=f"{number}",
+                rules={"one": EngineRules(f"text {number}"), "two": EngineRules("first")},
+            )
+            bench.two.loaded = "meddled with"
+            await enforcer.request()
+            await asyncio.sleep(0.02)
+        await eventually(lambda: bench.two.loaded == "first")
+        assert enforcer.status.drifts > 0
+
+
 async def test_an_engine_that_refuses_keeps_its_rules_and_is_asked_again() -> None:
     bench = Bench()
     async with bench.running() as enforcer:

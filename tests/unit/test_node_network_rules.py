@@ -73,11 +73,21 @@ def test_whoever_comes_or_goes_costs_a_difference_and_no_more() -> None:
     more = rules.render(compile_tables(_cluster(PLUGS, "one")), PLUGS)
     assert more.closing == {}
     assert not more.forbids
-    assert more.rules["nftables"].base == first.revision
+    assert more.rules["nftables"].base == first.rules["nftables"].revision
     assert len(more.rules["nftables"].update or "") < len(more.rules["nftables"].text) / 2
     less = rules.render(compile_tables(_cluster(PLUGS[:3], "one")), PLUGS[:3])
     assert less.closing == {}
     assert less.revision == first.revision
+
+
+def test_an_open_pod_is_nothing_to_the_switch() -> None:
+    rules = _rules()
+    open_pods = [Endpoint("pod", "a", n, {}, (f"10.9.0.{i}",), node="n") for i, n in ((2, "one"), (3, "two"))]
+    before = rules.render(compile_tables(cluster(open_pods[:1])), PLUGS[:1])
+    after = rules.render(compile_tables(cluster(open_pods)), PLUGS[:2])
+    assert after.revision != before.revision
+    assert after.rules["nftables"].revision != before.rules["nftables"].revision
+    assert after.rules["openvswitch"].revision == before.rules["openvswitch"].revision
 
 
 def test_a_workloads_revision_is_its_own() -> None:

@@ -25,11 +25,16 @@ FIRST_LOOK = 0.3
 
 @dataclass(frozen=True, slots=True)
 class EngineRules:
-    """What one engine is to load. ``update`` leads to ``text`` from the text of the revision ``base``."""
+    """What one engine is to load. ``update`` leads to ``text`` from the text whose ``revision`` is ``base``."""
 
     text: str
     update: str | None = None
     base: str = ""
+
+    @property
+    def revision(self) -> str:
+        """What the engine marks its rules with: of its own text alone, so that it changes with nothing else."""
+        return revision_of(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +114,8 @@ class Enforcer:
         """Whether connections must be looked at once the rules are loaded."""
         self._rested = 0.0
         """When the next pass may begin: under a storm of changes a third of the time is left to others."""
-        self._looked = False
-        """Whether the rules were looked at since they were last loaded."""
+        self._looked: dict[str, float] = {}
+        """Engine → when its rules were looked at; nothing before the first time since they were last loaded."""
 
     async def start(self) -> None:
         """Close every port that no rules guard yet, then keep enforcing. EngineFailure when a tool lacks."""
@@ -144,6 +149,7 @@ class Enforcer:
     def reset(self) -> None:
         """The switch was started anew and is empty: load everything again."""
         self._loaded.clear()
+        self._looked.clear()
         self.poke()
 
     def changed(self, uid: str) -> None:
@@ -168,17 +174,14 @@ class Enforcer:
     async def _run(self) -> None:
         delay = self._retry[0]
         while True:
-            pause = delay if self._failures else self._drift if self._looked else min(self._drift, FIRST_LOOK)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause)
+                await asyncio.wait_for(self._wake.wait(), delay if self._failures else self._until_look())
             if self._wake.is_set():
                 await asyncio.sleep(max(self._debounce, self._rested - asyncio.get_running_loop().time()))
             elif not self._failures:
-                self._looked = True
                 await self._look()
                 continue
             self._wake.clear()
-            self._looked = False
             target = self._wanted
             began = asyncio.get_running_loop().time()
             await self._attempt()
@@ -206,23 +209,23 @@ class Enforcer:
     async def _load(self, rendered: Rendered) -> bool:
         """Every engine gets what forbids before any gets what allows. False when one of them refused."""
         before = dict(self._failures)
-        stale = [engine for engine in self._engines if self._has(engine) != rendered.revision]
+        stale = [engine for engine in self._engines if self._text(engine) != rendered.rules[engine.name].text]
         between = [one for one in stale if one.name in rendered.closing and one.name in self._loaded]
-        closed = await asyncio.gather(
-            *(self._apply(one, revision_of(text := rendered.closing[one.name]), EngineRules(text)) for one in between)
-        )
+        closed = await asyncio.gather(*(self._apply(one, EngineRules(rendered.closing[one.name])) for one in between))
         if not all(closed):
             return False
-        await asyncio.gather(*(self._apply(one, rendered.revision, rendered.rules[one.name]) for one in stale))
+        await asyncio.gather(*(self._apply(one, rendered.rules[one.name]) for one in stale))
         for name in before.keys() - self._failures.keys():
             log.info("%s takes the rules again", name)
         return not self._failures
 
-    def _has(self, engine: Engine) -> str:
-        return self._loaded.get(engine.name, ("", ""))[0]
+    def _text(self, engine: Engine) -> str | None:
+        """What the engine has; None while that is unknown."""
+        return self._loaded[engine.name][1] if engine.name in self._loaded else None
 
-    async def _apply(self, engine: Engine, revision: str, rules: EngineRules) -> bool:
-        update = rules.update if rules.base and rules.base == self._has(engine) else None
+    async def _apply(self, engine: Engine, rules: EngineRules) -> bool:
+        revision = rules.revision
+        update = rules.update if rules.base and rules.base == self._loaded.get(engine.name, ("",))[0] else None
         try:
             await engine.apply(rules.text, revision, update)
         except EngineFailure as failure:
@@ -232,6 +235,7 @@ class Enforcer:
             return False
         self._failures.pop(engine.name, None)
         self._loaded[engine.name] = (revision, rules.text)
+        self._looked.pop(engine.name, None)
         return True
 
     async def _settle(self, plugs: Sequence[Plug], rendered: Rendered) -> None:
@@ -272,23 +276,37 @@ class Enforcer:
             return 0
         return len(found)
 
+    def _until_look(self) -> float:
+        """Seconds until an engine is to be looked at: soon when it was loaded, else every ``drift``."""
+        now = asyncio.get_running_loop().time()
+        soon = min(self._drift, FIRST_LOOK)
+        left = (
+            self._looked[one.name] + self._drift - now if one.name in self._looked else soon for one in self._engines
+        )
+        return max(0.0, min(left, default=self._drift))
+
     async def _look(self) -> None:
-        """Put back what others changed."""
+        """Put back what others changed, on the engines whose time it is."""
+        clock = asyncio.get_running_loop().time
         for engine in self._engines:
-            if engine.name not in self._loaded:
+            known = self._looked.get(engine.name)
+            if engine.name not in self._loaded or (known is not None and clock() < known + self._drift):
                 continue
             try:
-                seen = await engine.look()
-                if seen is Look.INTACT:
-                    continue
-                if seen is Look.CHANGED:
-                    log.warning("%s: the rules were changed by somebody else; putting them back", engine.name)
-                revision, text = self._loaded[engine.name]
-                await self._apply(engine, revision, EngineRules(text))
-                self._drifts += seen is Look.CHANGED
-                # At once, so that another plane that does the same does not make this one unsure for ever.
-                await engine.look()
+                await self._look_at(engine)
             except EngineFailure as failure:
                 log.error("%s cannot be looked at: %s", engine.name, failure)
                 del self._loaded[engine.name]
                 self.poke()
+            self._looked[engine.name] = clock()
+
+    async def _look_at(self, engine: Engine) -> None:
+        seen = await engine.look()
+        if seen is Look.INTACT:
+            return
+        if seen is Look.CHANGED:
+            log.warning("%s: the rules were changed by somebody else; putting them back", engine.name)
+        await self._apply(engine, EngineRules(self._loaded[engine.name][1]))
+        self._drifts += seen is Look.CHANGED
+        # At once, so that another plane that does the same does not make this one unsure for ever.
+        await engine.look()

@@ -91,7 +91,7 @@ class NodeRules:
         forbids = True
         if self._tables is not None and revision != self._revision:
             for name, update in self._updates(made).items():
-                rules[name] = EngineRules(texts[name], update, self._revision)
+                rules[name] = EngineRules(texts[name], update, revision_of(self._texts[name]))
             met = meet_tables(self._tables, tables)
             narrower = _differ(met, self._tables)
             forbids = narrower or bool(self._tables.endpoints.keys() - tables.endpoints.keys())
