@@ -11,7 +11,17 @@ from typing import Any
 
 import orjson
 
-from isoplane.objects.errors import ApiError, Forbidden, Internal, NotAcceptable, NotFound, Unauthorized
+from isoplane.objects.errors import (
+    ApiError,
+    BadRequest,
+    Forbidden,
+    Internal,
+    MethodNotAllowed,
+    NotAcceptable,
+    NotFound,
+    Unauthorized,
+)
+from isoplane.server import reviews
 from isoplane.server.admission import User
 from isoplane.server.http import discovery, openapi_v2, reply
 from isoplane.server.http import exec as exec_
@@ -95,6 +105,10 @@ class App:
         if top in _OPEN:
             await self._public(scope["method"], top, send)
             return
+        review = reviews.find(parts[1], parts[2], parts[3]) if top == "apis" and len(parts) == 4 else None
+        if review is not None:
+            await self._review(scope, receive, send, review)
+            return
         request = Request(scope, receive, send, self._admitted(scope, scope["method"]))
         if top == "api" and len(parts) > 2:
             await self._resource(request, "", parts[1], parts[2:])
@@ -116,6 +130,23 @@ class App:
                 await self._handlers.exec(scope, receive, send, route)
         except ApiError as error:
             await exec_.reject(send, error)
+
+    async def _review(self, scope: Scope, receive: Receive, send: Send, review: reviews.Review) -> None:
+        """Whoever is known may ask about themselves, authorized for anything else or not."""
+        user: User | None = scope.get(USER)
+        if user is None:
+            self._requests.refused(scope["method"], 401)
+            _admit(user)
+            return
+        request = Request(scope, receive, send, user)
+        verb = "POST" if request.method == "POST" else "OTHER"
+        with self._measured((verb, review.group, review.plural, ""), lambda: request.status):
+            if request.method != "POST":
+                raise MethodNotAllowed(f"{review.plural}.{review.group} can only be created")
+            if any(name.startswith(b"impersonate-") for name, _ in scope["headers"]):
+                raise BadRequest("impersonation is not supported: ask without --as and --as-group")
+            made = reviews.answered(review, user, await request.decoded(request.call()))
+            await request.answer(201, orjson.dumps(made))
 
     async def _resource(self, request: Request, group: str, version: str, parts: list[str]) -> None:
         route = resolve(group, version, parts)

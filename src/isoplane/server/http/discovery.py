@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from isoplane.objects.kinds import PODS, SERVED, Resource
-from isoplane.server import actions
+from isoplane.server import actions, reviews
 from isoplane.server.http.routes import ACTION_GROUPS
 
 AGGREGATED_TYPE = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
@@ -61,6 +61,12 @@ def aggregated(*, core: bool) -> dict[str, Any]:
         for (group, version), resources in ACTION_GROUPS.items():
             entry = {"version": version, "resources": [_v2(r, group) for r in resources], "freshness": "Current"}
             items.append({"metadata": {"name": group, "creationTimestamp": None}, "versions": [entry]})
+        for group, versions in reviews.GROUPS.items():
+            found = [
+                {"version": v, "resources": [_v2_review(r) for r in asked], "freshness": "Current"}
+                for v, asked in versions.items()
+            ]
+            items.append({"metadata": {"name": group, "creationTimestamp": None}, "versions": found})
     return {
         "kind": "APIGroupDiscoveryList",
         "apiVersion": "apidiscovery.k8s.io/v2",
@@ -95,6 +101,16 @@ def _v2(resource: Resource, group: str) -> dict[str, Any]:
     return entry
 
 
+def _v2_review(review: reviews.Review) -> dict[str, Any]:
+    return {
+        "resource": review.plural,
+        "responseKind": {"group": review.group, "version": review.version, "kind": review.kind},
+        "scope": "Cluster",
+        "singularResource": review.kind.lower(),
+        "verbs": ["create"],
+    }
+
+
 def _kind(resource: Resource, subresource: str) -> tuple[str, str, str]:
     return _KINDS.get(subresource, (resource.group, resource.version, resource.subresources[subresource]))
 
@@ -107,7 +123,7 @@ def legacy_core() -> dict[str, Any]:
 
 
 def legacy_groups() -> dict[str, Any]:
-    names = [name for name in GROUPS if name] + [group for group, _ in ACTION_GROUPS]
+    names = [name for name in GROUPS if name] + [group for group, _ in ACTION_GROUPS] + list(reviews.GROUPS)
     groups = [group for name in names if (group := legacy_group(name)) is not None]
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
@@ -115,6 +131,7 @@ def legacy_groups() -> dict[str, Any]:
 def legacy_group(name: str) -> dict[str, Any] | None:
     versions = list(GROUPS.get(name, {})) if name else []
     versions += [version for group, version in ACTION_GROUPS if group == name]
+    versions += reviews.GROUPS.get(name, {})
     if not versions:
         return None
     entries = [{"groupVersion": f"{name}/{version}", "version": version} for version in versions]
@@ -126,7 +143,8 @@ def legacy_group(name: str) -> dict[str, Any] | None:
 def legacy_resources(group: str, version: str) -> dict[str, Any] | None:
     """The APIResourceList of one group-version; None when it is not served."""
     resources: Sequence[Resource] = GROUPS.get(group, {}).get(version, ()) or ACTION_GROUPS.get((group, version), ())
-    if not resources:
+    asked = reviews.in_version(group, version)
+    if not resources and not asked:
         return None
     entries: list[dict[str, Any]] = []
     for resource in resources:
@@ -155,5 +173,10 @@ def legacy_resources(group: str, version: str) -> dict[str, Any] | None:
             if (kind_group, kind_version) != (group, version):
                 entry |= {"group": kind_group, "version": kind_version}
             entries.append(entry)
+    for review in asked:
+        entries.append({
+            "name": review.plural, "singularName": review.kind.lower(), "namespaced": False, "kind": review.kind,
+            "verbs": ["create"],
+        })  # fmt: skip
     text = f"{group}/{version}" if group else version
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": text, "resources": entries}
