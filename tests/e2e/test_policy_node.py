@@ -129,8 +129,10 @@ async def test_a_denied_packet_becomes_an_event(node: Node) -> None:
 
 async def test_an_unreadable_stored_policy_opens_nothing(node: Node) -> None:
     client, server = await node.pod("client"), await node.pod("server")
-    await node.api.create(NETWORKPOLICIES, closed_to("server"))
     await eventually(lambda: node.enforcement.enforced(server[0]) is not None)
+    unguarded = node.enforcement.enforced(server[0])
+    await node.api.create(NETWORKPOLICIES, closed_to("server"))
+    await eventually(lambda: node.enforcement.enforced(server[0]) != unguarded)
     echo, other = EchoServer(server[1].netns, PORT), EchoServer(client[1].netns, PORT)
 
     async def reaches(source: NetworkAttachment, target: NetworkAttachment) -> bool:
@@ -146,6 +148,9 @@ async def test_an_unreadable_stored_policy_opens_nothing(node: Node) -> None:
         await eventually(lambda: status.status is not None and "compile" in status.status.failures)
         assert "nonsense" in status.status.failures["compile"]  # type: ignore[union-attr]
         assert node.enforcement.enforced(server[0]) == revision
+        node.woken.clear()
+        await eventually(lambda: "nonsense" in node.enforcement.failure)
+        assert node.woken >= {client[0], server[0]}, "their status must say so"
         assert not await reaches(client[1], server[1]), "the last good rules stand"
         assert await reaches(server[1], client[1]), "and what they allow goes on"
 
@@ -159,6 +164,7 @@ async def test_an_unreadable_stored_policy_opens_nothing(node: Node) -> None:
 
         await node.api.delete(CLUSTERNETWORKPOLICIES, "nonsense")
         await eventually(lambda: node.enforcement.enforced(late[0]) is not None)
+        await eventually(lambda: node.enforcement.failure == "")
         assert await reaches(late[1], client[1])
         assert await reaches(client[1], server[1])
     finally:

@@ -15,7 +15,7 @@ from isoplane.node.denials import Denials
 from isoplane.node.network.enforcer import EnforcementStatus, Enforcer, Rendered
 from isoplane.node.network.engines.choose import engines_for
 from isoplane.node.network.fabric import HostFabric
-from isoplane.node.network.protocol import Plug
+from isoplane.node.network.protocol import FabricFailure, Plug
 from isoplane.node.network.rules import NodeRules, node_network
 from isoplane.node.policy_view import PolicyView
 from isoplane.node.seams import Events
@@ -27,6 +27,8 @@ from isoplane.workload.shape import Attachment
 
 LOGGING = ("nftables", "iptables")
 """The engines whose rules log what they drop."""
+LASTING = 1.0
+"""Seconds that a failure must last before every workload is marked with it."""
 
 
 class NodeEnforcement:
@@ -42,6 +44,8 @@ class NodeEnforcement:
         self._wake = wake
         self._events = events
         self._denials: Denials | None = None
+        self._failure = ""
+        self._watch: asyncio.Task[None] | None = None
         self._rules: NodeRules
         self._enforcer: Enforcer | None = None
 
@@ -55,6 +59,7 @@ class NodeEnforcement:
         self._fabric.on_reset(self._enforcer.reset)
         await self._enforcer.start()
         self._view.on_change(self._enforcer.poke)
+        self._watch = asyncio.create_task(self._watch_failures(self._enforcer))
         if any(engine.name in LOGGING for engine in engines):
             own = node_network(self._node, self._fabric.settings, self._fabric.ranges)
             self._denials = Denials(own.log_group, own.ips, self._denied)
@@ -65,6 +70,10 @@ class NodeEnforcement:
         if self._denials is not None:
             self._denials.close()
             self._denials = None
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+            self._watch = None
         if self._enforcer is not None:
             await self._enforcer.close()
 
@@ -76,6 +85,31 @@ class NodeEnforcement:
     def enforced(self, uid: str) -> str | None:
         """The revision that guards a workload's port on every engine; None while it is closed."""
         return self._enforcer.enforced(uid) if self._enforcer is not None else None
+
+    @property
+    def failure(self) -> str:
+        """Why the rules that policies ask for are not in force, for longer than a moment; '' when they are."""
+        return self._failure
+
+    async def _watch_failures(self, enforcer: Enforcer) -> None:
+        """Let every workload here say so while an engine refuses. What the first retry mends is not worth saying."""
+        before: frozenset[str] = frozenset()
+        marked: frozenset[str] = frozenset()
+        while True:
+            await asyncio.sleep(LASTING)
+            failures = enforcer.status.failures
+            now = frozenset(failures)
+            lasting = now & before
+            before = now
+            if lasting == marked:
+                continue  # The words may change from try to try; what is told does not.
+            try:
+                plugs = await self._fabric.plugs()
+            except FabricFailure:
+                continue  # The fabric tells of itself; ask again in a moment.
+            marked = lasting
+            self._failure = "; ".join(f"{engine}: {failures[engine]}" for engine in sorted(lasting))
+            self._told(frozenset(plug.uid for plug in plugs))
 
     def changed(self, uid: str) -> None:
         """A workload was plugged in or out."""

@@ -34,6 +34,11 @@ class Enforcement(Protocol):
 
     def enforced(self, uid: str) -> str | None: ...
 
+    @property
+    def failure(self) -> str:
+        """Why the rules that policies ask for are not in force on this node; '' when they are."""
+        ...
+
     def changed(self, uid: str) -> None:
         """A workload was plugged in or out."""
         ...

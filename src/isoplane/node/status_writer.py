@@ -53,9 +53,15 @@ class StatusWriter:
             node=self._node,
             node_address=self._fabric.node_address,
             enforced=self._enforcement.enforced(uid) if self._enforcement else None,
+            not_enforced=self._enforcement.failure if self._enforcement and self._governed(workload) else "",
         )
         await self._write(desired, report, track)
         return reached
+
+    @staticmethod
+    def _governed(workload: Workload) -> bool:
+        """Whether it has a port of its own that policies guard."""
+        return workload.attachment is not Attachment.HOST
 
     async def _address(self, workload: Workload, observed: Observed | None, stage: Stage, track: Track) -> str:
         if workload.attachment is Attachment.HOST:

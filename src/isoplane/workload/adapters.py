@@ -50,6 +50,8 @@ class Report:
     node_address: str = ""
     enforced: str | None = None
     """The policy revision enforced on its port; None while it is closed or nothing enforces."""
+    not_enforced: str = ""
+    """Why the rules that policies ask for cannot be had at the moment; those of ``enforced`` stay in force."""
     reachable: bool = True
     reason: str = ""
     message: str = ""

@@ -172,6 +172,10 @@ def victim(obj: Mapping[str, Any], preemptor: str, message: str, now: float) -> 
 
 
 def policy_condition(obj: Object, report: Report, now: float) -> None:
-    """NetworkPolicyEnforced with the revision, once an engine has loaded the workload's rules."""
-    if report.enforced is not None:
+    """NetworkPolicyEnforced: True with the revision that the engines have loaded for it, False while they cannot."""
+    if report.not_enforced:
+        stands = "its port stays closed" if report.enforced is None else f"revision {report.enforced} stays in force"
+        message = f"{stands}: {report.not_enforced}"
+        put_condition(obj, now, "NetworkPolicyEnforced", "False", "EngineFailure", message)
+    elif report.enforced is not None:
         put_condition(obj, now, "NetworkPolicyEnforced", "True", "RulesLoaded", f"revision {report.enforced}")

@@ -48,9 +48,14 @@ def workload_object(adapter: Adapter, obj: Mapping[str, Any]) -> Object:
             "node": workload.node,
             "ip": workload.address,
             "transitions": steps(workload),
-            "policyRevision": str(enforced.get("message") or "").removeprefix("revision "),
+            "policyRevision": _revision(enforced),
         },
     }
+
+
+def _revision(enforced: Mapping[str, Any]) -> str:
+    """The policy revision in force; '' while the one that is asked for is not."""
+    return str(enforced.get("message") or "").removeprefix("revision ") if enforced.get("status") == "True" else ""
 
 
 def short(resource: str, value: int) -> str:

@@ -129,6 +129,24 @@ def test_a_lost_node_is_unknown_and_no_phase_is_invented(resource: Any, make: An
     assert workload_object(adapter(resource), lost)["status"]["stage"] == "Unknown"
 
 
+@both
+def test_tells_whether_its_policies_are_enforced(resource: Any, make: Any) -> None:
+    def told(**how: str) -> tuple[Any, str]:
+        report = Report(Stage.RUNNING, observed(make(), UnitState.RUNNING), node="n1", **how)
+        new = adapter(resource).report(make(), report, NOW)
+        found = metadata.condition(new, "NetworkPolicyEnforced") or {}
+        said = found.get("status"), found.get("message")
+        return said, workload_object(adapter(resource), new)["status"]["policyRevision"]
+
+    assert told() == ((None, None), "")
+    assert told(enforced="abc") == (("True", "revision abc"), "abc")
+    assert told(enforced="abc", not_enforced="nftables: refused") == (
+        ("False", "revision abc stays in force: nftables: refused"),
+        "",
+    )
+    assert told(not_enforced="nftables: refused") == (("False", "its port stays closed: nftables: refused"), "")
+
+
 def test_waiting_and_crashing_containers_read_as_with_a_kubelet() -> None:
     crashed = observed(samples.pod(), UnitState.EXITED, exit_code=3, finished_at=NOW, attempt=2)
     report = Report(Stage.RUNNING, crashed, waiting={"main": Waiting("CrashLoopBackOff", "back-off 20s")})
