@@ -39,7 +39,9 @@ def load(path: Path, context: str = "") -> Cluster:
     try:
         config = yaml.safe_load(path.read_text())
     except OSError as error:
-        raise KubeconfigProblem(f"{path} cannot be read ({error.strerror}): name a kubeconfig, or set KUBECONFIG") from error
+        raise KubeconfigProblem(
+            f"{path} cannot be read ({error.strerror}): name a kubeconfig, or set KUBECONFIG"
+        ) from error
     except yaml.YAMLError as error:
         raise KubeconfigProblem(f"{path} is not YAML: {error}") from error
     if not isinstance(config, dict):
