@@ -21,12 +21,14 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from time import perf_counter
 from typing import Any
 
 from isoplane.policy.compile import Compilation, compile_tables
+from isoplane.policy.incremental import LiveTables
 from isoplane.policy.model import Cluster, Endpoint, cluster
 from isoplane.policy.parse import network_policy
 from isoplane.policy.reach import Reach
@@ -36,6 +38,8 @@ GOALS = {
     "large: total s": 6.0,
     "large: peak MB": 1500.0,
     "dense: total s": 5.0,
+    "change: label p99 ms": 20.0,
+    "change: policy p99 ms": 20.0,
     "query: p99 ms": 1.0,
     "reach: total s": 1.0,
 }
@@ -138,6 +142,37 @@ def dense(scale: float) -> dict[str, float]:
     }
 
 
+def change(scale: float) -> dict[str, float]:
+    """One pod's label, then one policy's port, among all the others; the tables are asked for after each."""
+    rng = Random(1)
+    pods, objects = small_namespaces(int(25_000 * scale))
+    began = perf_counter()
+    live = LiveTables(snapshot(pods, objects))
+    before = live.tables()
+    started = perf_counter() - began
+    labels, policies = [], []
+    for turn in range(300):
+        old = rng.choice(pods)
+        new = replace(old, labels={"app": f"app-{turn % 2}", "turn": str(turn)})
+        began = perf_counter()
+        live.set_endpoint(new)
+        live.tables()
+        labels.append((perf_counter() - began) * 1000)
+        inward = {"from": [app("app-1")], "ports": [{"port": 1000 + turn}]}
+        changed = policy(old.namespace, "in", {**app("app-0"), "ingress": [inward]})
+        began = perf_counter()
+        live.set_policy(network_policy(changed))
+        after = live.tables()
+        policies.append((perf_counter() - began) * 1000)
+    assert len(after.endpoints) == len(before.endpoints) == len(pods)
+    found = {"pods": len(pods), "first tables, with parsing s": started, "peak MB": peak_mb()}
+    for name, times in (("label", labels), ("policy", policies)):
+        found[f"{name} median ms"] = statistics.median(times)
+        found[f"{name} p99 ms"] = sorted(times)[int(len(times) * 0.99)]
+        found[f"{name} max ms"] = max(times)
+    return found
+
+
 def query(scale: float) -> dict[str, float]:
     """Which policies govern a pod: at 10,000 policies in small namespaces, and where all of them select it."""
     rng = Random(1)
@@ -192,6 +227,7 @@ def reach(scale: float) -> dict[str, float]:
 PARTS: dict[str, Callable[[float], dict[str, float]]] = {
     "large": large,
     "dense": dense,
+    "change": change,
     "query": query,
     "reach": reach,
 }

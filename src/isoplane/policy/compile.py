@@ -27,7 +27,7 @@ Governing = tuple[int, ...]
 
 def compile_tables(cluster: Cluster) -> Tables:
     """The tables of every endpoint that policies can govern."""
-    with _collector_paused():
+    with collector_paused():
         compilation = Compilation(cluster)
         endpoints = {}
         for position, endpoint in enumerate(compilation.directory.endpoints):
@@ -42,7 +42,7 @@ def compile_tables(cluster: Cluster) -> Tables:
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Everything made here stays and has no cycles; a collector that walks it again and again costs a third more."""
     enabled = gc.isenabled()
     gc.disable()

@@ -5,11 +5,14 @@ Only endpoints that policies can govern are in it; they are named by their posit
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from isoplane.objects.selectors import EVERYTHING, Selector
-from isoplane.policy.model import Cluster
+from isoplane.policy.model import Cluster, Endpoint
 from isoplane.policy.rules import Peer
+
+Selected = tuple[str | None, Selector | None, Selector | None]
+"""What ``Directory.select`` is asked: namespace, selector of namespaces, selector of pods."""
 
 
 class Directory:
@@ -17,11 +20,12 @@ class Directory:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
-        self.endpoints = tuple(e for e in cluster.endpoints if e.governed)
+        self.endpoints: Sequence[Endpoint] = tuple(e for e in cluster.endpoints if e.governed)
         self._members: dict[str, list[int]] = {}
-        self._labels: dict[str, dict[str, list[int]]] | None = None
+        self._labels: dict[str, dict[str, set[int]]] | None = None
+        self._ports: dict[str, set[int]] | None = None
         self._spaces: dict[Selector, tuple[str, ...]] = {}
-        self._found: dict[tuple[str | None, Selector | None, Selector | None], tuple[int, ...]] = {}
+        self._found: dict[Selected, tuple[int, ...]] = {}
         for position, endpoint in enumerate(self.endpoints):
             self._members.setdefault(endpoint.namespace, []).append(position)
 
@@ -48,6 +52,18 @@ class Directory:
             self._spaces[selector] = found
         return found
 
+    def serving(self, names: Iterable[str]) -> list[int]:
+        """The endpoints that declare a port by one of these names."""
+        if self._ports is None:
+            self._ports = {}
+            for position, endpoint in enumerate(self.endpoints):
+                for port in endpoint.ports:
+                    self._ports.setdefault(port.name, set()).add(position)
+        return sorted({position for name in names for position in self._ports.get(name, ())})
+
+    def _everyone(self) -> Iterable[int]:
+        return range(len(self.endpoints))
+
     def _select(self, namespace: str | None, spaces: Selector | None, pods: Selector | None) -> Iterable[int]:
         if namespace is not None:
             inside = self._members.get(namespace, [])
@@ -56,13 +72,11 @@ class Directory:
         everywhere = len(chosen) == len(self.cluster.namespaces)
         if pods is None or pods == EVERYTHING:
             if everywhere:
-                return range(len(self.endpoints))
+                return self._everyone()
             return sorted(i for name in chosen for i in self._members.get(name, ()))
         candidates = self._candidates(pods)
         if candidates is None:
-            members = (
-                range(len(self.endpoints)) if everywhere else (i for n in chosen for i in self._members.get(n, ()))
-            )
+            members = self._everyone() if everywhere else (i for n in chosen for i in self._members.get(n, ()))
             return sorted(self._filter(members, pods))
         matching = self._filter(candidates, pods)
         if everywhere:
@@ -88,10 +102,10 @@ class Directory:
                 best = found
         return best
 
-    def _label_index(self) -> dict[str, dict[str, list[int]]]:
+    def _label_index(self) -> dict[str, dict[str, set[int]]]:
         if self._labels is None:
             self._labels = {}
             for position, endpoint in enumerate(self.endpoints):
                 for key, value in endpoint.labels.items():
-                    self._labels.setdefault(key, {}).setdefault(value, []).append(position)
+                    self._labels.setdefault(key, {}).setdefault(value, set()).add(position)
         return self._labels

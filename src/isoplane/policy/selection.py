@@ -227,9 +227,8 @@ def select(
             known[key] = (tuple(sorted(p for number in key for p in groups[number][1])), own)
         members[i] = known[key]
     if names:
-        for i, endpoint in enumerate(directory.endpoints):
-            if served := served_by(endpoint, names):
-                members[i] = (members.get(i, ((), ()))[0], served)
+        for i in directory.serving(names):
+            members[i] = (members.get(i, ((), ()))[0], served_by(directory.endpoints[i], names))
     return Selection(
         direction=direction,
         rules=rules,
