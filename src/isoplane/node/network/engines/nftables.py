@@ -10,9 +10,9 @@ import hashlib
 import re
 from collections.abc import Sequence, Set
 
-from isoplane.node.network.engines import nfnetlink, nft_guard
+from isoplane.node.network.engines import libnftables, nfnetlink, nft_guard
 from isoplane.node.network.engines.protocol import Connection, EngineFailure, Look
-from isoplane.node.network.process import find, run
+from isoplane.node.network.process import find
 from isoplane.node.network.protocol import FabricFailure
 
 _MARKER = re.compile(r"^\s*chain revision_([0-9a-f]{16}) \{", re.MULTILINE)
@@ -78,13 +78,13 @@ class NftablesEngine:
 
     async def _load(self, text: str) -> None:
         try:
-            await run("nft", "-f", "-", stdin=text.encode())
+            await libnftables.load(text)
         except FabricFailure as failure:
             raise EngineFailure(f"nftables refuses the rules: {failure}") from failure
 
     async def _listing(self, table: str) -> str:
         try:
-            return (await run("nft", "-s", "-n", "list", "table", *table.split())).decode()
+            return await libnftables.listing(table)
         except FabricFailure as failure:
             if "No such file or directory" in str(failure):
                 return ""
