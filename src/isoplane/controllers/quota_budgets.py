@@ -1,13 +1,16 @@
 """PodDisruptionBudgets: how many of the workloads each selects may be disrupted now, both kinds alike.
 
-Quota reads ``status.disruptionsAllowed`` when it chooses victims.  Source: kube-controller-manager's disruption controller.
+Quota reads ``status.disruptionsAllowed`` when it chooses victims, and the eviction subresource spends it: what that wrote
+into ``disruptedPods`` counts as unhealthy here until the deletion is seen.
+
+Source: kube-controller-manager's disruption controller.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from isoplane.client.api import Api
@@ -15,9 +18,11 @@ from isoplane.client.informer import Informers
 from isoplane.controllers.controller import Controller
 from isoplane.objects import metadata
 from isoplane.objects.errors import NotFound
-from isoplane.objects.kinds import PODDISRUPTIONBUDGETS
+from isoplane.objects.kinds import PODDISRUPTIONBUDGETS, PODS
 from isoplane.objects.selectors import from_object
+from isoplane.quota.disruption import DELETION_TIMEOUT, still_disrupted
 from isoplane.workload.adapters import adapter_for, workload_resources
+from isoplane.workload.shape import Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,8 @@ class Health:
 
     expected: int
     healthy: int
+    disrupted: Mapping[str, str] = field(default_factory=dict)
+    """Pods evicted whose deletion was not seen yet, with the time of their eviction."""
 
 
 def scaled(value: Any, total: int) -> int:
@@ -55,7 +62,7 @@ def status_of(pdb: Mapping[str, Any], health: Health, now: str) -> dict[str, Any
         "reason": "SufficientPods" if allowed else "InsufficientPods",
         "message": f"{health.healthy} of {health.expected} serve, {desired} must",
     }
-    return {
+    status = {
         **old,
         "observedGeneration": int((pdb.get("metadata") or {}).get("generation") or 1),
         "expectedPods": health.expected,
@@ -64,6 +71,10 @@ def status_of(pdb: Mapping[str, Any], health: Health, now: str) -> dict[str, Any
         "disruptionsAllowed": allowed,
         "conditions": metadata.set_condition(old.get("conditions") or (), condition, now),
     }
+    status.pop("disruptedPods", None)
+    if health.disrupted:
+        status["disruptedPods"] = dict(health.disrupted)
+    return status
 
 
 class BudgetController(Controller):
@@ -93,31 +104,40 @@ class BudgetController(Controller):
         budget = self._budgets.by_key(key)
         if budget is None:
             return None
-        status = status_of(budget, self._health(budget), metadata.rfc3339(self._clock()))
+        health = self._health(budget)
+        # An eviction that nobody carries out is forgotten in time, which no change of an object tells.
+        again = DELETION_TIMEOUT + 1 if health.disrupted else None
+        status = status_of(budget, health, metadata.rfc3339(self._clock()))
         if status == (budget.get("status") or {}):
-            return None
+            return again
         try:
             await self._api.update(PODDISRUPTIONBUDGETS, {**budget, "status": status}, subresource="status")
         except NotFound:
             return None
-        return None
+        return again
 
     def _health(self, budget: Mapping[str, Any]) -> Health:
+        selected = list(self._selected(budget))
+        leaving = {workload.name: workload.deleting for obj, workload in selected if workload.resource is PODS}
+        disrupted = still_disrupted(budget.get("status") or {}, leaving, self._clock())
+        healthy = 0
+        for obj, workload in selected:
+            ready = (metadata.condition(obj, "Ready") or {}).get("status") == "True"
+            evicted = workload.resource is PODS and workload.name in disrupted
+            healthy += ready and not workload.deleting and not evicted
+        return Health(len(selected), healthy, disrupted)
+
+    def _selected(self, budget: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Workload]]:
+        """What the budget selects and has not ended."""
         own, selector = metadata.namespace(budget), _selector(budget)
-        expected = healthy = 0
         for resource in workload_resources():
             adapter = adapter_for(resource)
             assert adapter is not None
             for obj in self._informers.of(resource).items():
-                if metadata.namespace(obj) != own or not selector.matches(metadata.labels(obj)):
-                    continue
-                workload = adapter.project(obj)
-                if workload.finished:
-                    continue
-                expected += 1
-                ready = metadata.condition(obj, "Ready")
-                healthy += ready is not None and ready.get("status") == "True" and not workload.deleting
-        return Health(expected, healthy)
+                if metadata.namespace(obj) == own and selector.matches(metadata.labels(obj)):
+                    workload = adapter.project(obj)
+                    if not workload.finished:
+                        yield obj, workload
 
 
 def _selector(budget: Mapping[str, Any]) -> Any:

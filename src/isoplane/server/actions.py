@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from isoplane.objects.errors import BadRequest, Cause, MethodNotAllowed
-from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Resource
+from isoplane.objects.errors import BadRequest, Cause, Forbidden, Internal, MethodNotAllowed, TooManyRequests
+from isoplane.objects.kinds import PODDISRUPTIONBUDGETS, PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Resource
 from isoplane.objects.metadata import Object, rfc3339, set_condition
 from isoplane.objects.validation import invalid
+from isoplane.quota.disruption import Eviction, Verdict, decide_eviction
 from isoplane.server import deletion, problems
 from isoplane.server.call import Call, DeleteOptions
 from isoplane.server.writes import Writes
@@ -104,10 +105,66 @@ def _bind(target: Target, body: Mapping[str, Any]) -> Record:
 
 
 def _evict(target: Target, body: Mapping[str, Any]) -> Record:
+    """Delete a pod as its PodDisruptionBudget allows; the budget is charged in the same transaction.
+
+    Raises TooManyRequests (ask again later), Forbidden, Internal (several budgets) and BadRequest.
+    """
+    given = (body.get("metadata") or {}).get("name")
+    if given and given != target.name:
+        raise BadRequest("name in URL does not match name in Eviction object")
     options = DeleteOptions.read(body.get("deleteOptions") or {})
-    return deletion.delete(
+    stored = target.txn.get(target.resource, target.namespace, target.name)
+    assert stored is not None
+    pod, now = stored.object(), rfc3339(target.now)
+    budgets = [record.object() for record in target.txn.list(PODDISRUPTIONBUDGETS, target.namespace)]
+    decision = decide_eviction(pod, budgets, now)
+    _refuse_eviction(decision)
+    if decision.status is not None:
+        status = dict(decision.status)
+        target.writes.change(
+            target.txn, PODDISRUPTIONBUDGETS, target.namespace, decision.budget, "status", target.call,
+            lambda old: {**old, "metadata": dict(old["metadata"]), "status": status},
+        )  # fmt: skip
+    deleted = deletion.delete(
         target.txn, target.writes, target.resource, target.namespace, target.name, options, target.call
-    ).record
+    )
+    if deleted.removed or pod["metadata"].get("deletionTimestamp"):
+        return deleted.record
+
+    def told(old: Object) -> Object:
+        status = dict(old.get("status") or {})
+        condition = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "EvictionByEvictionAPI",
+            "message": "Eviction API: evicting",
+        }
+        status["conditions"] = set_condition(status.get("conditions") or (), condition, now)
+        return {**old, "metadata": dict(old["metadata"]), "status": status}
+
+    return target.change("status", told)
+
+
+def _refuse_eviction(decision: Eviction) -> None:
+    match decision.verdict:
+        case Verdict.WAIT:
+            raise TooManyRequests(
+                "Cannot evict pod as it would violate the pod's disruption budget.",
+                causes=[Cause("", decision.why, "DisruptionBudget")],
+                details={"retryAfterSeconds": decision.retry_after} if decision.retry_after else None,
+            )
+        case Verdict.FORBIDDEN:
+            raise Forbidden(
+                f'{PODDISRUPTIONBUDGETS.qualified} "{decision.budget}" is forbidden: {decision.why}',
+                details=problems.details(PODDISRUPTIONBUDGETS, decision.budget),
+            )
+        case Verdict.AMBIGUOUS:
+            raise Internal(decision.why)
+
+
+def dry_run(body: Mapping[str, Any]) -> bool:
+    """Whether the body of an action asks for a trial only: by its own options, or an Eviction's by those it carries."""
+    return any("All" in (options.get("dryRun") or ()) for options in (body, body.get("deleteOptions") or {}))
 
 
 def _run_strategy(vm: Object) -> str:

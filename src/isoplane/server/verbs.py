@@ -153,6 +153,7 @@ class Verbs:
         self, resource: Resource, namespace: str, name: str, subresource: str, body: Mapping[str, Any], call: Call
     ) -> Record:
         """Run an action subresource (binding, eviction, start, stop, restart, pause, unpause)."""
+        call.dry_run = call.dry_run or actions.dry_run(body)
 
         def evaluate(txn: Transaction) -> Record:
             return actions.run(txn, self._writes, resource, namespace, name, subresource, body, call, self._clock())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -23,12 +23,19 @@ async def send(
     content_type: bytes = JSON,
     warnings: Iterable[str] = (),
     close: bool = False,
+    extra: Sequence[tuple[bytes, bytes]] = (),
 ) -> None:
     """One whole response."""
-    if not warnings and not close and write_whole(send_, status, b"content-type: %b\r\n" % content_type, body):
+    if (
+        not warnings
+        and not close
+        and not extra
+        and write_whole(send_, status, b"content-type: %b\r\n" % content_type, body)
+    ):
         return
     headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
     headers.extend((b"warning", warning(text)) for text in warnings)
+    headers.extend(extra)
     if close:
         headers.append((b"connection", b"close"))
     await send_({"type": "http.response.start", "status": status, "headers": headers})
@@ -42,7 +49,9 @@ def warning(text: str) -> bytes:
 
 
 async def send_error(send_: Send, error: ApiError, *, close: bool = False) -> None:
-    await send(send_, error.code, orjson.dumps(error.to_status()), close=close)
+    after = error.details.get("retryAfterSeconds")
+    headers = [(b"retry-after", b"%d" % after)] if after else []
+    await send(send_, error.code, orjson.dumps(error.to_status()), close=close, extra=headers)
 
 
 def success(resource: Resource, name: str, uid: str = "", code: int = 200) -> bytes:
