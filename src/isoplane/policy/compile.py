@@ -9,12 +9,11 @@ The result is a value; ``verdict.py`` judges the same cluster without any of thi
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 
 from isoplane.objects.selectors import Selector
 from isoplane.policy.addresses import BITS, Prefix, address
+from isoplane.policy.collector import collector_paused
 from isoplane.policy.directory import Directory
 from isoplane.policy.model import Cluster
 from isoplane.policy.rules import DIRECTIONS, EGRESS, INGRESS, ClusterPolicy, Policy
@@ -39,18 +38,6 @@ def compile_tables(cluster: Cluster) -> Tables:
                 egress=compilation.table(position, EGRESS),
             )
         return Tables(endpoints)
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """Everything made here stays and has no cycles; a collector that walks it again and again costs a third more."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 class Compilation:

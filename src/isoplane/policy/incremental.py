@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from heapq import merge
 
-from isoplane.policy.compile import Governing, collector_paused, spread
+from isoplane.policy.collector import collector_paused
+from isoplane.policy.compile import Governing, spread
 from isoplane.policy.directory import Selected
 from isoplane.policy.livedirectory import LiveDirectory
 from isoplane.policy.model import Cluster, Endpoint, NamedPort, Node

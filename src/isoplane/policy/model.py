@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from isoplane.policy.collector import collector_paused
 from isoplane.policy.rules import DIRECTIONS, ClusterPolicy, Policy, Rule
 
 NAME_LABEL = "kubernetes.io/metadata.name"
@@ -93,10 +94,20 @@ def cluster(
 
     Raises ValueError when two endpoints share an id, or two live ones an address: which of them would be meant?
     """
+    with collector_paused():
+        return _canonical(endpoints, namespaces or {}, policies, cluster_policies, nodes)
+
+
+def _canonical(
+    endpoints: Iterable[Endpoint],
+    given: Mapping[str, Mapping[str, str]],
+    policies: Iterable[Policy],
+    cluster_policies: Iterable[ClusterPolicy],
+    nodes: Iterable[Node],
+) -> Cluster:
     ordered = tuple(sorted(endpoints, key=lambda e: e.id))
     chosen = tuple(sorted(policies, key=lambda p: p.id))
     names = {e.namespace for e in ordered} | {p.namespace for p in chosen}
-    given = namespaces or {}
     labelled = {n: {**given.get(n, {}), NAME_LABEL: n} for n in sorted(names | set(given))}
     _refuse_twins(ordered)
     return Cluster(

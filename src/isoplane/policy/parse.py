@@ -6,11 +6,12 @@ policyTypes' default, nil against empty, endPort, named ports, exceptions inside
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from isoplane.objects import names
 from isoplane.objects.errors import Cause, Invalid
+from isoplane.policy.collector import collector_paused
 from isoplane.policy.fields import Problems
 from isoplane.policy.rules import (
     DIRECTIONS,
@@ -31,6 +32,12 @@ def network_policy(obj: Mapping[str, Any]) -> Policy:
     if problems.causes:
         raise invalid(obj, "NetworkPolicy", "networking.k8s.io", problems.causes)
     return policy
+
+
+def network_policies(objects: Iterable[Mapping[str, Any]]) -> list[Policy]:
+    """The policies that many objects describe. Raises Invalid for the first that is wrong."""
+    with collector_paused():
+        return [network_policy(obj) for obj in objects]
 
 
 def problems_of(obj: Mapping[str, Any]) -> tuple[Cause, ...]:

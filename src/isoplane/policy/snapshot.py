@@ -15,8 +15,8 @@ from isoplane.policy import model
 from isoplane.policy.addresses import address
 from isoplane.policy.clusterpolicy import cluster_network_policy
 from isoplane.policy.model import Cluster, Endpoint, NamedPort, Node
-from isoplane.policy.parse import network_policy
-from isoplane.policy.rules import PORT_PROTOCOLS, ClusterPolicy, Policy
+from isoplane.policy.parse import network_policies
+from isoplane.policy.rules import PORT_PROTOCOLS, ClusterPolicy
 
 Object = Mapping[str, Any]
 _TEMPLATES = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job", "CronJob")
@@ -28,7 +28,6 @@ def from_objects(objects: Iterable[Object]) -> Cluster:
     Raises Invalid for a wrong policy, BadRequest for an object that cannot be read.
     """
     endpoints: list[Endpoint] = []
-    policies: list[Policy] = []
     cluster_policies: list[ClusterPolicy] = []
     namespaces: dict[str, dict[str, str]] = {}
     nodes: list[Node] = []
@@ -39,8 +38,7 @@ def from_objects(objects: Iterable[Object]) -> Cluster:
         namespaces[_name(obj)] = _labels(obj.get("metadata"))
     for obj in by_kind.get("Node", ()):
         nodes.append(_node(obj))
-    for obj in by_kind.get("NetworkPolicy", ()):
-        policies.append(network_policy(obj))
+    policies = network_policies(by_kind.get("NetworkPolicy", ()))
     for obj in by_kind.get("ClusterNetworkPolicy", ()):
         cluster_policies.append(cluster_network_policy(obj))
     endpoints += _machines(by_kind)
