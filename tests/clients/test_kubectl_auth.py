@@ -18,6 +18,11 @@ def test_can_i(kubectl: Run) -> None:
     assert "impersonation is not supported" in kubectl.fails("auth", "can-i", "get", "pods", "--as", "somebody")
 
 
+def test_nobody_is_answered_with_greater_rights_than_asked_for(kubectl: Run) -> None:
+    for command in (("get", "pods"), ("get", "namespace", "default"), ("get", "--raw", "/api/v1/namespaces/default")):
+        assert "impersonation is not supported" in kubectl.fails(*command, "--as", "somebody")
+
+
 def test_whoami(kubectl: Run) -> None:
     review = json.loads(kubectl("auth", "whoami", "-o", "json"))
     assert review["status"]["userInfo"] == {

@@ -13,7 +13,6 @@ import orjson
 
 from isoplane.objects.errors import (
     ApiError,
-    BadRequest,
     Forbidden,
     Internal,
     MethodNotAllowed,
@@ -40,6 +39,7 @@ from isoplane.server.tls import ADMIN_GROUP
 _log = logging.getLogger(__name__)
 _OPEN = frozenset(("healthz", "readyz", "livez", "version"))
 """What anonymous clients may read."""
+_IMPERSONATE = b"impersonate-"
 
 
 class App:
@@ -143,8 +143,7 @@ class App:
         with self._measured((verb, review.group, review.plural, ""), lambda: request.status):
             if request.method != "POST":
                 raise MethodNotAllowed(f"{review.plural}.{review.group} can only be created")
-            if any(name.startswith(b"impersonate-") for name, _ in scope["headers"]):
-                raise BadRequest("impersonation is not supported: ask without --as and --as-group")
+            _refuse_impersonation(scope)
             made = reviews.answered(review, user, await request.decoded(request.call()))
             await request.answer(201, orjson.dumps(made))
 
@@ -157,7 +156,9 @@ class App:
 
     def _admitted(self, scope: Scope, method: str) -> User:
         try:
-            return _admit(scope.get(USER))
+            user = _admit(scope.get(USER))
+            _refuse_impersonation(scope)
+            return user
         except ApiError as error:
             self._requests.refused(method, error.code)
             raise
@@ -235,7 +236,12 @@ class App:
 
 def _plain(scope: Scope) -> bool:
     """Whether the client takes the object as it is (and asks once: several Accept lines go the ordinary way)."""
-    found = [value for name, value in scope["headers"] if name == b"accept"]
+    found = []
+    for name, value in scope["headers"]:
+        if name == b"accept":
+            found.append(value)
+        elif name[:12] == _IMPERSONATE:
+            return False
     if not found:
         return True
     try:
@@ -251,6 +257,12 @@ def _admit(user: User | None) -> User:
     if ADMIN_GROUP not in user.groups:
         raise Forbidden(f'User "{user.name}" is not a member of {ADMIN_GROUP}; nothing else is authorized yet')
     return user
+
+
+def _refuse_impersonation(scope: Scope) -> None:
+    """Who asks to be treated as somebody else must not be answered with their own, greater rights."""
+    if any(name[:12] == _IMPERSONATE for name, _ in scope["headers"]):
+        raise Forbidden("impersonation is not supported: ask without --as, --as-group and --as-uid")
 
 
 def _aggregated(request: Request) -> bool:

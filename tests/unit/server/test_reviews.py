@@ -1,0 +1,56 @@
+"""The reviews' answers for those who may and those who may not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from isoplane.objects.errors import ApiError, BadRequest, Invalid
+from isoplane.server import reviews
+from isoplane.server.admission import User
+
+ADMIN, OTHER = User("root", ("system:masters",)), User("guest", ("team",))
+WHO = reviews.find("authentication.k8s.io", "v1", "selfsubjectreviews")
+MAY = reviews.find("authorization.k8s.io", "v1", "selfsubjectaccessreviews")
+WHAT = reviews.find("authorization.k8s.io", "v1", "selfsubjectrulesreviews")
+
+
+def ask(review: reviews.Review | None, user: User, spec: Any = None) -> dict[str, Any]:
+    assert review is not None
+    return dict(reviews.answered(review, user, {} if spec is None else {"spec": spec}, now=0)["status"])
+
+
+def test_access() -> None:
+    for spec in ({"resourceAttributes": {"verb": "get", "resource": "pods"}}, {"nonResourceAttributes": {"path": "/"}}):
+        assert ask(MAY, ADMIN, spec)["allowed"] is True
+        assert ask(MAY, OTHER, spec)["allowed"] is False
+
+
+@pytest.mark.parametrize(
+    ("spec", "error"),
+    [
+        ({}, Invalid),
+        ({"resourceAttributes": {}, "nonResourceAttributes": {}}, Invalid),
+        ({"resourceAttributes": {"verbs": "get"}}, BadRequest),
+        ({"resourceAttributes": []}, BadRequest),
+        ([], BadRequest),
+    ],
+)
+def test_access_asked_wrongly(spec: Any, error: type[ApiError]) -> None:
+    with pytest.raises(error):
+        ask(MAY, ADMIN, spec)
+
+
+def test_rules() -> None:
+    assert ask(WHAT, ADMIN, {"namespace": "x"})["resourceRules"][0]["resources"] == ["*"]
+    rules = ask(WHAT, OTHER, {"namespace": "x"})
+    assert all(rule["verbs"] == ["create"] for rule in rules["resourceRules"])
+    assert not rules["incomplete"]
+    with pytest.raises(BadRequest, match="namespace"):
+        ask(WHAT, ADMIN, {})
+
+
+def test_who() -> None:
+    assert ask(WHO, OTHER)["userInfo"] == {"username": "guest", "groups": ["team", "system:authenticated"]}
+    assert reviews.find("authorization.k8s.io", "v2", "selfsubjectreviews") is None
