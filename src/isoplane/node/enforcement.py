@@ -19,8 +19,8 @@ from isoplane.node.network.protocol import FabricFailure, Plug
 from isoplane.node.network.rules import NodeRules, node_network
 from isoplane.node.policy_view import PolicyView
 from isoplane.node.seams import Events
-from isoplane.policy.compile import compile_tables
-from isoplane.policy.model import Node
+from isoplane.policy.incremental import LiveTables
+from isoplane.policy.model import Cluster, Node
 from isoplane.policy.table import Tables
 from isoplane.workload.adapters import adapter_for, workload_resources
 from isoplane.workload.shape import Attachment
@@ -48,6 +48,7 @@ class NodeEnforcement:
         self._watch: asyncio.Task[None] | None = None
         self._rules: NodeRules
         self._enforcer: Enforcer | None = None
+        self._live: LiveTables | None = None
 
     async def start(self) -> None:
         """Close what no rules guard, load the rules of the moment, keep them loaded. EngineFailure when a tool lacks."""
@@ -140,7 +141,19 @@ class NodeEnforcement:
         addresses = {plug.uid: plug.attachment.address for plug in plugs}
         ranges = self._fabric.ranges
         cluster = self._view.cluster(addresses, [Node(self._node, (ranges.node, ranges.bridge_gateway))])
-        tables: Tables = await asyncio.to_thread(compile_tables, cluster)
+        tables = await asyncio.to_thread(self._tables, cluster)
         if self._denials is not None:
             self._denials.use(tables)
         return await asyncio.to_thread(self._rules.render, tables, plugs)
+
+    def _tables(self, cluster: Cluster) -> Tables:
+        """The tables of a snapshot; only what differs from the last one is compiled. One call at a time."""
+        live, self._live = self._live, None
+        if live is None:
+            live = LiveTables(cluster)
+        else:
+            # After a failure half of the differences may be in: then the next pass begins anew.
+            live.update(cluster)
+        tables = live.tables()
+        self._live = live
+        return tables
