@@ -25,6 +25,7 @@ ALLOWED = {
     "cli/quota.py": "reads manifests of every kind; a VM stands for the instance that it would make",
     "cli/scenes/": "the demonstrations count what their own manifests declare",
     "quota/charge.py": "`pods` is the name of a quota's resource, of which every kind takes one",
+    "workload/limits.py": "`Pod` is a type of limit in a LimitRange; the adapters call the kinds' own halves",
     "server/actions.py": "the API's table of action subresources: pods/eviction, virtualmachineinstances/pause, …",
     "server/http/discovery.py": "which verbs discovery announces for a subresource",
     "server/launcher.py": "the launcher pod that KubeVirt's clients expect behind a VMI",

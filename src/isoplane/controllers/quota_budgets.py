@@ -18,11 +18,14 @@ from isoplane.client.informer import Informers
 from isoplane.controllers.controller import Controller
 from isoplane.objects import metadata
 from isoplane.objects.errors import NotFound
-from isoplane.objects.kinds import PODDISRUPTIONBUDGETS, PODS
+from isoplane.objects.kinds import PODDISRUPTIONBUDGETS
 from isoplane.objects.selectors import from_object
 from isoplane.quota.disruption import DELETION_TIMEOUT, still_disrupted
 from isoplane.workload.adapters import adapter_for, workload_resources
 from isoplane.workload.shape import Workload
+
+EVICTION = "eviction"
+"""The subresource of the kinds that budgets can refuse to evict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +121,14 @@ class BudgetController(Controller):
 
     def _health(self, budget: Mapping[str, Any]) -> Health:
         selected = list(self._selected(budget))
-        leaving = {workload.name: workload.deleting for obj, workload in selected if workload.resource is PODS}
+        leaving = {
+            workload.name: workload.deleting for obj, workload in selected if EVICTION in workload.resource.subresources
+        }
         disrupted = still_disrupted(budget.get("status") or {}, leaving, self._clock())
         healthy = 0
         for obj, workload in selected:
             ready = (metadata.condition(obj, "Ready") or {}).get("status") == "True"
-            evicted = workload.resource is PODS and workload.name in disrupted
+            evicted = EVICTION in workload.resource.subresources and workload.name in disrupted
             healthy += ready and not workload.deleting and not evicted
         return Health(len(selected), healthy, disrupted)
 

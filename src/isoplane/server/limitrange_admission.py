@@ -1,46 +1,44 @@
 """LimitRange admission: fill in what a new Pod leaves open, refuse a Pod or VMI outside its namespace's bounds.
 
-The rules are ``quota.limits``'s.  Place it before quota, which counts what is filled in here.
+The rules are ``workload.limits``'s, each kind's by its adapter.  Place it before quota, which counts what is filled in here.
 """
 
 from __future__ import annotations
 
-from isoplane.objects.kinds import LIMITRANGES, PODS, VIRTUALMACHINEINSTANCES, Resource
+from isoplane.objects.kinds import LIMITRANGES, Resource
 from isoplane.objects.metadata import Object
-from isoplane.quota.limits import ANNOTATION, fill_in, pod_violations, refusal, vmi_violations
 from isoplane.server.admission import AdmissionRequest, Operation, Plugin
 from isoplane.server.priority_admission import forbidden
+from isoplane.workload.adapters import adapter_for
+from isoplane.workload.limits import ANNOTATION, refusal
 
 
 class LimitRangeAdmission(Plugin):
     """New Pods and VMIs only: lowering a bound touches nobody who is there already."""
 
     def handles(self, resource: Resource, operation: Operation, subresource: str) -> bool:
-        return operation == "CREATE" and not subresource and resource in (PODS, VIRTUALMACHINEINSTANCES)
+        return operation == "CREATE" and not subresource and adapter_for(resource) is not None
 
     def mutate(self, request: AdmissionRequest) -> None:
-        obj = request.obj
-        if obj is None or request.resource is not PODS:
-            return
+        obj, adapter = request.obj, adapter_for(request.resource)
         ranges = _ranges(request)
-        if not ranges:
+        if obj is None or adapter is None or not ranges:
             return
-        spec, told = fill_in(obj.get("spec") or {}, ranges)
+        filled, told = adapter.fill_limits(obj, ranges)
         if told:
             annotations = {
                 **(obj["metadata"].get("annotations") or {}),
                 ANNOTATION: "LimitRanger plugin set: " + "; ".join(told),
             }
-            request.obj = {**obj, "metadata": {**obj["metadata"], "annotations": annotations}, "spec": spec}
+            request.obj = {**filled, "metadata": {**obj["metadata"], "annotations": annotations}}
 
     def validate(self, request: AdmissionRequest) -> None:
         """Raises Forbidden with everything that the first violated LimitRange holds against the object."""
-        if request.obj is None:
+        adapter = adapter_for(request.resource)
+        if request.obj is None or adapter is None:
             return
-        spec = request.obj.get("spec") or {}
-        check = pod_violations if request.resource is PODS else vmi_violations
         for limit_range in _ranges(request):
-            if violations := check(spec, limit_range):
+            if violations := adapter.limit_violations(request.obj, limit_range):
                 raise forbidden(request, refusal(violations))
 
 

@@ -6,7 +6,7 @@ back in that kind's own words.  Every method returns a new object; none touches 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -106,6 +106,14 @@ class Adapter(Protocol):
 
     def charge(self, obj: Mapping[str, Any], mode: str) -> tuple[dict[str, int], dict[str, int]]:
         """(requests, limits) under a QuotaPolicy's vmAccounting mode; a kind that has no modes ignores it."""
+        ...
+
+    def fill_limits(self, obj: Mapping[str, Any], ranges: Sequence[Mapping[str, Any]]) -> tuple[Object, list[str]]:
+        """What LimitRanges fill in for a new object, and what was set, in words; a kind without defaults is left alone."""
+        ...
+
+    def limit_violations(self, obj: Mapping[str, Any], limit_range: Mapping[str, Any]) -> list[str]:
+        """What one LimitRange holds against a new object."""
         ...
 
 

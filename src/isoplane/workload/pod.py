@@ -5,13 +5,13 @@ Source: k8s.io/api/core/v1 and the kubelet's status manager.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from isoplane.objects import metadata, quantity
 from isoplane.objects.kinds import CONFIGMAPS, PODS, SECRETS, Resource
 from isoplane.objects.metadata import Object
-from isoplane.workload import common, requests
+from isoplane.workload import common, limits, requests
 from isoplane.workload.adapters import QUOTA_GATE, Report, Waiting, Write
 from isoplane.workload.health import Health
 from isoplane.workload.shape import (
@@ -145,6 +145,13 @@ class PodAdapter:
     def charge(self, obj: Mapping[str, Any], mode: str) -> tuple[dict[str, int], dict[str, int]]:
         spec = obj.get("spec") or {}
         return requests.pod_requests(spec), requests.pod_limits(spec)
+
+    def fill_limits(self, obj: Mapping[str, Any], ranges: Sequence[Mapping[str, Any]]) -> tuple[Object, list[str]]:
+        spec, told = limits.fill_in(obj.get("spec") or {}, ranges)
+        return {**obj, "spec": spec}, told
+
+    def limit_violations(self, obj: Mapping[str, Any], limit_range: Mapping[str, Any]) -> list[str]:
+        return limits.pod_violations(obj.get("spec") or {}, limit_range)
 
     def report(self, obj: Mapping[str, Any], report: Report, now: float) -> Object:
         new, spec = common.copy(obj), obj.get("spec") or {}

@@ -5,7 +5,7 @@ Source: kubevirt.io/api/core/v1 (VirtualMachineInstanceSpec, -Status, phases and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from isoplane.objects import metadata
@@ -14,6 +14,7 @@ from isoplane.objects.metadata import Object
 from isoplane.workload import common, requests
 from isoplane.workload.adapters import PRIORITY_ANNOTATION, QUOTA_GATE, Report, Write
 from isoplane.workload.health import Health
+from isoplane.workload.limits import vmi_violations
 from isoplane.workload.shape import (
     Attachment,
     Port,
@@ -159,6 +160,12 @@ class MachineAdapter:
     def charge(self, obj: Mapping[str, Any], mode: str) -> tuple[dict[str, int], dict[str, int]]:
         spec = obj.get("spec") or {}
         return requests.vmi_requests(spec, mode), requests.vmi_limits(spec, mode)
+
+    def fill_limits(self, obj: Mapping[str, Any], ranges: Sequence[Mapping[str, Any]]) -> tuple[Object, list[str]]:
+        return dict(obj), []
+
+    def limit_violations(self, obj: Mapping[str, Any], limit_range: Mapping[str, Any]) -> list[str]:
+        return vmi_violations(obj.get("spec") or {}, limit_range)
 
     def report(self, obj: Mapping[str, Any], report: Report, now: float) -> Object:
         new, spec = common.copy(obj), obj.get("spec") or {}

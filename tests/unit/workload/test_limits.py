@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from isoplane.quota.limits import fill_in, pod_violations, refusal, vmi_violations
+from isoplane.workload.limits import fill_in, pod_violations, refusal, vmi_violations
 
 
 def ranges(*items: dict[str, Any]) -> dict[str, Any]:
