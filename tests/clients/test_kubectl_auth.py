@@ -20,7 +20,9 @@ def test_can_i(kubectl: Run) -> None:
 
 def test_nobody_is_answered_with_greater_rights_than_asked_for(kubectl: Run) -> None:
     for command in (("get", "pods"), ("get", "namespace", "default"), ("get", "--raw", "/api/v1/namespaces/default")):
-        assert "impersonation is not supported" in kubectl.fails(*command, "--as", "somebody")
+        refusal = kubectl.fails(*command, "--as", "somebody")
+        # 1.29 and 1.30 fail in discovery already, and show no more of its answer than its reason.
+        assert "impersonation is not supported" in refusal or "(Forbidden)" in refusal
 
 
 def test_whoami(kubectl: Run) -> None:
