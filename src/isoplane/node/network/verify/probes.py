@@ -84,16 +84,32 @@ def tcp_reaches(source: str, address: str, port: int, payload: bytes = b"hello",
         client.settimeout(timeout)
         try:
             client.connect((address, port))
-            client.sendall(payload)
-            got = b""
-            while len(got) < len(payload):
-                chunk = client.recv(1 << 16)
-                if not chunk:
-                    return False
-                got += chunk
-            return got == payload
+            return _echoed(client, payload, timeout)
         except OSError:
             return False
+
+
+def _echoed(client: socket.socket, payload: bytes, timeout: float) -> bool:
+    """Whether all of it comes back, silence of ``timeout`` seconds apart.
+
+    Sends and receives in turn: who sends everything first waits for ever on a peer that echoes, once the buffers between
+    the two are full.
+    """
+    client.setblocking(False)
+    rest, got, ready = memoryview(payload), bytearray(), select.poll()
+    while len(got) < len(payload):
+        ready.register(client, select.POLLIN | select.POLLOUT if rest else select.POLLIN)
+        events = sum(event for _, event in ready.poll(timeout * 1000))
+        if not events:
+            return False
+        if events & select.POLLOUT:
+            rest = rest[client.send(rest[: 1 << 16]) :]
+        if events & ~select.POLLOUT:
+            chunk = client.recv(1 << 16)
+            if not chunk:
+                return False
+            got += chunk
+    return got == payload
 
 
 def udp_reaches(source: str, address: str, port: int, timeout: float = 0.5) -> bool:
