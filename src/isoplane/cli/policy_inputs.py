@@ -48,6 +48,8 @@ def with_input(run: Callable[[], int]) -> NoReturn:
         code = run()
     except ApiError as error:
         fail(error.message)
+    except BrokenPipeError:
+        raise  # Whoever reads the answer has had enough: no fault of the input.
     except (InputError, ManifestError, KubeconfigProblem, OSError) as error:
         fail(str(error))
     raise typer.Exit(code)
