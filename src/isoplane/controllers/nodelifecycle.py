@@ -61,6 +61,7 @@ def lost_node(node: Mapping[str, Any], now: str) -> dict[str, Any]:
     """The status of a node that fell silent. Pure."""
     status = dict(node.get("status") or {})
     entry = {
+        **(metadata.condition(node, "Ready") or {}),
         "type": "Ready",
         "status": "Unknown",
         "reason": "NodeStatusUnknown",

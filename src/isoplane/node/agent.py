@@ -22,7 +22,7 @@ from isoplane.node.seams import Enforcement, Events
 from isoplane.node.track import Desired
 from isoplane.node.workload_controller import WORKERS, WorkloadController
 from isoplane.objects import metadata
-from isoplane.objects.errors import ApiError
+from isoplane.objects.errors import ApiError, NotFound
 from isoplane.objects.kinds import Resource
 from isoplane.objects.metadata import Object
 from isoplane.workload.adapters import adapter_for, workload_resources
@@ -168,5 +168,8 @@ class NodeAgent:
             await asyncio.sleep(RENEW_SECONDS)
             try:
                 await self._registration.renew()
+                await self._registration.report()
+            except NotFound:
+                _log.warning("node %s was deleted; it registers again when the plane is started again", self.name)
             except ApiError as error:
-                _log.warning("the node's lease could not be renewed: %s", error)
+                _log.warning("the node could not report: %s", error)

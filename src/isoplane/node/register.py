@@ -20,6 +20,8 @@ from isoplane.objects.metadata import Object
 LEASE_NAMESPACE = "kube-node-lease"
 LEASE_SECONDS = 40
 RENEW_SECONDS = 10.0
+REPORT_SECONDS = 300.0
+"""How often the status is written even if nothing changed, as the kubelet does (nodeStatusReportFrequency)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,9 @@ class Machine:
     os_image: str
     runtime: str
     """What the status shows as containerRuntimeVersion, e.g. ``crun://1.8.1``."""
+    machine_id: str = ""
+    system_uuid: str = ""
+    boot_id: str = ""
 
 
 def default_node_name() -> str:
@@ -47,12 +52,31 @@ def this_machine(runtime: str = "") -> Machine:
     arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     cpus = len(os.sched_getaffinity(0))
-    return Machine(cpus * 1000, pages * size, 250, arch, platform.release(), _os_image(), runtime)
+    return Machine(
+        cpus * 1000,
+        pages * size,
+        250,
+        arch,
+        platform.release(),
+        _os_image(),
+        runtime,
+        machine_id=_line("/etc/machine-id"),
+        system_uuid=_line("/sys/class/dmi/id/product_uuid"),
+        boot_id=_line("/proc/sys/kernel/random/boot_id"),
+    )
 
 
 def simulated_machine() -> Machine:
     """A node with room for every simulated workload."""
     return Machine(10**9, 2**60, 10**6, "amd64", "simulated", "simulated", "simulated://1")
+
+
+def _line(path: str) -> str:
+    """What a file of one line says; '' where this host or user cannot read it."""
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
 
 
 def _os_image() -> str:
@@ -79,10 +103,14 @@ class Registration:
             await self._api.create(NODES, self._node())
         except AlreadyExists:
             pass
-        await self._status()
+        await self.report()
         await self.renew()
 
-    async def _status(self) -> None:
+    async def report(self) -> None:
+        """Tell the node's status where it differs, also from what others say of a node that was silent, or is old.
+
+        Raises NotFound when the Node was deleted: then it is told again at the next start.
+        """
         for _ in range(5):
             node = await self._api.get(NODES, self._name)
             wanted = {**(node.get("status") or {}), **self._status_fields(node)}
@@ -115,6 +143,7 @@ class Registration:
         node["status"]["conditions"] = metadata.set_condition(
             node["status"].get("conditions") or (),
             {
+                **(metadata.condition(node, "Ready") or {}),
                 "type": "Ready",
                 "status": "Unknown",
                 "reason": "NodeAgentStopped",
@@ -150,7 +179,16 @@ class Registration:
         stamp = metadata.rfc3339(now)
         old = (node.get("status") or {}) if isinstance(node, dict) else {}
         conditions = old.get("conditions") or () if isinstance(old, dict) else ()
-        ready = {"type": "Ready", "status": "True", "reason": "NodeAgentReady", "message": "the node agent runs"}
+        told = metadata.posix((metadata.condition(node, "Ready") or {}).get("lastHeartbeatTime"))
+        ready = {
+            "type": "Ready",
+            "status": "True",
+            "reason": "NodeAgentReady",
+            "message": "the node agent runs",
+            "lastHeartbeatTime": stamp
+            if told is None or not 0 <= now - told < REPORT_SECONDS
+            else metadata.rfc3339(told),
+        }
         return {
             "capacity": resources,
             "allocatable": dict(resources),
@@ -161,14 +199,14 @@ class Registration:
             "conditions": metadata.set_condition(conditions, ready, stamp),
             "nodeInfo": {
                 "architecture": machine.architecture,
-                "bootID": "",
+                "bootID": machine.boot_id,
                 "containerRuntimeVersion": machine.runtime,
                 "kernelVersion": machine.kernel,
                 "kubeProxyVersion": "",
                 "kubeletVersion": f"isoplane-v{__version__}",
-                "machineID": "",
+                "machineID": machine.machine_id,
                 "operatingSystem": "linux",
                 "osImage": machine.os_image,
-                "systemUUID": "",
+                "systemUUID": machine.system_uuid,
             },
         }
