@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from isoplane.objects.defaulting import machine, pod, small
-from isoplane.objects.defaulting.nulls import drop_nulls
+from isoplane.objects.defaulting.nulls import drop_nulls, has_nulls
 from isoplane.objects.kinds import Resource
 from isoplane.objects.schema.structure import structure
 
@@ -30,7 +30,8 @@ _DEFAULTS: dict[tuple[str, str], Callable[[dict[str, Any]], None]] = {
 
 def apply_defaults(resource: Resource, obj: dict[str, Any]) -> None:
     """Fill in, in place, what the user left out. A generated name must be set before (a Namespace is labelled by it)."""
-    drop_nulls(obj, structure(resource))
+    if has_nulls(obj):
+        drop_nulls(obj, structure(resource))
     default = _DEFAULTS.get((resource.group, resource.kind))
     if default is not None:
         default(obj)

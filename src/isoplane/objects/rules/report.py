@@ -6,6 +6,7 @@ Source: apimachinery pkg/util/validation/field.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from isoplane.objects import quantity
@@ -14,6 +15,22 @@ from isoplane.objects.paths import shown
 
 QUANTITY_FORM = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 _MAX_CAUSES = 50
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _amount(value: Any, cpu: bool, whole: bool) -> int:
+    """A quantity in isoplane's unit of its resource. Raises ValueError that says what is wrong, which is not remembered."""
+    try:
+        exact = quantity.parse(value)
+    except (ValueError, TypeError):
+        raise ValueError(QUANTITY_FORM) from None
+    if exact < 0:
+        raise ValueError("must be greater than or equal to 0")
+    if whole and exact.denominator != 1:
+        raise ValueError("must be an integer")
+    if exact > 2**63 - 1:
+        raise ValueError("must be less than 2^63")
+    return quantity.milli(value) if cpu else quantity.whole(value)
 
 
 class Report:
@@ -66,20 +83,12 @@ class Report:
     def quantity(self, path: str, resource: str, value: Any, *, whole: bool = False) -> int | None:
         """A quantity that is not negative, in isoplane's unit of the resource; None (and noted) when it is wrong."""
         try:
-            exact = quantity.parse(value)
-        except (ValueError, TypeError):
+            return _amount(value, quantity.is_cpu(resource), whole)
+        except ValueError as problem:
+            self.invalid(path, value, str(problem))
+        except TypeError:  # not hashable, so neither text nor number
             self.invalid(path, value, QUANTITY_FORM)
-            return None
-        if exact < 0:
-            self.invalid(path, value, "must be greater than or equal to 0")
-            return None
-        if whole and exact.denominator != 1:
-            self.invalid(path, value, "must be an integer")
-            return None
-        if exact > 2**63 - 1:
-            self.invalid(path, value, "must be less than 2^63")
-            return None
-        return quantity.amount(resource, value)
+        return None
 
     def port(self, path: str, value: Any) -> None:
         if not isinstance(value, int) or not 1 <= value <= 65535:
