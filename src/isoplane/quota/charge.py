@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from isoplane.objects.kinds import CONFIGMAPS, RESOURCEQUOTAS, SECRETS, Resource
 from isoplane.quota.model import Amounts, Charge
-from isoplane.workload.shape import Workload
+from isoplane.workload.shape import Claim
 
 _NATIVE = ("cpu", "memory", "ephemeral-storage")
 _LEGACY_COUNTS = {CONFIGMAPS: "configmaps", SECRETS: "secrets", RESOURCEQUOTAS: "resourcequotas"}
@@ -47,34 +47,27 @@ def amounts(requests: Amounts, limits: Amounts) -> dict[str, int]:
     return taken
 
 
-def charge_of(
-    workload: Workload,
-    *,
-    created: float,
-    since: float = 0,
-    requests: Amounts | None = None,
-    limits: Amounts | None = None,
-) -> Charge:
-    """The workload's ledger entry. ``requests`` and ``limits`` replace its own under another accounting mode."""
-    stored = object_amounts(workload.resource)
+def charge_of(claim: Claim, *, created: float, since: float = 0) -> Charge:
+    """The ledger entry of a workload."""
+    stored = object_amounts(claim.resource)
     taken: Mapping[str, int] = stored
-    if not workload.finished:
-        own = amounts(workload.request if requests is None else requests, workload.limits if limits is None else limits)
-        taken = {"pods": 1, **stored, **own}
+    finished = claim.finished
+    if not finished:
+        taken = {"pods": 1, **stored, **amounts(claim.request, claim.limits)}
     return Charge(
-        uid=workload.uid,
-        id=workload.id,
-        tenant=workload.namespace,
+        uid=claim.uid,
+        id=claim.id,
+        tenant=claim.namespace,
         amounts=taken,
-        priority=workload.priority,
-        priority_class=workload.priority_class,
-        scopes=workload.scopes,
-        cost=workload.disruption_cost,
+        priority=claim.priority,
+        priority_class=claim.priority_class,
+        scopes=claim.scopes,
+        cost=claim.disruption_cost,
         created=created,
         since=since,
-        evicting=workload.deleting,
-        finished=workload.finished,
-        migrating=workload.migrating,
+        evicting=claim.deleting,
+        finished=finished,
+        migrating=claim.migrating,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 Amounts = Mapping[str, int]
 
@@ -168,8 +169,7 @@ class Budget:
     allowed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One limit that an ask touches: a resource of a quota, of a tenant's borrowing, or of the cohort."""
 
     node: str

@@ -129,13 +129,13 @@ class Offline:
             resolved = self._class(class_name(obj))
             obj = adapter.set_priority(obj, resolved.name, resolved.value, resolved.preemption_policy)
             workload = adapter.project(obj)
-            requests, limits = adapter.charge(obj, self.ledger.policy(namespace).accounting)
+            claim = adapter.claim(obj, self.ledger.policy(namespace).accounting)
         except ValueError as error:
             raise Unreadable(f"{describe(obj)}: {error}") from error
         # Manifests have no age: what comes later counts as newer.
         created = metadata.posix(workload.created) or float(self._serial)
         since = workload.transitions.get(Stage.RUNNING, created)
-        charge = charge_of(workload, created=created, since=since, requests=requests, limits=limits)
+        charge = charge_of(claim, created=created, since=since)
         preempts = workload.preemption_policy != "Never"
         return Ask(charge, workload.owned_by_tenant, preempts, workload.unspecified), workload
 

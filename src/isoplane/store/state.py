@@ -18,9 +18,9 @@ class Row:
 
     __slots__ = ("data", "value")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, value: Any = None) -> None:
         self.data = data
-        self.value: Any = None
+        self.value = value
 
 
 def decode_row(row: Row | None, decode: Callable[[bytes], T]) -> T | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from isoplane.objects.kinds import Resource
 from isoplane.objects.metadata import Object
@@ -159,9 +159,12 @@ class Transaction:
                     merged[key] = row
         return {key: row.data for key, row in merged.items()}
 
-    def put_row(self, table: str, key: str, data: bytes) -> None:
-        """Write a row of a side table together with the objects of this transaction."""
-        self._rows[(table, key)] = Row(data)
+    def put_row(self, table: str, key: str, data: bytes, value: Any = None) -> None:
+        """Write a row of a side table together with the objects of this transaction.
+
+        ``value``: what ``decoded`` would make of it, where that is at hand and nobody changes it any more.
+        """
+        self._rows[(table, key)] = Row(data, value)
 
     def delete_row(self, table: str, key: str) -> None:
         """Delete a row; nothing happens when it is not there."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, Resource
 from isoplane.objects.metadata import Object
 from isoplane.workload.health import Health
-from isoplane.workload.shape import Observed, Stage, Workload
+from isoplane.workload.shape import Claim, Observed, Stage, Workload
 
 QUOTA_GATE = "isoplane.io/quota"
 PRIORITY_HANDLE = "scheduling.k8s.io/priority-class"
@@ -72,6 +72,11 @@ class Adapter(Protocol):
 
     resource: Resource
 
+    def claim(self, obj: Mapping[str, Any], mode: str) -> Claim:
+        """The part of :meth:`project` that a quota looks at, its amounts under a QuotaPolicy's vmAccounting ``mode``
+        (``project``'s are under GuestPlusOverhead); a kind that has no modes ignores it. Raises ValueError."""
+        ...
+
     def project(self, obj: Mapping[str, Any]) -> Workload:
         """The workload that an object stands for. Raises ValueError, with the field, on what validation should refuse."""
         ...
@@ -102,10 +107,6 @@ class Adapter(Protocol):
 
     def set_priority(self, obj: Mapping[str, Any], class_name: str, value: int, preemption_policy: str) -> Object:
         """Record the resolved priority."""
-        ...
-
-    def charge(self, obj: Mapping[str, Any], mode: str) -> tuple[dict[str, int], dict[str, int]]:
-        """(requests, limits) under a QuotaPolicy's vmAccounting mode; a kind that has no modes ignores it."""
         ...
 
     def fill_limits(self, obj: Mapping[str, Any], ranges: Sequence[Mapping[str, Any]]) -> tuple[Object, list[str]]:

@@ -16,6 +16,7 @@ from isoplane.workload.adapters import QUOTA_GATE, Report, Waiting, Write
 from isoplane.workload.health import Health
 from isoplane.workload.shape import (
     Attachment,
+    Claim,
     Reference,
     RestartRule,
     Stage,
@@ -43,6 +44,9 @@ class PodAdapter:
 
     resource: Resource = PODS
 
+    def claim(self, obj: Mapping[str, Any], mode: str) -> Claim:
+        return Claim(**_claim(obj))
+
     def project(self, obj: Mapping[str, Any]) -> Workload:
         spec, status = obj.get("spec") or {}, obj.get("status") or {}
         seconds, deadline = common.grace(obj)
@@ -51,20 +55,10 @@ class PodAdapter:
         inits = spec.get("initContainers") or ()
         meta = obj.get("metadata") or {}
         return Workload(
-            resource=PODS,
-            namespace=metadata.namespace(obj),
-            name=metadata.name(obj),
-            uid=metadata.uid(obj),
-            created=str(meta.get("creationTimestamp") or ""),
+            **_claim(obj),
             generation=int(meta.get("generation") or 1),
             labels=metadata.labels(obj),
             annotations=metadata.annotations_of(obj),
-            priority=common.recorded_priority(obj),
-            priority_class=common.priority_class(obj),
-            preemption_policy=str(spec.get("preemptionPolicy") or "PreemptLowerPriority"),
-            request=requests.pod_requests(spec),
-            limits=requests.pod_limits(spec),
-            disruption_cost=1,
             desired=common.desired(obj),
             grace_seconds=seconds,
             stop_deadline=deadline,
@@ -85,15 +79,9 @@ class PodAdapter:
             tolerations=tuple(spec.get("tolerations") or ()),
             node_affinity=common.node_affinity(spec),
             scheduler=str(spec.get("schedulerName") or ""),
-            gates=tuple(str(g.get("name")) for g in spec.get("schedulingGates") or ()),
-            stage=_stage(obj, spec, status),
             transitions=common.transitions(obj),
-            deleting=metadata.is_deleting(obj),
             owner_uid=str((metadata.controller_of(obj) or {}).get("uid") or ""),
-            owned_by_tenant=metadata.controller_of(obj) is not None,
             address=str(status.get("podIP") or ""),
-            scopes=requests.pod_scopes(spec),
-            unspecified=requests.pod_unspecified(spec),
         )
 
     def place(self, obj: Mapping[str, Any], node: str, now: float) -> Write:
@@ -142,10 +130,6 @@ class PodAdapter:
             spec["priorityClassName"] = class_name
         return {**obj, "spec": spec}
 
-    def charge(self, obj: Mapping[str, Any], mode: str) -> tuple[dict[str, int], dict[str, int]]:
-        spec = obj.get("spec") or {}
-        return requests.pod_requests(spec), requests.pod_limits(spec)
-
     def fill_limits(self, obj: Mapping[str, Any], ranges: Sequence[Mapping[str, Any]]) -> tuple[Object, list[str]]:
         spec, told = limits.fill_in(obj.get("spec") or {}, ranges)
         return {**obj, "spec": spec}, told
@@ -180,6 +164,31 @@ class PodAdapter:
         _conditions(new, report, now)
         common.with_transitions(new, report.transitions)
         return new
+
+
+def _claim(obj: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a Claim."""
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    meta = obj.get("metadata") or {}
+    return {
+        "resource": PODS,
+        "namespace": metadata.namespace(obj),
+        "name": metadata.name(obj),
+        "uid": metadata.uid(obj),
+        "created": str(meta.get("creationTimestamp") or ""),
+        "priority": common.recorded_priority(obj),
+        "priority_class": common.priority_class(obj),
+        "preemption_policy": str(spec.get("preemptionPolicy") or "PreemptLowerPriority"),
+        "request": requests.pod_requests(spec),
+        "limits": requests.pod_limits(spec),
+        "disruption_cost": 1,
+        "gates": tuple(str(g.get("name")) for g in spec.get("schedulingGates") or ()),
+        "stage": _stage(obj, spec, status),
+        "deleting": metadata.is_deleting(obj),
+        "owned_by_tenant": metadata.controller_of(obj) is not None,
+        "scopes": requests.pod_scopes(spec),
+        "unspecified": requests.pod_unspecified(spec),
+    }
 
 
 def _set_or_drop(status: dict[str, Any], field: str, value: str) -> None:

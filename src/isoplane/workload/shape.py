@@ -126,9 +126,12 @@ class Reference:
     optional: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """A Pod or a VirtualMachineInstance, as everything but its adapter sees it. CPU in millicores, memory in bytes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What a quota asks of a workload: the part of the shape that admission needs of every write, cheap to project.
+
+    CPU in millicores, memory in bytes.
+    """
 
     resource: Resource
     namespace: str
@@ -136,10 +139,6 @@ class Workload:
     uid: str
     created: str
     """metadata.creationTimestamp."""
-    generation: int
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
-
     priority: int
     priority_class: str
     preemption_policy: str
@@ -149,6 +148,41 @@ class Workload:
     limits: Mapping[str, int]
     disruption_cost: int
     """Stopping a Pod costs 1, a VM 10: the cheaper victim goes first among equals."""
+    gates: tuple[str, ...]
+    """Scheduling gates that hold it back, e.g. ``isoplane.io/quota``."""
+    stage: Stage
+    """The stage its status tells."""
+    deleting: bool
+    owned_by_tenant: bool
+    """Whether an owner created it for the tenant, so that it waits for quota rather than being refused."""
+    scopes: frozenset[str] = frozenset()
+    """The ResourceQuota scopes it is in (NotTerminating, BestEffort…), PriorityClass aside."""
+    unspecified: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    """``limits.cpu`` → the units that leave it open, for quotas that insist on it."""
+    migrating: bool = False
+    """Whether it is moving between nodes: never a victim meanwhile."""
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def id(self) -> str:
+        """``pod/ns/name`` or ``vmi/ns/name``: unambiguous among kinds, short enough for people."""
+        return f"{self.resource.short_names[0] if self.resource.custom else self.resource.singular}/{self.key}"
+
+    @property
+    def finished(self) -> bool:
+        return self.stage in (Stage.SUCCEEDED, Stage.FAILED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload(Claim):
+    """A Pod or a VirtualMachineInstance, as everything but its adapter sees it."""
+
+    generation: int
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
 
     desired: RunState
     grace_seconds: int
@@ -174,26 +208,13 @@ class Workload:
     node: str
     """The node it is bound to; '' while it is not placed."""
     node_selector: Mapping[str, str]
-    gates: tuple[str, ...]
-    """Scheduling gates that hold it back, e.g. ``isoplane.io/quota``."""
-    stage: Stage
-    """The stage its status tells."""
     transitions: Mapping[str, float]
     """Stage → POSIX seconds at which it was first reached, as recorded on the object."""
-    deleting: bool
     owner_uid: str
     """uid of the controlling owner; '' for a bare workload."""
-    owned_by_tenant: bool
-    """Whether an owner created it for the tenant, so that it waits for quota rather than being refused."""
     address: str
     """The primary address its status tells; '' before it has one."""
 
-    scopes: frozenset[str] = frozenset()
-    """The ResourceQuota scopes it is in (NotTerminating, BestEffort…), PriorityClass aside."""
-    unspecified: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
-    """``limits.cpu`` → the units that leave it open, for quotas that insist on it."""
-    migrating: bool = False
-    """Whether it is moving between nodes: never a victim meanwhile."""
     tolerations: tuple[Mapping[str, Any], ...] = ()
     """Which taints of a node it bears, as declared (core/v1 Toleration)."""
     node_affinity: tuple[Mapping[str, Any], ...] = ()
@@ -203,19 +224,6 @@ class Workload:
     recipe: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Its spec as declared, for what concerns the whole sandbox (a Pod's securityContext, hostAliases, dnsPolicy…); read by
     its own runtime only."""
-
-    @property
-    def key(self) -> str:
-        return f"{self.namespace}/{self.name}"
-
-    @property
-    def id(self) -> str:
-        """``pod/ns/name`` or ``vmi/ns/name``: unambiguous among kinds, short enough for people."""
-        return f"{self.resource.short_names[0] if self.resource.custom else self.resource.singular}/{self.key}"
-
-    @property
-    def finished(self) -> bool:
-        return self.stage in (Stage.SUCCEEDED, Stage.FAILED)
 
 
 class UnitState(StrEnum):

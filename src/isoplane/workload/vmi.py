@@ -17,6 +17,7 @@ from isoplane.workload.health import Health
 from isoplane.workload.limits import vmi_violations
 from isoplane.workload.shape import (
     Attachment,
+    Claim,
     Port,
     Reference,
     RestartRule,
@@ -61,30 +62,20 @@ class MachineAdapter:
 
     resource: Resource = VIRTUALMACHINEINSTANCES
 
+    def claim(self, obj: Mapping[str, Any], mode: str) -> Claim:
+        return Claim(**_claim(obj, mode))
+
     def project(self, obj: Mapping[str, Any]) -> Workload:
         spec, status = obj.get("spec") or {}, obj.get("status") or {}
         meta = obj.get("metadata") or {}
-        notes = metadata.annotations_of(obj)
         seconds, deadline = common.grace(obj)
-        owner = metadata.controller_of(obj)
-        gated = _is_gated(obj)
         interfaces = status.get("interfaces") or ()
-        request, limits, ports = requests.vmi_requests(spec), requests.vmi_limits(spec), _ports(spec)
+        claim, ports = _claim(obj, requests.GUEST_PLUS_OVERHEAD), _ports(spec)
         return Workload(
-            resource=VIRTUALMACHINEINSTANCES,
-            namespace=metadata.namespace(obj),
-            name=metadata.name(obj),
-            uid=metadata.uid(obj),
-            created=str(meta.get("creationTimestamp") or ""),
+            **claim,
             generation=int(meta.get("generation") or 1),
             labels=metadata.labels(obj),
-            annotations=notes,
-            priority=common.recorded_priority(obj),
-            priority_class=common.priority_class(obj),
-            preemption_policy=notes.get(PREEMPTION_ANNOTATION, "PreemptLowerPriority"),
-            request=request,
-            limits=limits,
-            disruption_cost=10,
+            annotations=metadata.annotations_of(obj),
             desired=common.desired(obj),
             grace_seconds=seconds,
             stop_deadline=deadline,
@@ -93,7 +84,7 @@ class MachineAdapter:
             acknowledges_stop=True,
             runtime="qemu",
             attachment=Attachment.TAP,
-            units=(_machine(spec, request, limits, ports),),
+            units=(_machine(spec, claim["request"], claim["limits"], ports),),
             recipe=spec,
             volumes=tuple(spec.get("volumes") or ()),
             references=_references(spec),
@@ -105,14 +96,9 @@ class MachineAdapter:
             tolerations=tuple(spec.get("tolerations") or ()),
             node_affinity=common.node_affinity(spec),
             scheduler=str(spec.get("schedulerName") or ""),
-            gates=(QUOTA_GATE,) if gated else (),
-            stage=_stage(obj, status, gated),
             transitions=common.transitions(obj),
-            deleting=metadata.is_deleting(obj),
-            owner_uid=str((owner or {}).get("uid") or ""),
-            owned_by_tenant=owner is not None,
+            owner_uid=str((metadata.controller_of(obj) or {}).get("uid") or ""),
             address=str(interfaces[0].get("ipAddress") or "") if interfaces else "",
-            scopes=requests.vmi_scopes(spec),
         )
 
     def place(self, obj: Mapping[str, Any], node: str, now: float) -> Write:
@@ -157,10 +143,6 @@ class MachineAdapter:
             spec["priorityClassName"] = class_name
         return {**obj, "metadata": meta, "spec": spec}
 
-    def charge(self, obj: Mapping[str, Any], mode: str) -> tuple[dict[str, int], dict[str, int]]:
-        spec = obj.get("spec") or {}
-        return requests.vmi_requests(spec, mode), requests.vmi_limits(spec, mode)
-
     def fill_limits(self, obj: Mapping[str, Any], ranges: Sequence[Mapping[str, Any]]) -> tuple[Object, list[str]]:
         return dict(obj), []
 
@@ -204,6 +186,30 @@ class MachineAdapter:
         if phase not in {entry.get("phase") for entry in stamps}:
             stamp = {"phase": phase, "phaseTransitionTimestamp": metadata.rfc3339(now)}
             status["phaseTransitionTimestamps"] = [*stamps, stamp]
+
+
+def _claim(obj: Mapping[str, Any], mode: str) -> dict[str, Any]:
+    """The fields of a Claim, its amounts under an accounting mode."""
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    gated = _is_gated(obj)
+    return {
+        "resource": VIRTUALMACHINEINSTANCES,
+        "namespace": metadata.namespace(obj),
+        "name": metadata.name(obj),
+        "uid": metadata.uid(obj),
+        "created": str((obj.get("metadata") or {}).get("creationTimestamp") or ""),
+        "priority": common.recorded_priority(obj),
+        "priority_class": common.priority_class(obj),
+        "preemption_policy": metadata.annotations_of(obj).get(PREEMPTION_ANNOTATION, "PreemptLowerPriority"),
+        "request": requests.vmi_requests(spec, mode),
+        "limits": requests.vmi_limits(spec, mode),
+        "disruption_cost": 10,
+        "gates": (QUOTA_GATE,) if gated else (),
+        "stage": _stage(obj, status, gated),
+        "deleting": metadata.is_deleting(obj),
+        "owned_by_tenant": metadata.controller_of(obj) is not None,
+        "scopes": requests.vmi_scopes(spec),
+    }
 
 
 def _is_gated(obj: Mapping[str, Any]) -> bool:

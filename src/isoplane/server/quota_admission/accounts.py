@@ -214,7 +214,7 @@ class RowAccounts(Accounts):
         for tenant, book in self._books.items():
             before = self._originals[tenant]
             if book != before:
-                self._txn.put_row(rows.BOOK, tenant, rows.encode_book(book))
+                self._txn.put_row(rows.BOOK, tenant, rows.encode_book(book), book)
             names = [
                 name
                 for name, totals in book.quotas.items()

@@ -9,33 +9,23 @@ from typing import Any
 from isoplane.objects import metadata
 from isoplane.objects.kinds import SERVED, Resource
 from isoplane.quota.charge import charge_of, object_amounts
-from isoplane.quota.model import DEFAULT_ACCOUNTING, Ask, Charge, Policy, Waiting
+from isoplane.quota.model import DEFAULT_ACCOUNTING, Ask, Charge, Waiting
 from isoplane.server.quota_admission.accounts import RowAccounts
 from isoplane.server.quota_admission.config import Change, objects
 from isoplane.store.view import ReadView
-from isoplane.workload.adapters import QUOTA_GATE, Adapter, adapter_for, workload_resources
-from isoplane.workload.shape import Stage, Workload
+from isoplane.workload.adapters import QUOTA_GATE, adapter_for, workload_resources
+from isoplane.workload.shape import Claim, Stage
 
 NEVER = "Never"
 
 
-def charge_for(
-    adapter: Adapter, obj: Mapping[str, Any], workload: Workload, policy: Policy, created: float, since: float
-) -> Charge:
-    """The charge of an object under its namespace's accounting."""
-    if policy.accounting == DEFAULT_ACCOUNTING:
-        return charge_of(workload, created=created, since=since)
-    requests, limits = adapter.charge(obj, policy.accounting)
-    return charge_of(workload, created=created, since=since, requests=requests, limits=limits)
-
-
-def ask_for(adapter: Adapter, obj: Mapping[str, Any], workload: Workload, policy: Policy, now: float) -> Ask:
+def ask_for(claim: Claim, now: float) -> Ask:
     """The ask of a new object."""
     return Ask(
-        charge_for(adapter, obj, workload, policy, created=now, since=now),
-        owned=workload.owned_by_tenant,
-        preempts=workload.preemption_policy != NEVER,
-        unspecified=workload.unspecified,
+        charge_of(claim, created=now, since=now),
+        owned=claim.owned_by_tenant,
+        preempts=claim.preemption_policy != NEVER,
+        unspecified=claim.unspecified,
     )
 
 
@@ -60,7 +50,8 @@ def entries(
             old = known or (place.charge if place is not None else None)
             created = old.created if old is not None else _created(obj)
             since = known.since if known is not None else workload.transitions.get(Stage.RUNNING, created)
-            charge = charge_for(adapter, obj, workload, policy, created, since)
+            claim = adapter.claim(obj, policy.accounting) if policy.accounting != DEFAULT_ACCOUNTING else workload
+            charge = charge_of(claim, created=created, since=since)
             if QUOTA_GATE in workload.gates and not workload.finished:
                 if workload.deleting:
                     continue

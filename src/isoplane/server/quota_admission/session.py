@@ -18,7 +18,7 @@ from isoplane.objects.kinds import EVENTS, RESOURCEQUOTAS, Resource
 from isoplane.objects.metadata import Object
 from isoplane.objects.quantity import render
 from isoplane.quota.audit import Act, Entry, entries
-from isoplane.quota.charge import object_amounts
+from isoplane.quota.charge import charge_of, object_amounts
 from isoplane.quota.decide import MAX_PLANS, decide, missing
 from isoplane.quota.explain import refusal, waits_for, would_evict
 from isoplane.quota.lines import full_counts, lines_of
@@ -28,7 +28,7 @@ from isoplane.server import deletion, problems, strategy
 from isoplane.server.admission import AdmissionPlugin, AdmissionRequest, Chain
 from isoplane.server.call import Call, DeleteOptions
 from isoplane.server.quota_admission.accounts import Lines, RowAccounts
-from isoplane.server.quota_admission.counting import ask_for, charge_for
+from isoplane.server.quota_admission.counting import ask_for
 from isoplane.server.quota_admission.rows import AUDIT_SLOTS
 from isoplane.server.writes import Writes
 from isoplane.store.record import Record
@@ -74,8 +74,8 @@ class Session:
         if config is None:
             return
         self._expire(tenant)
-        workload = adapter.project(self.request.obj)
-        ask = ask_for(adapter, self.request.obj, workload, config.policy, self.now)
+        claim = adapter.claim(self.request.obj, config.policy.accounting)
+        ask = ask_for(claim, self.now)
         decision = decide(self.accounts, ask, self.now)
         self.audit += entries(ask, decision, self.now)
         if isinstance(decision, Deny):
@@ -84,7 +84,7 @@ class Session:
             self._carry_out(adapter, ask, decision)
             return
         self.accounts.add(ask.charge)
-        if QUOTA_GATE in workload.gates:
+        if QUOTA_GATE in claim.gates:
             self.request.obj = adapter.ungate(self.request.obj, self.now)
 
     def refused(self, why: str) -> QuotaExceeded:
@@ -142,19 +142,18 @@ class Session:
         charge = self.accounts.charge(tenant, uid)
         if charge is None or (_phase(old) == _phase(new) and old.get("spec") == new.get("spec")):
             return
-        workload = adapter.project(new)
-        began = workload.stage is Stage.RUNNING and adapter.project(old).stage is not Stage.RUNNING
-        since = self.now if began else charge.since
-        changed = charge_for(adapter, new, workload, self.accounts.policy(tenant), charge.created, since)
+        accounting = self.accounts.policy(tenant).accounting
+        claim = adapter.claim(new, accounting)
+        began = claim.stage is Stage.RUNNING and adapter.claim(old, accounting).stage is not Stage.RUNNING
+        changed = charge_of(claim, created=charge.created, since=self.now if began else charge.since)
         changed = replace(changed, evicting=charge.evicting)
         self._check_growth(charge, changed)
         self.accounts.change(changed)
         if any(changed.amounts.get(name, 0) < value for name, value in charge.amounts.items()):
             self.dirty(tenant)
 
-    @staticmethod
-    def _gated(adapter: Adapter, obj: Mapping[str, Any]) -> bool:
-        return QUOTA_GATE in adapter.project(obj).gates
+    def _gated(self, adapter: Adapter, obj: Mapping[str, Any]) -> bool:
+        return QUOTA_GATE in adapter.claim(obj, self.accounts.policy(self.request.namespace).accounting).gates
 
     def _check_growth(self, old: Charge, new: Charge) -> None:
         more = {name: value - old.amounts.get(name, 0) for name, value in new.amounts.items()}
@@ -302,9 +301,8 @@ class Session:
         quota = next((q for q in self.accounts.quotas(tenant) if q.name == name), None)
         if quota is None:
             return
-        used = self.accounts.totals(tenant, name).used
+        used, request = self.accounts.totals(tenant, name).used, self.request
         status_used = {resource: render(resource, used.get(resource, 0)) for resource in quota.hard}
-        request = self.request
         if request.obj is not None and request.resource is RESOURCEQUOTAS and request.name == name:
             obj: Object = request.obj
             obj["status"] = {"hard": dict((obj.get("spec") or {}).get("hard") or {}), "used": status_used}
