@@ -5,7 +5,7 @@
 One server (with all admission plug-ins), one kept-alive connection, one create in flight, 3 kB Pods.  Two namespaces hold as many
 Pods each; one of them has a ResourceQuota that all of them are charged to.  Small batches alternate between the two, so that
 whatever else the machine does falls on both.  ``added_percent`` is the ratio of the medians over all batches.  Two clients: the
-official Python client (what a program sees), and a bare socket (``raw_…``: the server and the disk, and next to nothing else), for
+official Python client (what a program sees), and a bare socket (``raw_…``: the server, the disk and next to nothing else), for
 which the quartiles of the ratio batch by batch and the server's CPU time are told too.  Caveat: the fsync is this disk's; a
 faster disk makes the ratio larger.
 """

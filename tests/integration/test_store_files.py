@@ -237,3 +237,38 @@ async def test_acknowledged_writes_survive_kill_at_any_point(tmp_path: Path) -> 
         newest = {}
         last_revision = store.revision
         await store.close()
+
+
+_FORMAT_1 = """
+CREATE TABLE old (tbl TEXT NOT NULL, key TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (tbl, key)) WITHOUT ROWID;
+INSERT INTO old SELECT tbl, key, data FROM side;
+DROP TABLE side;
+ALTER TABLE old RENAME TO side;
+UPDATE fact SET value = '1' WHERE name = 'format';
+"""
+
+
+async def test_side_rows_of_format_1_are_carried_over(tmp_path: Path) -> None:
+    async def write(store: Store, **rows: str) -> None:
+        def change(txn: Transaction) -> None:
+            for key, value in rows.items():
+                txn.put_row("ledger", key, value.encode()) if value else txn.delete_row("ledger", key)
+
+        await store.transact(change)
+
+    store = Store.open(tmp_path)
+    await write(store, z="1", a="2", m="3")
+    await store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "isoplane.db")) as db:
+        db.executescript(_FORMAT_1)
+    for _ in range(2):
+        store = Store.open(tmp_path)
+        assert {key: bytes(row) for key, row in store.state.rows("ledger").items()} == {"z": b"1", "a": b"2", "m": b"3"}
+        await store.close()
+    store = Store.open(tmp_path)
+    await write(store, z="", a="4", new="5")
+    await write(store, new="6", more="7")
+    await store.close()
+    assert stored(tmp_path, "SELECT value FROM fact WHERE name = 'format'") == [("2",)]
+    rows = stored(tmp_path, "SELECT key, data FROM side ORDER BY key")
+    assert rows == [("a", b"4"), ("m", b"3"), ("more", b"7"), ("new", b"6")]

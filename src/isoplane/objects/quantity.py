@@ -63,6 +63,7 @@ def is_cpu(resource: str) -> bool:
     return resource == "cpu" or resource.endswith(".cpu")
 
 
+@lru_cache(maxsize=8192, typed=True)
 def amount(resource: str, quantity: str | int | float) -> int:
     """A quantity of the named resource in isoplane's unit for it: millicores for CPU, whole units otherwise."""
     return milli(quantity) if is_cpu(resource) else whole(quantity)

@@ -8,6 +8,7 @@ extended resources count as ``requests.NAME`` only; ``pods`` counts workloads of
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 from isoplane.objects.kinds import CONFIGMAPS, RESOURCEQUOTAS, SECRETS, Resource
 from isoplane.quota.model import Amounts, Charge
@@ -26,8 +27,9 @@ def count_name(resource: Resource) -> str:
     return f"count/{resource.qualified}"
 
 
-def object_amounts(resource: Resource) -> dict[str, int]:
-    """What an object takes merely by being stored."""
+@cache
+def object_amounts(resource: Resource) -> Amounts:
+    """What an object takes merely by being stored. Shared: not to be changed."""
     amounts = {count_name(resource): 1}
     if legacy := _LEGACY_COUNTS.get(resource):
         amounts[legacy] = 1

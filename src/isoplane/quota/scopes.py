@@ -47,7 +47,7 @@ def terms(spec: Mapping[str, Any]) -> tuple[ScopeTerm, ...]:
 
 def counts(quota: Quota, charge: Charge) -> bool:
     """Whether the quota counts the workload: every term matches."""
-    return all(_matches(term, charge) for term in quota.scopes)
+    return not quota.scopes or all(_matches(term, charge) for term in quota.scopes)
 
 
 def _matches(term: ScopeTerm, charge: Charge) -> bool:

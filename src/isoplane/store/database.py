@@ -16,15 +16,23 @@ from pathlib import Path
 from isoplane.objects.errors import ApiError, InsufficientStorage, Unavailable
 from isoplane.store.errors import StoreCorrupt, StoreUnwritable
 
-FORMAT = 1
-"""Raised when the layout below changes; a newer file is refused, never guessed at."""
+FORMAT = 2
+"""Raised when the layout below changes; a newer file is refused, never guessed at. Format 1 had its side rows by key."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS log (
     revision INTEGER PRIMARY KEY, resource TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, data BLOB);
-CREATE TABLE IF NOT EXISTS side (
-    tbl TEXT NOT NULL, key TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (tbl, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS side (place INTEGER PRIMARY KEY, tbl TEXT NOT NULL, key TEXT NOT NULL, data BLOB NOT NULL);
+"""
+_FROM_FORMAT_1 = """
+BEGIN IMMEDIATE;
+ALTER TABLE side RENAME TO side_1;
+CREATE TABLE side (place INTEGER PRIMARY KEY, tbl TEXT NOT NULL, key TEXT NOT NULL, data BLOB NOT NULL);
+INSERT INTO side (tbl, key, data) SELECT tbl, key, data FROM side_1;
+DROP TABLE side_1;
+UPDATE fact SET value = '2' WHERE name = 'format';
+COMMIT;
 """
 CHECKPOINT_PAGES = 2048
 """WAL pages (4 KiB each) after which a commit also checkpoints: 8 MiB keeps the pause short and the WAL small."""
@@ -37,8 +45,9 @@ class Write:
     """What one SQLite transaction makes durable."""
 
     log: list[LogRow] = field(default_factory=list)
-    put_rows: list[tuple[str, str, bytes]] = field(default_factory=list)
-    deleted_rows: list[tuple[str, str]] = field(default_factory=list)
+    put_rows: list[tuple[int, str, str, bytes]] = field(default_factory=list)
+    """(place, table, key, data). New rows take the next place: appending touches one page, a random key its own."""
+    deleted_rows: list[tuple[int]] = field(default_factory=list)
     dead: list[int] = field(default_factory=list)
     """Revisions that compaction drops."""
     facts: dict[str, str] = field(default_factory=dict)
@@ -67,6 +76,8 @@ class Database:
             self._db.execute("PRAGMA cache_size=-4096")
             self._db.executescript(_SCHEMA)
             self._db.execute("INSERT OR IGNORE INTO fact VALUES ('format', ?)", (str(FORMAT),))
+            if self.facts()["format"] == "1":
+                self._db.executescript(_FROM_FORMAT_1)
         except sqlite3.OperationalError as error:
             raise StoreUnwritable(
                 f"cannot open {self.path} for writing: {error}; check its permissions and the free space"
@@ -96,7 +107,7 @@ class Database:
                     raise self._corrupt("it is a SQLite file, but not an isoplane store")
                 if tables:
                     found = db.execute("SELECT value FROM fact WHERE name = 'format'").fetchone()
-                    if found is not None and found[0] != str(FORMAT):
+                    if found is not None and found[0] not in ("1", str(FORMAT)):
                         raise self._corrupt(f"it has format {found[0]}, this version reads format {FORMAT}")
             finally:
                 db.close()
@@ -117,8 +128,8 @@ class Database:
         except sqlite3.DatabaseError as error:
             raise self._corrupt(str(error)) from error
 
-    def side_rows(self) -> Iterable[tuple[str, str, bytes]]:
-        return self._db.execute("SELECT tbl, key, data FROM side")
+    def side_rows(self) -> Iterable[tuple[int, str, str, bytes]]:
+        return self._db.execute("SELECT place, tbl, key, data FROM side")
 
     def unreadable(self, revision: int, why: str) -> StoreCorrupt:
         return self._corrupt(f"revision {revision} cannot be decoded: {why}")
@@ -132,9 +143,9 @@ class Database:
             if write.log:
                 self._db.executemany("INSERT INTO log VALUES (?, ?, ?, ?, ?)", write.log)
             if write.put_rows:
-                self._db.executemany("INSERT OR REPLACE INTO side VALUES (?, ?, ?)", write.put_rows)
+                self._db.executemany("INSERT OR REPLACE INTO side VALUES (?, ?, ?, ?)", write.put_rows)
             if write.deleted_rows:
-                self._db.executemany("DELETE FROM side WHERE tbl = ? AND key = ?", write.deleted_rows)
+                self._db.executemany("DELETE FROM side WHERE place = ?", write.deleted_rows)
             if write.dead:
                 self._db.executemany("DELETE FROM log WHERE revision = ?", [(revision,) for revision in write.dead])
             if write.facts:

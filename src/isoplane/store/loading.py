@@ -43,8 +43,11 @@ def load(database: Database, retention: Retention) -> tuple[State, History]:
             raise database.unreadable(revision, repr(error)) from error
         history.append(change)
     state.revision = max(state.revision, int(facts.get("revision", "0")))
-    for table, key, row in database.side_rows():
-        state.put_row(table, key, Row(row))
+    for place, table, key, data in database.side_rows():
+        row = Row(data)
+        row.place = place
+        state.put_row(table, key, row)
+        state.places = max(state.places, place)
     for kind, count in unknown.items():
         _log.warning("store: kept %d revisions of %s, which this version does not serve", count, kind)
     history.settle()

@@ -14,13 +14,14 @@ T = TypeVar("T")
 
 
 class Row:
-    """A side-table row: its bytes, and the decoded form once somebody asked for it."""
+    """A side-table row: its bytes, and the decoded form once somebody asked for it. ``place``: in the file; 0 before."""
 
-    __slots__ = ("data", "value")
+    __slots__ = ("data", "place", "value")
 
     def __init__(self, data: bytes, value: Any = None) -> None:
         self.data = data
         self.value = value
+        self.place = 0
 
 
 def decode_row(row: Row | None, decode: Callable[[bytes], T]) -> T | None:
@@ -103,6 +104,8 @@ class State:
         self.uids: dict[str, Record] = {}
         self.dependents: dict[str, dict[ObjectKey, Record]] = {}
         self.side: dict[str, dict[str, Row]] = {}
+        self.places = 0
+        """The last place that a side row was given."""
 
     def table(self, resource: Resource) -> Table:
         key = (resource.group, resource.plural)
@@ -135,6 +138,16 @@ class State:
                 entries.pop(record.key, None)
                 if not entries:
                     del self.dependents[owner]
+
+    def placed(self, table: str, key: str, row: Row) -> int:
+        """Where the file keeps a row: where the one before it lies, or behind all others."""
+        old = self.side.get(table, {}).get(key)
+        if old is not None:
+            row.place = old.place
+        else:
+            self.places += 1
+            row.place = self.places
+        return row.place
 
     def put_row(self, table: str, key: str, row: Row | None) -> None:
         rows = self.side.setdefault(table, {})

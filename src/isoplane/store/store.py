@@ -178,7 +178,7 @@ class Store:
             self._settle(batch)  # Only readers that waited for the batch before, which is durable.
             return
         self.stats.began = time.monotonic()
-        self._writer.submit(_write(batch, self._history.compacted), self._done)
+        self._writer.submit(_write(batch, self.state, self._history.compacted), self._done)
 
     def _done(self, error: ApiError | None) -> None:
         batch = self._flying
@@ -346,8 +346,8 @@ class Store:
 _ABSENT = object()
 
 
-def _write(batch: _Batch, compacted: int) -> Write:
-    """The SQLite form of a batch."""
+def _write(batch: _Batch, state: State, compacted: int) -> Write:
+    """The SQLite form of a batch. No other is in flight, so ``state`` knows every row that the file has."""
     rows: list[LogRow] = []
     for change in batch.changes:
         record = change.record
@@ -355,10 +355,10 @@ def _write(batch: _Batch, compacted: int) -> Write:
         rows.append((change.revision, record.resource.qualified, record.namespace, record.name, data))
     write = Write(log=rows, dead=batch.dead)
     for (table, key), row in batch.rows.items():
-        if row is None:
-            write.deleted_rows.append((table, key))
-        else:
-            write.put_rows.append((table, key, row.data))
+        if row is not None:
+            write.put_rows.append((state.placed(table, key, row), table, key, row.data))
+        elif (old := state.side.get(table, {}).get(key)) is not None:
+            write.deleted_rows.append((old.place,))
     if batch.revision:
         write.facts["revision"] = str(batch.revision)
     if batch.dead:
