@@ -36,7 +36,13 @@ from isoplane.server.limitrange_admission import LimitRangeAdmission
 from isoplane.server.plane import ApiServer
 from isoplane.server.policy_admission import PolicyAdmission
 from isoplane.server.priority_admission import PriorityAdmission
-from isoplane.server.quota_admission import QuotaAdmission, quota_families, repair, usage_summary
+from isoplane.server.quota_admission import (
+    QuotaAdmission,
+    decisions_summary,
+    quota_families,
+    repair,
+    usage_summary,
+)
 from isoplane.server.stamp import AcceptedStamp
 from isoplane.store.record import Record
 from isoplane.workload.adapters import adapter_for, workload_resources
@@ -132,6 +138,8 @@ class Plane:
         """Before anybody outside can ask: the computed kinds, and a ledger that is right."""
         server.verbs.computed.register(Derived(WORKLOADS, workload_resources(), project_workload))
         server.verbs.computed.register(usage_summary())
+        server.verbs.computed.register(decisions_summary())
+        self.quota.write_refusals_to(server.store)
         await repair(server.store, self.quota)
 
     def _controllers(self, recorder: Recorder) -> list[Controller]:

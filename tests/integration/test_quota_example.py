@@ -120,6 +120,28 @@ async def test_the_example_of_preemption(plane: Plane) -> None:
     assert metadata.condition(build, "QuotaSuspended") is None
 
 
+async def test_a_machine_that_is_halted_waits_no_longer_and_takes_its_place_again(plane: Plane) -> None:
+    """Halted ↔ Always at a full quota: it waits, is taken out of the line, waits again, and starts when there is room."""
+    for name in ("00-tenants.yaml", "01-priorities.yaml", "10-workloads.yaml"):
+        await apply(plane, EXAMPLE / name)
+    await until(plane, lambda seen: len(seen) == 6 and set(seen.values()) == {"Running"}, "everybody to run")
+    template = (await plane.api.get(VIRTUALMACHINES, "build", "tenant-a"))["spec"]["template"]
+    machine = {"metadata": {"name": "late", "namespace": "tenant-a"}, "spec": {"template": template}}
+    late = ("tenant-a", "VirtualMachineInstance", "late")
+    await plane.api.create(VIRTUALMACHINES, {**machine, "spec": {**machine["spec"], "runStrategy": "Always"}})
+    for _ in range(2):
+        await until(plane, lambda seen: seen.get(late) == "Gated", "the machine to wait")
+        usage = await plane.api.get(QUOTAUSAGES, "default", "tenant-a")
+        assert [entry["name"] for entry in usage["status"]["waiting"]] == ["late"]
+        await plane.api.patch(VIRTUALMACHINES, "late", "tenant-a", {"spec": {"runStrategy": "Halted"}})
+        await until(plane, lambda seen: late not in seen, "the instance to go")
+        assert (await plane.api.get(QUOTAUSAGES, "default", "tenant-a"))["status"]["waiting"] == []
+        await plane.api.patch(VIRTUALMACHINES, "late", "tenant-a", {"spec": {"runStrategy": "Always"}})
+    await plane.api.patch(VIRTUALMACHINES, "build", "tenant-a", {"spec": {"runStrategy": "Halted"}})
+    await until(plane, lambda seen: seen.get(late) == "Running", "the machine to run in the room of the other")
+    assert (await used(plane, "tenant-a"))["requests.cpu"] == "1"
+
+
 async def test_the_books_survive_a_restart_and_are_repaired(tmp_path: Path) -> None:
     options = PlaneOptions(tmp_path / "data", listen="127.0.0.1:0", node=NodeOptions(simulated=True))
     first = Plane(options)

@@ -102,9 +102,10 @@ def explain(
             f"nothing in {', '.join(filename)} is what a quota looks at; give a Pod, a VirtualMachine or an instance of one"
         )
     if output is Output.JSON:
-        typer.echo(orjson.dumps([words.data(a.ask, a.decision) for a in found], option=orjson.OPT_INDENT_2))
+        typer.echo(orjson.dumps([words.data(a.ask, a.decision, a.standing) for a in found], option=orjson.OPT_INDENT_2))
     else:
-        typer.echo("\n".join(words.text(a.ask, a.decision) for a in found))
+        now = time.time()
+        typer.echo("\n".join(words.text(a.ask, a.decision, a.standing, now) for a in found))
     raise typer.Exit(0 if all(admitted(answer) for answer in found) else FINDING)
 
 

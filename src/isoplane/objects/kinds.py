@@ -100,6 +100,17 @@ COHORTS = Resource("isoplane.io", "v1alpha1", "cohorts", "Cohort", False, custom
 QUOTAUSAGES = Resource(
     "isoplane.io", "v1alpha1", "quotausages", "QuotaUsage", True, ("qu",), verbs=READ_VERBS, computed=True, custom=True
 )
+QUOTADECISIONS = Resource(
+    "isoplane.io",
+    "v1alpha1",
+    "quotadecisions",
+    "QuotaDecision",
+    True,
+    ("qd",),
+    verbs=READ_VERBS,
+    computed=True,
+    custom=True,
+)
 WORKLOADS = Resource(
     "isoplane.io", "v1alpha1", "workloads", "Workload", True, ("wl",), verbs=READ_VERBS, computed=True, custom=True
 )
@@ -107,7 +118,7 @@ WORKLOADS = Resource(
 SERVED: tuple[Resource, ...] = (
     NAMESPACES, PODS, NODES, EVENTS, CONFIGMAPS, SECRETS, SERVICEACCOUNTS, RESOURCEQUOTAS, LIMITRANGES,
     PRIORITYCLASSES, NETWORKPOLICIES, PODDISRUPTIONBUDGETS, LEASES, CLUSTERNETWORKPOLICIES,
-    VIRTUALMACHINES, VIRTUALMACHINEINSTANCES, QUOTAPOLICIES, COHORTS, QUOTAUSAGES, WORKLOADS,
+    VIRTUALMACHINES, VIRTUALMACHINEINSTANCES, QUOTAPOLICIES, COHORTS, QUOTAUSAGES, QUOTADECISIONS, WORKLOADS,
 )  # fmt: skip
 
 BY_PLURAL: dict[tuple[str, str, str], Resource] = {(r.group, r.version, r.plural): r for r in SERVED}

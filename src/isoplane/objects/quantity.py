@@ -63,6 +63,11 @@ def is_cpu(resource: str) -> bool:
     return resource == "cpu" or resource.endswith(".cpu")
 
 
+def is_bytes(resource: str) -> bool:
+    """Whether a resource name (``memory``, ``requests.storage``) is counted in bytes."""
+    return resource.rpartition(".")[2] in ("memory", "storage", "ephemeral-storage") or "hugepages-" in resource
+
+
 @lru_cache(maxsize=8192, typed=True)
 def amount(resource: str, quantity: str | int | float) -> int:
     """A quantity of the named resource in isoplane's unit for it: millicores for CPU, whole units otherwise."""
@@ -73,7 +78,7 @@ def render(resource: str, value: int) -> str:
     """The canonical text of an amount: ``1500`` of cpu is ``1500m``, ``2147483648`` of memory is ``2Gi``."""
     if is_cpu(resource):
         return str(value // 1000) if value % 1000 == 0 else f"{value}m"
-    if resource.split(".")[-1] in ("memory", "storage", "ephemeral-storage") or "hugepages-" in resource:
+    if is_bytes(resource):
         for suffix, size in (("Ei", 2**60), ("Pi", 2**50), ("Ti", 2**40), ("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10)):
             if value and value % size == 0:
                 return f"{value // size}{suffix}"

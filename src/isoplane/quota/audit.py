@@ -1,6 +1,7 @@
 """The audit trail: one entry for every admission, refusal, wait, eviction and release, with the rule that decided.
 
-Entries are values; the server keeps the last of them beside the ledger and writes them in the transaction they tell of.
+Entries are values; the server keeps the last of them beside the ledger and writes them in the transaction they tell of.  An
+entry is for the eyes of its own tenant: workloads of another are counted in it, never named.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from isoplane.quota.decide import missing
+from isoplane.quota.explain import told
 from isoplane.quota.model import Admit, Ask, Decision, Deny, Wait
 
 Act = Literal["admit", "wait", "refuse", "evict", "release", "expire", "repair"]
@@ -63,11 +65,11 @@ def entries(ask: Ask, decision: Decision, now: float) -> list[Entry]:
     found = [
         Entry(
             now, act, charge.id, charge.uid, charge.tenant, decision.rule, charge.priority,
-            tuple(v.charge.id for v in victims), "", short,
+            tuple(told(victims, charge.tenant)), "", short,
         )
     ]  # fmt: skip
-    found += [
-        Entry(now, "evict", v.charge.id, v.charge.uid, v.charge.tenant, v.rule, v.charge.priority, preemptor=charge.id)
-        for v in victims
-    ]
+    for victim in victims:
+        gone = victim.charge
+        whom = charge.id if gone.tenant == charge.tenant else f"namespace {charge.tenant}"
+        found.append(Entry(now, "evict", gone.id, gone.uid, gone.tenant, victim.rule, gone.priority, preemptor=whom))
     return found

@@ -6,13 +6,19 @@ and scripts look for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from isoplane.objects.quantity import render
+from isoplane.objects.metadata import rfc3339
+from isoplane.objects.quantity import is_bytes, render
 from isoplane.quota.decide import missing
-from isoplane.quota.model import Admit, Ask, Decision, Deny, Line, Wait
+from isoplane.quota.model import Admit, Ask, Charge, Decision, Deny, Line, Spared, Victim, Wait, Waiting
+from isoplane.quota.victims import RECLAIM
 
+NAMED = 8
+"""How many victims a message names before it only counts."""
 RULES = {
     "fits": "it fits",
     "already-charged": "it is charged already",
@@ -21,8 +27,16 @@ RULES = {
     "evict": "lower claims leave for it; room is kept for it",
     "in-line": "it waits in line, by priority, then age",
     "exceeded": "a limit would be passed",
+    "in-tenant": "a higher priority of its own namespace needs its quota",
+    "reclaim": "another namespace takes back what it had lent",
+    "priority": "a higher priority of another namespace needs the capacity they share",
+    "hold-expired": "its victims did not leave in time; it keeps its place in line",
+    "lost": "its object was not there any more",
+    "grown": "a limit would be passed by what it grows",
+    "counted": "the number of such objects is limited",
+    "books": "the books were not what the objects add up to, and were set right",
 }
-"""Every rule a decision may name, in words."""
+"""Every rule that the trail may name, in words."""
 
 
 def _list(lines: Iterable[Line], field: str) -> str:
@@ -83,33 +97,73 @@ def _help(deny: Deny) -> str:
     if deny.spared:
         first = deny.spared[0]
         more = f" (and {len(deny.spared) - 1} more)" if len(deny.spared) > 1 else ""
-        return f"{_NOBODY}: {first.id}: {first.reason}{more}"
+        return f"{_NOBODY}: {f'{first.id}: ' if first.id else ''}{first.reason}{more}"
     return ""
 
 
-def waits_for(wait: Wait) -> str:
-    """What a Gated workload says it waits for."""
+def told(victims: Sequence[Victim], tenant: str, *, priorities: bool = False) -> list[str]:
+    """Victims for the eyes of ``tenant``: the first few of its own by name, other tenants' only by number."""
+    own = [victim.charge for victim in victims if victim.charge.tenant == tenant]
+    found = [f"{c.id} (priority {c.priority})" if priorities else c.id for c in own[:NAMED]]
+    if len(own) > NAMED:
+        found.append(f"{len(own) - NAMED} more")
+    others = Counter(victim.charge.tenant for victim in victims if victim.charge.tenant != tenant)
+    return found + [f"{count} of namespace {other}" for other, count in sorted(others.items())]
+
+
+def waits_for(wait: Wait, tenant: str) -> str:
+    """What a Gated workload of ``tenant`` says it waits for."""
     short = shortage(wait.lines)
     if wait.victims:
-        names = ", ".join(victim.charge.id for victim in wait.victims)
+        names = ", ".join(told(wait.victims, tenant))
         return f"waits until {names} {'leaves' if len(wait.victims) == 1 else 'leave'}; room is held for it ({short})"
     if wait.held:
         return f"waits until those who are leaving have left; room is held for it ({short})"
     return f"waits in line for quota ({short})"
 
 
-def would_evict(wait: Wait) -> str:
-    """The warning of a dry run; '' when nobody would leave."""
-    if not wait.victims:
-        return ""
-    return "would evict " + ", ".join(f"{v.charge.id} (priority {v.charge.priority})" for v in wait.victims)
+def would_evict(wait: Wait, tenant: str) -> str:
+    """The warning of a dry run to ``tenant``; '' when nobody would leave."""
+    return "would evict " + ", ".join(told(wait.victims, tenant, priorities=True)) if wait.victims else ""
+
+
+def preempted(victim: Victim, preemptor: Charge, cohort: str) -> str:
+    """What a victim is told: who needs its quota, by which rule. Another tenant's workload is never named, only its namespace."""
+    if victim.charge.tenant == preemptor.tenant:
+        why = f"by {preemptor.id} (priority {preemptor.priority}), which needs its quota"
+    elif victim.rule == RECLAIM:
+        why = f"for namespace {preemptor.tenant}, which takes back what it lent to cohort {cohort}"
+    else:
+        why = f"for a priority of {preemptor.priority} in namespace {preemptor.tenant}, for which cohort {cohort} is short"
+    return f"preempted {why} ({victim.rule})"
 
 
 def _amounts(amounts: Any) -> dict[str, str]:
     return {name: render(name, value) for name, value in sorted(amounts.items())}
 
 
-def data(ask: Ask, decision: Decision) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How somebody waits who is there already."""
+
+    waiting: Waiting
+    place: int
+    """Its place among those in line, from 1; 0 with a hold."""
+    line: int
+    """How many stand in line."""
+
+    def words(self, now: float) -> str:
+        """Since when, where, and for whom."""
+        waited = max(0, round(now - self.waiting.since))
+        told = f"waits since {rfc3339(self.waiting.since)} ({waited} s)"
+        if not self.waiting.held:
+            return f"{told}, number {self.place} of {self.line} in line"
+        ends = f" until {rfc3339(self.waiting.expires)}" if self.waiting.expires else ""
+        whom = f", for {', '.join(self.waiting.victims)} to leave" if self.waiting.victims else ""
+        return f"{told} with a hold{ends}{whom}"
+
+
+def data(ask: Ask, decision: Decision, standing: Standing | None = None) -> dict[str, Any]:
     """The decision for programs."""
     verdict = {Admit: "admit", Wait: "wait", Deny: "deny"}[type(decision)]
     charge = ask.charge
@@ -124,7 +178,7 @@ def data(ask: Ask, decision: Decision) -> dict[str, Any]:
     }
     if isinstance(decision, Wait):
         result["held"] = decision.held
-        result["message"] = waits_for(decision)
+        result["message"] = waits_for(decision, charge.tenant)
         result["victims"] = [
             {
                 "workload": v.charge.id,
@@ -134,6 +188,12 @@ def data(ask: Ask, decision: Decision) -> dict[str, Any]:
             }
             for v in decision.victims
         ]
+    if standing is not None:
+        waiting = standing.waiting
+        result["since"] = rfc3339(waiting.since)
+        result["place"], result["line"] = standing.place, standing.line
+        if waiting.victims:
+            result["waitsFor"] = list(waiting.victims)
     if isinstance(decision, Deny):
         result["message"] = refusal(decision)
     if not isinstance(decision, Admit):
@@ -141,7 +201,7 @@ def data(ask: Ask, decision: Decision) -> dict[str, Any]:
     return result
 
 
-def _line(line: Line) -> dict[str, Any]:
+def _line(line: Line, render: Callable[[str, int], str] = render) -> dict[str, Any]:
     def text(value: int) -> str:
         return render(line.resource, value)
 
@@ -158,13 +218,19 @@ def _line(line: Line) -> dict[str, Any]:
     }
 
 
-def text(ask: Ask, decision: Decision) -> str:
-    """The decision for people, several lines."""
+def approximate(resource: str, value: int) -> str:
+    """An amount for people: bytes that are no round number in mebibytes (``856.4Mi``), all else as ever."""
+    exact = render(resource, value)
+    return f"{value / 2**20:.1f}Mi" if exact.isdigit() and value >= 2**20 and is_bytes(resource) else exact
+
+
+def text(ask: Ask, decision: Decision, standing: Standing | None = None, now: float = 0) -> str:
+    """The decision for people, several lines. ``now`` in POSIX seconds, for how long it has waited."""
     verdict = {Admit: "is admitted", Wait: "waits", Deny: "is refused"}[type(decision)]
     rows = [f"{ask.charge.id} (priority {ask.charge.priority}) {verdict}: {RULES[decision.rule]}"]
     width = max((len(f"{line.name} {line.resource}") for line in decision.lines), default=0)
     for line in decision.lines:
-        show = _line(line)
+        show = _line(line, approximate)
         state = "ok" if show["fits"] else f"short by {show['short']}"
         kept = f", {show['held']} held" if line.held > 0 else ""
         back = f", {show['comingBack']} coming back" if line.evicting > 0 else ""
@@ -172,6 +238,8 @@ def text(ask: Ask, decision: Decision) -> str:
             f"  {f'{line.name} {line.resource}':<{width}}  +{show['requested']} on {show['used']} of {show['limit']}"
             f"{kept}{back}: {state}"
         )
+    if standing is not None:
+        rows.append(f"  {standing.words(now)}")
     if isinstance(decision, Wait):
         for victim in decision.victims:
             rows.append(f"  leaves: {victim.charge.id} (priority {victim.charge.priority}; {victim.rule})")
@@ -181,5 +249,20 @@ def text(ask: Ask, decision: Decision) -> str:
         elif (advice := _help(decision)) and not (decision.spared and advice.startswith(_NOBODY)):
             rows.append(f"  {advice}")
     if not isinstance(decision, Admit):
-        rows.extend(f"  stays: {spared.id}: {spared.reason}" for spared in decision.spared)
+        rows += _stays(decision.spared)
     return "\n".join(rows)
+
+
+def _stays(spared: Iterable[Spared]) -> list[str]:
+    """Who is not evicted: one row a reason, the first few by name."""
+    by_reason: dict[str, list[str]] = {}
+    for one in spared:
+        by_reason.setdefault(one.reason, []).append(one.id)
+    found = []
+    for reason, ids in by_reason.items():
+        if not ids[0]:
+            found.append(f"  nobody leaves: {reason}")
+            continue
+        more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+        found.append(f"  stays: {', '.join(ids[:NAMED])}{more}: {reason}")
+    return found

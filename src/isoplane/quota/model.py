@@ -210,7 +210,7 @@ class Victim:
 
 @dataclass(frozen=True, slots=True)
 class Spared:
-    """Who could not be evicted, and why not."""
+    """Who could not be evicted, and why not. ``id`` '' stands for everybody: the request itself may evict nobody."""
 
     id: str
     reason: str

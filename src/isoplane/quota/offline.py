@@ -25,11 +25,14 @@ from isoplane.objects.metadata import Object
 from isoplane.objects.selectors import from_object
 from isoplane.quota.charge import charge_of, object_amounts
 from isoplane.quota.decide import decide
+from isoplane.quota.explain import Standing
 from isoplane.quota.ledger import Ledger
 from isoplane.quota.lines import full_counts
 from isoplane.quota.model import Admit, Ask, Budget, Charge, Cohort, Decision, Deny, Wait, Waiting
 from isoplane.quota.priority import PriorityClass, class_name, class_of, default_class
 from isoplane.quota.read import POLICY_NAME, capacity, policy_of, quota_of
+from isoplane.quota.release import ask_of
+from isoplane.workload import common
 from isoplane.workload.adapters import QUOTA_GATE, Adapter, adapter_for
 from isoplane.workload.shape import Stage, Workload
 
@@ -49,6 +52,8 @@ class Answer:
 
     ask: Ask
     decision: Decision
+    standing: Standing | None = None
+    """How it waits, where it is there already."""
 
 
 class Offline:
@@ -58,6 +63,8 @@ class Offline:
         """Raises Unreadable."""
         self._now = now
         self._serial = 0
+        self._uids: dict[str, str] = {}
+        """id of a workload of the state → uid: a manifest of it means that one."""
         self._sorted: dict[Resource, list[Object]] = {}
         for obj in state:
             self._sorted.setdefault(resource_of(obj), []).append(obj)
@@ -83,10 +90,11 @@ class Offline:
             self.ledger.set_cohort(Cohort(metadata.name(obj), limits))
 
     def _fill(self, state: Sequence[Object]) -> None:
-        holds = {
-            str(hold.get("uid")): tuple(hold.get("victims") or ())
+        known = {
+            str(entry.get("uid")): (entry, field == "holds")
             for usage in self._of(QUOTAUSAGES)
-            for hold in (usage.get("status") or {}).get("holds") or ()
+            for field in ("holds", "waiting")
+            for entry in (usage.get("status") or {}).get(field) or ()
         }
         labelled: dict[str, list[tuple[str, Mapping[str, str]]]] = {}
         for obj in state:
@@ -99,11 +107,22 @@ class Offline:
             ask, workload = self._ask(adapter, obj)
             charge = ask.charge
             labelled.setdefault(charge.tenant, []).append((charge.uid, workload.labels))
+            self._uids[charge.id] = charge.uid
             if QUOTA_GATE in workload.gates and not workload.finished:
                 if workload.deleting:
                     continue
-                held = charge.uid in holds
-                self.ledger.wait(Waiting(charge, held=held, victims=holds.get(charge.uid, ()), preempts=ask.preempts))
+                entry, held = known.get(charge.uid, ({}, False))
+                since = metadata.posix(entry.get("since")) or workload.transitions.get(Stage.GATED, charge.created)
+                self.ledger.wait(
+                    Waiting(
+                        charge,
+                        held=held,
+                        victims=tuple(entry.get("victims") or ()),
+                        since=since,
+                        expires=metadata.posix(entry.get("expires")) or 0,
+                        preempts=ask.preempts,
+                    )
+                )
             else:
                 self.ledger.add(charge)
         self._budgets(labelled)
@@ -126,8 +145,10 @@ class Offline:
         meta.setdefault("uid", f"{obj.get('kind')}/{namespace}/{metadata.name(obj)}")
         obj = {**obj, "metadata": meta}
         try:
-            resolved = self._class(class_name(obj))
-            obj = adapter.set_priority(obj, resolved.name, resolved.value, resolved.preemption_policy)
+            name = class_name(obj)
+            if name in self._classes or not common.is_resolved(obj):
+                resolved = self._class(name)
+                obj = adapter.set_priority(obj, resolved.name, resolved.value, resolved.preemption_policy)
             workload = adapter.project(obj)
             claim = adapter.claim(obj, self.ledger.policy(namespace).accounting)
         except ValueError as error:
@@ -154,13 +175,27 @@ class Offline:
         adapter = adapter_for(resource)
         if adapter is None:
             return self._counted(resource, obj)
-        ask, _ = self._ask(adapter, obj)
+        ask, workload = self._ask(adapter, obj)
+        if known := self._uids.get(workload.id):
+            ask = replace(ask, charge=replace(ask.charge, uid=known))
+        if waiting := self.ledger.waiter(ask.charge.tenant, ask.charge.uid):
+            return self._standing(waiting)
         decision = decide(self.ledger, ask, self._now)
         if isinstance(decision, Admit):
             self.ledger.add(replace(ask.charge, since=self._now))
         elif isinstance(decision, Wait):
             self.ledger.commit(ask, decision, self._now)
         return Answer(ask, decision)
+
+    def _standing(self, waiting: Waiting) -> Answer:
+        """What somebody waits for who is there already."""
+        in_line = [other.charge.uid for other in self.ledger.waiting(waiting.charge.tenant) if not other.held]
+        place = 0 if waiting.held else in_line.index(waiting.charge.uid) + 1
+        ask = ask_of(waiting)
+        decision = decide(self.ledger, ask, self._now)
+        if waiting.held and isinstance(decision, Wait):
+            decision = Wait("given-back", decision.lines, held=True)
+        return Answer(ask, decision, Standing(waiting, place, len(in_line)))
 
     def _counted(self, resource: Resource, obj: Object) -> Answer | None:
         namespace, amounts = namespace_of(obj), object_amounts(resource)

@@ -261,28 +261,25 @@ def _search(view: View, ask: Ask, short: Sequence[Line], found: Sequence[Candida
 
 
 def spared(view: View, ask: Ask, short: Sequence[Line], now: float) -> tuple[Spared, ...]:
-    """Why the workloads that hold what is missing stay: for people, at most SPARED_SHOWN of them."""
+    """Why the workloads that hold what is missing stay: for people, at most SPARED_SHOWN of them, or one row for all."""
     own = ask.charge.tenant
     policy = view.policy(own)
     if policy.threshold is None:
         return ()
-    rows: list[Spared] = []
-    for charge in sorted(view.charges(own), key=lambda c: (c.priority, -c.created, c.uid)):
-        if charge.finished or not _relief(charge, short, False):
-            continue
-        rows.append(Spared(charge.id, _why_spared(ask, charge, policy, now)))
-        if len(rows) == SPARED_SHOWN:
-            break
-    return tuple(rows)
+    holders = [c for c in view.charges(own) if not c.finished and _relief(c, short, False)]
+    if not holders:
+        return ()
+    if ask.charge.priority <= policy.threshold:
+        return (Spared("", f"priority {ask.charge.priority} is not above the eviction threshold {policy.threshold}"),)
+    if not ask.preempts:
+        return (Spared("", "its preemptionPolicy is Never"),)
+    holders.sort(key=lambda c: (c.priority, -c.created, c.uid))
+    return tuple(Spared(c.id, _why_spared(ask, c, policy, now)) for c in holders[:SPARED_SHOWN])
 
 
 def _why_spared(ask: Ask, charge: Charge, policy: Policy, now: float) -> str:
     if charge.evicting:
         return "is leaving already"
-    if policy.threshold is not None and ask.charge.priority <= policy.threshold:
-        return f"priority {ask.charge.priority} is not above the eviction threshold {policy.threshold}"
-    if not ask.preempts:
-        return "the request's preemptionPolicy is Never"
     if charge.priority >= ask.charge.priority:
         return f"its priority {charge.priority} is not below {ask.charge.priority}"
     if charge.migrating:

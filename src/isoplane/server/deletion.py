@@ -25,20 +25,33 @@ class Deleted:
 
 
 def delete(
-    txn: Transaction, writes: Writes, resource: Resource, namespace: str, name: str, options: DeleteOptions, call: Call
+    txn: Transaction,
+    writes: Writes,
+    resource: Resource,
+    namespace: str,
+    name: str,
+    options: DeleteOptions,
+    call: Call,
+    *,
+    changed: Object | None = None,
 ) -> Deleted:
-    """Raises NotFound, Conflict (preconditions), and what admission raises."""
+    """Raises NotFound, Conflict (preconditions), and what admission raises.
+
+    ``changed``: what the object becomes beside being marked (a condition that says why), in the same write.
+    """
     stored = txn.get(resource, namespace, name)
     if stored is None:
         raise problems.not_found(resource, name)
     _check_preconditions(stored, options)
-    old = stored.object()
+    old = stored.object() if changed is None else changed
     request = writes.request(txn, "DELETE", resource, namespace, name, call, old=old)
     new: Object = {**old, "metadata": dict(old["metadata"])}
     _mark(resource, new, options, request.now)
     if released(new):
+        if changed is not None:
+            stored = txn.put(resource, changed)
         return Deleted(writes.remove(txn, stored, old, call), True)
-    if new == old:
+    if new == old and changed is None:
         return Deleted(stored, False)
     if old["metadata"].get("deletionTimestamp") is None:
         writes.admit(txn, request)

@@ -14,6 +14,9 @@ T = TypeVar("T")
 class ReadView(Protocol):
     """A consistent view. Returned records are shared and immutable; ``record.object()`` gives a copy to change."""
 
+    revision: int
+    """The newest revision it shows."""
+
     def get(self, resource: Resource, namespace: str, name: str) -> Record | None:
         """The object, or None. ``namespace`` is '' for cluster-scoped resources."""
         ...

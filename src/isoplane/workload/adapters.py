@@ -101,8 +101,8 @@ class Adapter(Protocol):
         """Release it: its quota is charged."""
         ...
 
-    def mark_victim(self, obj: Mapping[str, Any], preemptor: str, message: str, now: float) -> Object:
-        """Condition DisruptionTarget, reason PreemptedByQuota. Deleting it is the caller's."""
+    def mark_victim(self, obj: Mapping[str, Any], message: str, now: float) -> Object:
+        """Condition DisruptionTarget, reason PreemptedByQuota, for whom in the message. Deleting it is the caller's."""
         ...
 
     def set_priority(self, obj: Mapping[str, Any], class_name: str, value: int, preemption_policy: str) -> Object:

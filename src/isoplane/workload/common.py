@@ -55,6 +55,11 @@ def recorded_priority(obj: Mapping[str, Any]) -> int:
     return int(metadata.annotations_of(obj).get(PRIORITY_ANNOTATION) or 0) if value is None else int(value)
 
 
+def is_resolved(obj: Mapping[str, Any]) -> bool:
+    """Whether the integer is recorded: then it stands, whatever became of its class."""
+    return (obj.get("spec") or {}).get("priority") is not None or PRIORITY_ANNOTATION in metadata.annotations_of(obj)
+
+
 def probe(declared: Mapping[str, Any] | None, ports: Mapping[str, int]) -> Probe | None:
     """A declared probe with its port names resolved. Raises ValueError on a name that no port has."""
     if not declared:
@@ -157,17 +162,10 @@ def remove_condition(obj: Object, type_: str) -> None:
         state["conditions"] = metadata.drop_condition(state["conditions"], type_)
 
 
-def victim(obj: Mapping[str, Any], preemptor: str, message: str, now: float) -> Object:
+def victim(obj: Mapping[str, Any], message: str, now: float) -> Object:
     """Both kinds are told alike that quota takes them back."""
     new = copy(obj)
-    put_condition(
-        new,
-        now,
-        "DisruptionTarget",
-        "True",
-        "PreemptedByQuota",
-        message or f"preempted by {preemptor}, which needs its quota",
-    )
+    put_condition(new, now, "DisruptionTarget", "True", "PreemptedByQuota", message)
     return new
 
 

@@ -121,8 +121,8 @@ class PodAdapter:
         new["spec"] = spec
         return new
 
-    def mark_victim(self, obj: Mapping[str, Any], preemptor: str, message: str, now: float) -> Object:
-        return common.victim(obj, preemptor, message, now)
+    def mark_victim(self, obj: Mapping[str, Any], message: str, now: float) -> Object:
+        return common.victim(obj, message, now)
 
     def set_priority(self, obj: Mapping[str, Any], class_name: str, value: int, preemption_policy: str) -> Object:
         spec = {**(obj.get("spec") or {}), "priority": value, "preemptionPolicy": preemption_policy}

@@ -128,8 +128,8 @@ class MachineAdapter:
         common.put_condition(new, now, ADMITTED, "True", "QuotaReserved", "its quota is charged")
         return new
 
-    def mark_victim(self, obj: Mapping[str, Any], preemptor: str, message: str, now: float) -> Object:
-        return common.victim(obj, preemptor, message, now)
+    def mark_victim(self, obj: Mapping[str, Any], message: str, now: float) -> Object:
+        return common.victim(obj, message, now)
 
     def set_priority(self, obj: Mapping[str, Any], class_name: str, value: int, preemption_policy: str) -> Object:
         meta = dict(obj.get("metadata") or {})

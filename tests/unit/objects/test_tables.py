@@ -172,7 +172,7 @@ OTHERS: list[tuple[Resource, dict[str, Any], dict[str, Any]]] = [
     (
         kinds.QUOTAUSAGES,
         {"status": {"hard": {"cpu": "4"}, "used": {"cpu": "1", "pods": "2"}, "charges": [{}, {}]}},
-        {"Used": "cpu: 1/4, pods: 2/-", "Charges": 2, "Holds": 0},
+        {"Used": "cpu: 1/4", "Charges": 2, "Holds": 0},
     ),
     (
         kinds.WORKLOADS,

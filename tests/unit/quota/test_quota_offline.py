@@ -11,6 +11,8 @@ import yaml
 from typer.testing import CliRunner
 
 from isoplane.cli.quota import app
+from isoplane.objects import metadata
+from isoplane.quota import explain as words
 from isoplane.quota.model import Admit, Deny, Wait
 from isoplane.quota.offline import Unreadable, answers
 
@@ -46,7 +48,7 @@ def test_state_files_may_follow_one_flag(tmp_path: Path) -> None:
     result = run("-f", str(EXAMPLE / "later" / "intern.yaml"), "--state", *files)
     assert result.exit_code == 1
     assert "is refused" in result.stdout
-    assert "stays: vmi/tenant-a/build: priority 100 is not above the eviction threshold 500" in result.stdout
+    assert "nobody leaves: priority 100 is not above the eviction threshold 500" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -142,3 +144,47 @@ def test_reclaim_between_tenants() -> None:
     (answer,) = answers([cohort, node, policy("a"), policy("b"), *borrowed], [other], 0)
     assert isinstance(answer.decision, Wait)
     assert [(v.charge.id, v.rule) for v in answer.decision.victims] == [("pod/a/lent", "reclaim")]
+
+
+def test_who_is_there_already_is_told_how_it_waits() -> None:
+    """A manifest of something that the state has means that one, whatever its uid: it is not asked about twice."""
+    gate = {"schedulingGates": [{"name": "isoplane.io/quota"}]}
+    state = [
+        QUOTA, pod("running", uid="u0"), pod("held", uid="u1", spec=gate),
+        pod("second", uid="u3", spec=gate), pod("first", uid="u2", spec={**gate, "priorityClassName": "high"}), HIGH,
+    ]  # fmt: skip
+    since = "2026-11-28T10:00:00Z"
+    usage = {
+        "apiVersion": "isoplane.io/v1alpha1", "kind": "QuotaUsage", "metadata": {"name": "default", "namespace": "a"},
+        "status": {
+            "holds": [{"uid": "u1", "victims": ["pod/a/running"], "since": since, "expires": "2026-11-28T10:02:30Z"}],
+            "waiting": [{"uid": "u2", "since": since}, {"uid": "u3", "since": since}],
+        },
+    }  # fmt: skip
+    now = metadata.posix(since)
+    assert now is not None
+    asked = [pod("running"), pod("held"), pod("second"), pod("first", spec={"priorityClassName": "high"})]
+    found = answers([*state, usage], asked, now + 65)
+    assert [answer.decision.rule for answer in found] == ["already-charged", "given-back", "in-line", "in-line"]
+    running, held, second, first = (words.text(a.ask, a.decision, a.standing, now + 65).splitlines() for a in found)
+    assert running == ["pod/a/running (priority 0) is admitted: it is charged already"]
+    assert f"  waits since {since} (65 s) with a hold until 2026-11-28T10:02:30Z, for pod/a/running to leave" in held
+    assert f"  waits since {since} (65 s), number 2 of 2 in line" in second
+    assert f"  waits since {since} (65 s), number 1 of 2 in line" in first
+    data = words.data(found[1].ask, found[1].decision, found[1].standing)
+    assert (data["decision"], data["since"], data["waitsFor"]) == ("wait", since, ["pod/a/running"])
+    assert words.data(found[2].ask, found[2].decision, found[2].standing)["place"] == 2
+
+
+def test_a_recorded_priority_outlives_its_class() -> None:
+    old = pod("old", uid="u0", spec={"priorityClassName": "gone", "priority": 3})
+    (answer,) = answers([QUOTA, POLICY, HIGH, old], [pod("new", spec={"priorityClassName": "high"})], 0)
+    assert isinstance(answer.decision, Wait)
+    assert [v.charge.priority for v in answer.decision.victims] == [3]
+
+
+def test_bytes_that_are_no_round_number_are_told_in_mebibytes() -> None:
+    assert words.approximate("requests.memory", 897974274) == "856.4Mi"
+    assert words.approximate("requests.memory", 2 << 30) == "2Gi"
+    assert words.approximate("requests.cpu", 1500) == "1500m"
+    assert words.approximate("pods", 9_999_999) == "9999999"

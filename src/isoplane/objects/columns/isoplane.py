@@ -61,10 +61,29 @@ def _cohort(obj: Object, now: float) -> list[Cell]:
 def _quotausage(obj: Object, now: float) -> list[Cell]:
     status = obj.get("status") or {}
     hard, used = status.get("hard") or {}, status.get("used") or {}
-    parts = [f"{name}: {used.get(name, '0')}/{hard.get(name, '-')}" for name in sorted({*hard, *used})]
+    # What no quota limits is told only where nothing is limited; there cpu is requests.cpu.
+    names = hard or [name for name in used if name.startswith(("requests.", "limits.")) or name == "pods"]
+    parts = [f"{name}: {used.get(name, '0')}/{hard.get(name, '-')}" for name in sorted(names)]
     return [
         metadata.name(obj), ", ".join(parts), len(status.get("charges") or ()), len(status.get("holds") or ()),
         amounts_text(status.get("evicting")) or NONE, amounts_text(status.get("held")) or NONE,
+    ]  # fmt: skip
+
+
+def _quotadecision(obj: Object, now: float) -> list[Cell]:
+    status = obj.get("status") or {}
+    workload = status.get("workload") or {}
+    told = []
+    if short := status.get("short"):
+        told.append("short of " + ", ".join(f"{s['amount']} {s['resource']} ({s['limit']})" for s in short))
+    if victims := status.get("victims"):
+        told.append(f"{', '.join(victims)} {'leaves' if len(victims) == 1 else 'leave'}")
+    if preemptor := status.get("preemptor"):
+        told.append(f"for {preemptor}")
+    return [
+        metadata.name(obj), age(obj, now), status.get("decision") or "",
+        f"{str(workload.get('kind') or '').lower()}/{workload.get('name') or ''}", status.get("priority") or 0,
+        status.get("rule") or "", "; ".join(told) or NONE, status.get("reason") or "",
     ]  # fmt: skip
 
 
@@ -100,6 +119,19 @@ PRINTERS = {
         _quotapolicy,
     ),
     ("isoplane.io", "Cohort"): Printer((NAME, Column("Overcommit", "Promised over allocatable."), AGE), _cohort),
+    ("isoplane.io", "QuotaDecision"): Printer(
+        (
+            NAME,
+            AGE,
+            Column("Decision", "What was decided."),
+            Column("Workload", "Whom it concerns."),
+            Column("Priority", "Its priority.", "integer"),
+            Column("Rule", "The rule that decided."),
+            Column("Details", "What was missing, who leaves, and for whom."),
+            Column("Reason", "The rule in words.", wide=True),
+        ),
+        _quotadecision,
+    ),
     ("isoplane.io", "QuotaUsage"): Printer(
         (
             NAME,

@@ -7,6 +7,7 @@
     config.py    ResourceQuota, QuotaPolicy, Cohort and Node objects → what the decision reads
     counting.py  objects → charges, from scratch
     usage.py     the computed QuotaUsage
+    trail.py     the audit trail as computed QuotaDecisions
     metrics.py   the same for Prometheus
     repair.py    on start: are the books what the objects add up to?
 
@@ -16,6 +17,7 @@ Every rule is in isoplane.quota; here nothing is decided.
 from isoplane.server.quota_admission.metrics import quota_families
 from isoplane.server.quota_admission.plugin import QuotaAdmission
 from isoplane.server.quota_admission.repair import Finding, repair
+from isoplane.server.quota_admission.trail import decisions_summary
 from isoplane.server.quota_admission.usage import usage_summary
 
-__all__ = ["Finding", "QuotaAdmission", "quota_families", "repair", "usage_summary"]
+__all__ = ["Finding", "QuotaAdmission", "decisions_summary", "quota_families", "repair", "usage_summary"]

@@ -89,19 +89,48 @@ class RowAccounts(Accounts):
         return config.members if config is not None else ()
 
     def budgets(self, tenant: str) -> Iterable[Budget]:
+        objects = [record.object() for record in self._txn.list(PODDISRUPTIONBUDGETS, tenant)]
+        if not objects:
+            return ()
+        everyone = [found for resource in workload_resources() for found in self._txn.list(resource, tenant)]
+        # By one of its labels, for a budget usually names one application of many.
+        by_label: dict[tuple[str, str], list[Record]] = {}
+        for found in everyone:
+            for pair in found.labels.items():
+                by_label.setdefault(pair, []).append(found)
         budgets = []
-        for record in self._txn.list(PODDISRUPTIONBUDGETS, tenant):
-            obj = record.object()
-            selector = from_object((obj.get("spec") or {}).get("selector"))
-            members = frozenset(
-                found.uid
-                for resource in workload_resources()
-                for found in self._txn.list(resource, tenant)
-                if selector.matches(found.labels)
-            )
+        for obj in objects:
+            declared = (obj.get("spec") or {}).get("selector")
+            selector = from_object(declared)
+            pairs = ((declared or {}).get("matchLabels") or {}).items()
+            some = min((by_label.get(pair, []) for pair in pairs), key=len, default=everyone)
+            members = frozenset(found.uid for found in some if selector.matches(found.labels))
             allowed = int((obj.get("status") or {}).get("disruptionsAllowed") or 0)
             budgets.append(Budget(metadata.name(obj), members, allowed))
         return budgets
+
+    def spend_budgets(self, leaving: Iterable[Record], now: str) -> None:
+        """Take victims out of the PodDisruptionBudgets that select them, so that the next plan reads what is left.
+
+        Until the disruption controller sees them leave and counts anew.
+        """
+        by_tenant: dict[str, list[Record]] = {}
+        for record in leaving:
+            by_tenant.setdefault(record.namespace, []).append(record)
+        for tenant, records in by_tenant.items():
+            for budget in list(self._txn.list(PODDISRUPTIONBUDGETS, tenant)):
+                obj = budget.object()
+                selector = from_object((obj.get("spec") or {}).get("selector"))
+                if hit := [record for record in records if selector.matches(record.labels)]:
+                    status = obj.get("status") or {}
+                    allowed = int(status.get("disruptionsAllowed") or 0)
+                    disrupted = {record.name: now for record in hit if "eviction" in record.resource.subresources}
+                    obj["status"] = {
+                        **status,
+                        "disruptionsAllowed": max(0, allowed - len(hit)),
+                        "disruptedPods": {**(status.get("disruptedPods") or {}), **disrupted},
+                    }
+                    self._txn.put(PODDISRUPTIONBUDGETS, obj)
 
     # books
 

@@ -11,6 +11,7 @@ Place it last in the chain: what it decides must be what is stored.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, deque
 from collections.abc import Iterable
 
@@ -26,6 +27,7 @@ from isoplane.server.quota_admission.config import Change, same_allocatable
 from isoplane.server.quota_admission.promises import check_promises
 from isoplane.server.quota_admission.reconfigure import cohorts_changed, forget_unused, tenant_changed
 from isoplane.server.quota_admission.session import Session, audit_rows
+from isoplane.store.store import Store
 from isoplane.store.transaction import Transaction
 from isoplane.workload.adapters import adapter_for
 
@@ -41,7 +43,9 @@ class QuotaAdmission(Plugin):
         self._session: Session | None = None
         self._serial: int | None = None
         self._refused: deque[Entry] = deque(maxlen=rows.AUDIT_SLOTS)
-        """Refusals, whose own transaction is dropped: written with the next one that is not."""
+        """Refusals, whose own transaction is dropped: written with the next one that is not, or by one of their own."""
+        self._store: Store | None = None
+        self._writing = False
         self.acts: Counter[tuple[str, str, str]] = Counter()
         """(tenant, act, first part of the workload's id) → how often, since the start: for metrics."""
 
@@ -71,12 +75,28 @@ class QuotaAdmission(Plugin):
             if not request.dry_run:
                 self._refused.extend(session.audit)
                 self._tally(session.audit)
+                self._write_refusals()
             raise
         finally:
             self._session = None
         if not request.dry_run:
             self.record(txn, session)
         return session.warnings
+
+    def write_refusals_to(self, store: Store) -> None:
+        """Write refusals at once, many together: without this they wait for the next write that quota looks at."""
+        self._store = store
+
+    def _write_refusals(self) -> None:
+        if self._store is None or self._writing:
+            return
+        self._writing = True
+        asyncio.get_running_loop().call_soon(self._write_refused, self._store)
+
+    def _write_refused(self, store: Store) -> None:
+        self._writing = False
+        # A disk that refuses is told by every other write.
+        store.transact(lambda txn: self._record(txn, ())).add_done_callback(lambda done: done.exception())
 
     def session(self, txn: Transaction, request: AdmissionRequest) -> Session:
         """A session on this plug-in's books, for admission and for the repair pass."""
@@ -118,10 +138,13 @@ class QuotaAdmission(Plugin):
 
     def record(self, txn: Transaction, session: Session) -> None:
         """Write the trail: what was refused since, then what was done here."""
-        found = [*self._refused, *session.audit]
+        self._tally(session.audit)
+        self._record(txn, session.audit)
+
+    def _record(self, txn: Transaction, done: Iterable[Entry]) -> None:
+        found = [*self._refused, *done]
         if not found:
             return
-        self._tally(session.audit)
         if self._serial is None:
             self._serial = 1 + max((orjson.loads(row)["n"] for row in txn.rows(rows.AUDIT).values()), default=-1)
         for slot, entry in audit_rows(found, self._serial):

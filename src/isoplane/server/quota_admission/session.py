@@ -20,7 +20,7 @@ from isoplane.objects.quantity import render
 from isoplane.quota.audit import Act, Entry, entries
 from isoplane.quota.charge import charge_of, object_amounts
 from isoplane.quota.decide import MAX_PLANS, decide, missing
-from isoplane.quota.explain import refusal, waits_for, would_evict
+from isoplane.quota.explain import preempted, refusal, waits_for, would_evict
 from isoplane.quota.lines import full_counts, lines_of
 from isoplane.quota.model import Admit, Ask, Charge, Decision, Deny, Victim, Wait, Waiting
 from isoplane.quota.release import RETRY_ANNOTATION, ask_of, release
@@ -97,33 +97,34 @@ class Session:
     def _carry_out(self, adapter: Adapter, ask: Ask, wait: Wait) -> None:
         """Gate the object of this request, keep its place, let the victims go."""
         assert self.request.obj is not None
-        message = waits_for(wait)
+        message = waits_for(wait, ask.charge.tenant)
         found = [(victim, self._stored(victim.charge)) for victim in wait.victims]
-        graces = [strategy.grace_seconds(record.resource, record.object(), None) for _, record in found if record]
+        leaving = [(victim, record, record.object()) for victim, record in found if record is not None]
+        graces = [strategy.grace_seconds(record.resource, obj, None) for _, record, obj in leaving]
         self.accounts.commit(ask, wait, self.now, max(graces, default=0) + HOLD_SLACK)
         self.request.obj = adapter.gate(self.request.obj, message, self.now)
         self._event(self.request.obj, "Normal", "WaitingForQuota", message)
         self.warnings.append(message)
-        if self.request.dry_run and (who := would_evict(wait)):
+        if self.request.dry_run and (who := would_evict(wait, ask.charge.tenant)):
             self.warnings.append(who)
         for victim, record in found:
             if record is None:
                 # The ledger knows somebody whom the store does not: give back what nobody takes.
                 self.accounts.remove(victim.charge.tenant, victim.charge.uid)
                 self._note("repair", victim.charge, "lost")
-            else:
-                self._evict(victim, record, ask.charge)
             self.dirty(victim.charge.tenant)
+        for victim, record, obj in leaving:
+            self._evict(victim, record, obj, ask.charge)
+        self.accounts.spend_budgets([record for _, record, _ in leaving], metadata.rfc3339(self.now))
 
-    def _evict(self, victim: Victim, record: Record, preemptor: Charge) -> None:
-        """Mark a victim, tell it why, and start its graceful deletion."""
-        adapter = self._adapter(victim.charge)
-        message = f"preempted by {preemptor.id} (priority {preemptor.priority}), which needs its quota ({victim.rule})"
-        marked = adapter.mark_victim(record.object(), preemptor.id, message, self.now)
-        self.txn.put(record.resource, marked)
+    def _evict(self, victim: Victim, record: Record, obj: Object, preemptor: Charge) -> None:
+        """Mark a victim, tell it why, and start its graceful deletion: one write of the object."""
+        message = preempted(victim, preemptor, self.accounts.policy(preemptor.tenant).cohort)
+        marked = self._adapter(victim.charge).mark_victim(obj, message, self.now)
         self._event(marked, "Warning", "PreemptedByQuota", message)
-        call = Call(dry_run=self.request.dry_run)
-        deletion.delete(self.txn, self._writes, record.resource, record.namespace, record.name, DeleteOptions(), call)
+        call, options = Call(dry_run=self.request.dry_run), DeleteOptions()
+        resource, namespace, name = record.resource, record.namespace, record.name
+        deletion.delete(self.txn, self._writes, resource, namespace, name, options, call, changed=marked)
 
     # a workload that changes
 
@@ -162,6 +163,7 @@ class Session:
             return
         lines = tuple(lines_of(self.accounts, Ask(replace(new, amounts=more))))
         if any(missing(line) for line in lines):
+            self._note("refuse", new, "grown")
             raise self.refused(refusal(Deny("exceeded", lines)))
 
     def _retry(self, adapter: Adapter, waiting: Waiting) -> None:
@@ -180,8 +182,8 @@ class Session:
             self.audit += entries(ask, decision, self.now)
             self._carry_out(adapter, ask, decision)
         elif isinstance(decision, Wait) and not self._gated(adapter, self.request.obj):
-            self.request.obj = adapter.gate(self.request.obj, waits_for(decision), self.now)
-            self.warnings.append(waits_for(decision))
+            self.request.obj = adapter.gate(self.request.obj, waits_for(decision, waiting.charge.tenant), self.now)
+            self.warnings.append(waits_for(decision, waiting.charge.tenant))
 
     # going
 
@@ -215,6 +217,9 @@ class Session:
         if sign > 0:
             short = tuple(full_counts(self.accounts, tenant, amounts))
             if short:
+                request = self.request
+                name = f"{request.resource.singular}/{tenant}/{request.name}"
+                self.audit.append(Entry(self.now, "refuse", name, "", tenant, "counted"))
                 raise self.refused(refusal(Deny("exceeded", short)))
         self.accounts.count(tenant, amounts, sign)
 
@@ -265,7 +270,7 @@ class Session:
         """Tell the object of someone who was charged, or got a hold, while waiting."""
         adapter = self._adapter(waiting.charge)
         admitted = isinstance(decision, Admit)
-        message = "its quota is charged" if admitted else waits_for(decision) if isinstance(decision, Wait) else ""
+        message = waits_for(decision, waiting.charge.tenant) if isinstance(decision, Wait) else "its quota is charged"
         if self._is_request(waiting.charge):
             assert self.request.obj is not None
             obj = self.request.obj

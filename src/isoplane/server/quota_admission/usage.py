@@ -78,8 +78,10 @@ def _charge(charge: Charge) -> dict[str, Any]:
 def _waiting(waiting: Waiting) -> dict[str, Any]:
     entry = {**_charge(waiting.charge), "since": rfc3339(waiting.since)}
     del entry["evicting"]
-    if waiting.victims:
-        entry["victims"] = list(waiting.victims)
+    if own := [name for name in waiting.victims if name.split("/", 2)[1] == waiting.charge.tenant]:
+        entry["victims"] = own
+    if foreign := len(waiting.victims) - len(own):
+        entry["victimsElsewhere"] = foreign
     if waiting.expires:
         entry["expires"] = rfc3339(waiting.expires)
     return entry

@@ -1,0 +1,86 @@
+"""QuotaDecision: the audit trail for people, computed from its rows on every read: who was admitted, refused, evicted, and why.
+
+Each is in the namespace of the workload it concerns, named by its running number, so that names sort by time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from isoplane.objects.kinds import PODS, QUOTADECISIONS, QUOTAPOLICIES, RESOURCEQUOTAS, SERVED, VIRTUALMACHINEINSTANCES
+from isoplane.objects.metadata import Object, rfc3339
+from isoplane.objects.quantity import render
+from isoplane.quota.explain import RULES
+from isoplane.server.computed import Summary
+from isoplane.server.quota_admission import rows
+from isoplane.server.quota_admission.session import kind_names
+from isoplane.store.view import ReadView
+
+_KINDS = {**{r.singular: r.kind for r in SERVED}, **{first: r.kind for first, r in kind_names().items()}}
+"""First part of an id → kind. Objects that are no workloads are refused by their number."""
+Entries = Mapping[str, list[Mapping[str, Any]]]
+"""Namespace → its entries, oldest first."""
+
+
+class Trail:
+    """The entries of the newest revision, sorted once for all namespaces that are asked about at it."""
+
+    def __init__(self) -> None:
+        self._revision = -1
+        self._found: Entries = {}
+
+    def decisions(self, view: ReadView, namespace: str) -> Iterable[Object]:
+        """The QuotaDecisions of one namespace."""
+        if view.revision != self._revision:
+            self._found, self._revision = _sorted(view), view.revision
+        return [_decision(entry) for entry in self._found.get(namespace, ())]
+
+
+def _sorted(view: ReadView) -> Entries:
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    entries = [view.decoded(rows.AUDIT, slot, orjson.loads) for slot in view.rows(rows.AUDIT)]
+    for entry in sorted(filter(None, entries), key=lambda entry: entry["n"]):
+        found.setdefault(entry["tenant"], []).append(entry)
+    return found
+
+
+def _decision(entry: Mapping[str, Any]) -> Object:
+    status: dict[str, Any] = {
+        "decision": entry["act"].capitalize(),
+        "priority": entry["priority"],
+        "rule": entry["rule"],
+        "reason": RULES.get(entry["rule"], ""),
+    }
+    if entry["workload"]:
+        kind, _, name = entry["workload"].split("/", 2)
+        status["workload"] = {"kind": _KINDS.get(kind, kind), "name": name, "uid": entry["uid"]}
+    if short := entry.get("short"):
+        status["short"] = [_short(line, amount) for line, amount in short.items()]
+    for field in ("victims", "preemptor"):
+        if entry.get(field):
+            status[field] = entry[field]
+    return {
+        "apiVersion": QUOTADECISIONS.api_version,
+        "kind": QUOTADECISIONS.kind,
+        "metadata": {
+            "name": f"{entry['n']:012}",
+            "namespace": entry["tenant"],
+            "creationTimestamp": rfc3339(entry["time"]),
+        },
+        "spec": {},
+        "status": status,
+    }
+
+
+def _short(line: str, amount: int) -> dict[str, str]:
+    node, _, resource = line.rpartition(" ")
+    return {"limit": node, "resource": resource, "amount": render(resource, amount)}
+
+
+def decisions_summary() -> Summary:
+    """What to register with the server's computed kinds."""
+    sources = (RESOURCEQUOTAS, QUOTAPOLICIES, PODS, VIRTUALMACHINEINSTANCES)
+    return Summary(QUOTADECISIONS, sources, Trail().decisions)
