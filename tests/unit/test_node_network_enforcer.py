@@ -282,3 +282,18 @@ async def test_a_request_waits_for_a_pass_of_its_own(moment: str) -> None:
             enforcer.poke()
         await asyncio.gather(*(enforcer.request() for _ in range(5)))
         assert bench.one.loaded == "second"
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_it_ends_also_while_something_changes(steps: int) -> None:
+    """A change and the end in the same moment: the end must not be taken for an answer to the change."""
+    made = Bench()
+    await made.enforcer.start()
+    await made.enforcer.request()
+    await asyncio.sleep(0.01)  # it sleeps until something changes
+    made.enforcer.poke()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    closing = asyncio.ensure_future(made.enforcer.close())
+    ended, _ = await asyncio.wait({closing}, timeout=2)
+    assert ended == {closing}

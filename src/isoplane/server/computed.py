@@ -139,7 +139,8 @@ class Registry:
             end = monotonic() + (options.timeout_seconds or 3600)
             while (left := end - monotonic()) > 0:
                 try:
-                    await asyncio.wait_for(ready.wait(), min(left, BOOKMARK_SECONDS))
+                    async with asyncio.timeout(min(left, BOOKMARK_SECONDS)):
+                        await ready.wait()
                 except TimeoutError:
                     if options.bookmarks:
                         yield (Bookmark(self._store.revision),)

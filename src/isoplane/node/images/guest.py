@@ -114,7 +114,8 @@ async def _run(directory: Path, *command: str) -> str:
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={**os.environ, "LC_ALL": "C"},
     )  # fmt: skip
     try:
-        output, errors = await asyncio.wait_for(child.communicate(), _DOWNLOAD_TIMEOUT)
+        async with asyncio.timeout(_DOWNLOAD_TIMEOUT):
+            output, errors = await child.communicate()
     except TimeoutError:
         child.kill()
         raise ImageError(f"{' '.join(command)} took more than {_DOWNLOAD_TIMEOUT:g} s") from None

@@ -203,7 +203,8 @@ async def run(tool: str, *arguments: str, timeout: float) -> bytes:
         env={**os.environ, "LC_ALL": "C.UTF-8"},
     )
     try:
-        output, errors = await asyncio.wait_for(process.communicate(), timeout)
+        async with asyncio.timeout(timeout):
+            output, errors = await process.communicate()
     except BaseException as error:
         if process.returncode is None:
             process.kill()

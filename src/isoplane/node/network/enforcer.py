@@ -175,7 +175,8 @@ class Enforcer:
         delay = self._retry[0]
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), delay if self._failures else self._until_look())
+                async with asyncio.timeout(delay if self._failures else self._until_look()):
+                    await self._wake.wait()
             if self._wake.is_set():
                 await asyncio.sleep(max(self._debounce, self._rested - asyncio.get_running_loop().time()))
             elif not self._failures:

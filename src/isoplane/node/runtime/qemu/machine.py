@@ -293,7 +293,8 @@ class Machine:
         if self.alive:
             self._finish("Destroyed", "the machine was switched off", exit_code=137, signal_number=signal.SIGKILL)
             try:
-                await asyncio.wait_for(self._gone.wait(), 3 * QUIT_TIMEOUT)
+                async with asyncio.timeout(3 * QUIT_TIMEOUT):
+                    await self._gone.wait()
             except TimeoutError:
                 pid = self.run.pid if self.run else 0
                 raise RuntimeFailure(RuntimeReason.RUN, f"QEMU {pid} of {self.uid} cannot be killed") from None
@@ -379,7 +380,8 @@ class Machine:
         except QmpError:
             pass
         try:
-            await asyncio.wait_for(self._gone.wait(), QUIT_TIMEOUT)
+            async with asyncio.timeout(QUIT_TIMEOUT):
+                await self._gone.wait()
         except TimeoutError:
             if self.alive and self.run is not None:
                 process.signal_process(self.run.pid, signal.SIGKILL)

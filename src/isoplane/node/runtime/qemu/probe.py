@@ -120,7 +120,8 @@ async def boots(binary: str, accelerator: str, timeout: float = PROBE_TIMEOUT) -
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            return await asyncio.wait_for(guest.wait(), timeout) == _SUCCESS
+            async with asyncio.timeout(timeout):
+                return await guest.wait() == _SUCCESS
         except TimeoutError:
             return False
         finally:

@@ -70,7 +70,8 @@ class Qmp(asyncio.Protocol):
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         self._transport.write(orjson.dumps(request) + b"\n")
         try:
-            return await asyncio.wait_for(answer, timeout)
+            async with asyncio.timeout(timeout):
+                return await answer
         except TimeoutError:
             raise QmpClosed(f"the machine did not answer {command} in {timeout:g} s") from None
         finally:
