@@ -58,7 +58,8 @@ class TapGuest(MachineGuest):
         finally:
             script.unlink()
         answer = [line.split() for line in asked.stdout.splitlines() if line.startswith("GOT")]
-        assert answer, f"no lease: {asked.stdout}{asked.stderr}"
+        links = subprocess.run(["ip", "-s", "link"], capture_output=True, text=True, check=False).stdout
+        assert answer, f"no lease, plugged: {self.plugged}: {asked.stdout}{asked.stderr}{links}"
         _, address, netmask, router, *_ = answer[0]
         self.use(address, sum(bin(int(part)).count("1") for part in netmask.split(".")), router)
         return address

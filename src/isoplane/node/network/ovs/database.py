@@ -14,6 +14,8 @@ from isoplane.node.network.protocol import FabricFailure
 _NAME = "Open_vSwitch"
 _PROTOCOLS = ["set", ["OpenFlow10", "OpenFlow13", "OpenFlow14", "OpenFlow15"]]
 LOCAL = 65534
+ATTEMPTS = 3
+"""How often a port that vanishes while it is made is made again."""
 Operation = dict[str, Any]
 
 
@@ -89,10 +91,20 @@ class Bridge:
 
     async def ready(self, timeout: float = 10) -> None:
         """Wait until the switch has made the bridge. Seconds."""
-        await self._wait_number(self.name, LOCAL, timeout)
+        if not await self._wait_number(self.name, LOCAL, timeout):
+            raise FabricFailure(f"the bridge {self.name} was removed by somebody else while it was set up")
 
     async def add(self, interface: str, number: int, uid: str, mac: str, timeout: float = 10) -> None:
         """Plug a device of the host in under this OpenFlow number and wait until the switch has it. Fine when it has."""
+        for _ in range(ATTEMPTS):
+            await self._insert(interface, number, uid, mac)
+            if await self._wait_number(interface, number, timeout):
+                return
+            # Removed meanwhile: by a request that a plane made just before it was killed, say.
+        raise FabricFailure(f"the port {interface} of {self.name} is removed by somebody else as often as it is made")
+
+    async def _insert(self, interface: str, number: int, uid: str, mac: str) -> None:
+        """The port's rows, unless they are there under this number."""
         found = await self._select("Interface", ["ofport"], [["name", "==", interface]])
         if found and found[0]["ofport"] != number:
             # Its device was not there when the switch looked for it: it gave up.
@@ -120,7 +132,6 @@ class Bridge:
                     "mutations": [["ports", "insert", ["named-uuid", "port"]]],
                 },
             )
-        await self._wait_number(interface, number, timeout)
 
     async def remove(self, interface: str, *, settled: bool = False) -> None:
         """Unplug. Fine when it is not there. ``settled`` waits until the switch has let go of the device."""
@@ -172,7 +183,8 @@ class Bridge:
                 )
         return ports
 
-    async def _wait_number(self, interface: str, number: int, timeout: float) -> None:
+    async def _wait_number(self, interface: str, number: int, timeout: float) -> bool:
+        """Wait until the switch has taken it up. False when its row is gone. FabricFailure when it is refused."""
         try:
             await transact(
                 self._database,
@@ -191,10 +203,14 @@ class Bridge:
             raise FabricFailure(
                 f"ovs-vswitchd did not take up {interface} in {timeout:g} s (is it running?): {failure}"
             ) from failure
-        row = (await self._select("Interface", ["ofport", "error"], [["name", "==", interface]]))[0]
+        rows = await self._select("Interface", ["ofport", "error"], [["name", "==", interface]])
+        if not rows:
+            return False
+        row = rows[0]
         if row["ofport"] != number:
             complaint = row["error"] if isinstance(row["error"], str) else f"it is port {row['ofport']}, not {number}"
             raise FabricFailure(f"Open vSwitch refuses {interface} on {self.name}: {complaint}")
+        return True
 
     async def _select(self, table: str, columns: list[str], where: list[list[Any]]) -> list[dict[str, Any]]:
         (result,) = await transact(self._database, {"op": "select", "table": table, "where": where, "columns": columns})

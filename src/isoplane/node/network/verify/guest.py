@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -41,8 +42,14 @@ class TapGuest:
             for one in ready:
                 try:
                     os.write(other[one], os.read(one, 65536))
-                except OSError:
-                    return
+                except OSError as error:
+                    if error.errno != errno.EIO:  # an interface that is down: this frame is lost, as on a wire
+                        return
+
+    @property
+    def plugged(self) -> bool:
+        """Whether frames are carried: until it is closed, or somebody removes the tap."""
+        return self._thread.is_alive()
 
     def use(self, address: str, prefix: int, gateway: str) -> None:
         """Configure by hand."""
