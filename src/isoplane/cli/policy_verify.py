@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import orjson
 import typer
+import yaml
 
 from isoplane.cli.manifests import read
 from isoplane.cli.policy_inputs import InputError, snapshot_of
@@ -69,3 +70,7 @@ def _told(outcome: Outcome) -> Iterator[str]:
     yield from (f"  {line}" for line in outcome.disagreements[:_SHOWN])
     if wrong > _SHOWN:
         yield f"  and {wrong - _SHOWN} more"
+    if wrong:
+        yield f"  the least that shows it: {outcome.disagreements[0]}"
+        least = [dict(one) for one in outcome.smallest]
+        yield from (f"    {line}" for line in yaml.safe_dump_all(least, sort_keys=False).splitlines())

@@ -10,7 +10,8 @@
     120… the tables 20..32 once more with the sides swapped, for replies of SCTP, only if ports of SCTP are judged
 
 Classes go by content, so equal tables share flows; a port range costs masked matches.  Userspace connection tracking
-keys SCTP without its ports: every SCTP packet is judged, a reply by the connection it claims to answer.
+keys SCTP without its ports: every SCTP packet is judged, a reply by the connection it claims to answer.  No flow can
+tell an INIT from a reply, so between two ends on the bridge one passes whose opposite, from that very port, is allowed.
 
 Addresses on the bridge are those of attachments with an ``ofport``; all others are beyond its local port, where the
 host routes, and judged by address all the same.  Apply with ``ovs-ofctl -O OpenFlow14 --bundle replace-flows``.

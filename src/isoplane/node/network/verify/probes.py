@@ -16,15 +16,16 @@ from isoplane.node.network import netns
 
 def udp_socket(path: str) -> socket.socket:
     """A UDP socket inside the namespace at ``path`` ('' is the host's)."""
-    return _inside(path, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    return inside(path, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
 
 
 def tcp_socket(path: str) -> socket.socket:
     """A TCP socket, as above."""
-    return _inside(path, socket.socket)
+    return inside(path, socket.socket)
 
 
-def _inside(path: str, make: Callable[[], socket.socket]) -> socket.socket:
+def inside(path: str, make: Callable[[], socket.socket]) -> socket.socket:
+    """A socket that belongs to the namespace at ``path`` ('' is the host's), with a timeout of 3 seconds."""
     made = netns.enter(Path(path), make) if path else make()
     made.settimeout(3)
     return made
@@ -128,7 +129,7 @@ _IDENTS = itertools.count(os.getpid())
 
 def pings(source: str, address: str, timeout: float = 2.0) -> bool:
     """Whether one ICMP echo is answered, asked by a raw socket."""
-    client = _inside(source, lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP))
+    client = inside(source, lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP))
     with client:
         client.settimeout(timeout)
         ident = next(_IDENTS) & 0xFFFF

@@ -36,6 +36,8 @@ class Outcome:
     manifests: str
     packets: int = 0
     disagreements: tuple[str, ...] = ()
+    smallest: tuple[Mapping[str, Any], ...] = ()
+    """The least of the manifests that still makes the first of the disagreements."""
     seconds: float = 0.0
     error: str = ""
     lacks: tuple[str, ...] = ()
@@ -58,13 +60,13 @@ def lacking(mix: str) -> tuple[str, ...]:
 
 
 def ports(clusters: Iterable[Cluster]) -> list[int]:
-    """The numbers to try on TCP and UDP: those that are declared or named, at most MOST_PORTS."""
+    """The numbers to try on TCP, UDP and SCTP: those that are declared or named, at most MOST_PORTS."""
     numbers = {number for one in clusters for protocol, number in ports_of(one) if protocol != OTHER}
     return sorted(numbers)[:MOST_PORTS] or [USUAL_PORT]
 
 
 async def verify(mix: str, stages: Sequence[tuple[str, Objects]], tried: Sequence[int]) -> list[Outcome]:
-    """Load each stage's policies in turn and try every pair on the ports ``tried``.
+    """Load each stage's policies in turn and try every pair on the ports ``tried``; shrink what disagrees.
 
     All stages have the same workloads.  Needs root; leaves nothing on the host.
     """
@@ -82,7 +84,9 @@ async def verify(mix: str, stages: Sequence[tuple[str, Objects]], tried: Sequenc
                 found.append(Outcome(mix, name, error=str(failure)))
                 break
             wrong = await lab.disagreements()
-            found.append(Outcome(mix, name, len(lab.questions()), tuple(wrong), time.monotonic() - began))
+            took = time.monotonic() - began
+            least = await lab.smallest(objects, wrong[0]) if wrong else []
+            found.append(Outcome(mix, name, len(lab.questions()), tuple(map(str, wrong)), tuple(least), took))
     finally:
         await lab.stop()
         shutil.rmtree(directory, ignore_errors=True)
