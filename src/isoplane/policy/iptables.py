@@ -31,6 +31,9 @@ _SELF = {INGRESS: "dst", EGRESS: "src"}
 _PEER = {INGRESS: "src", EGRESS: "dst"}
 _DENY = {INGRESS: "ISP-DENY-INGRESS", EGRESS: "ISP-DENY-EGRESS"}
 _DISCOVERY = ("router-solicitation", "neighbour-solicitation", "neighbour-advertisement")
+_BITMAPPED = ("TCP", "UDP")
+"""The kernel's sets of ports hold nothing against a packet of SCTP (ip_set_get_ip_port): its ports are listed in rules."""
+_SLOTS = 15
 
 Chains = dict[str, dict[str, list[str]]]
 """table → chain → rules."""
@@ -203,7 +206,7 @@ class _Builder:
         return f"-g {name}"
 
     def _ports(self, name: str, peer_class: PeerClass, default: bool, denial: str) -> Iterator[str]:
-        """Only entries that differ from the default: a set of ports for each protocol."""
+        """Only entries that differ from the default: a set of ports for each protocol, lists of them for SCTP."""
         deny = f"-g {denial}"
         differing, rest = (deny, "-j RETURN") if default else ("-j RETURN", deny)
         entries = [e for e in peer_class.entries if e.allow is not default]
@@ -212,17 +215,36 @@ class _Builder:
             if not listed:
                 continue
             match = f"-p {protocol.lower()}"
-            if (listed[0].low, listed[0].high) != (0, MAX_PORT):
+            if (listed[0].low, listed[0].high) == (0, MAX_PORT):
+                yield f"{match} {differing}"
+            elif protocol in _BITMAPPED:
                 ports = f"{name}-{protocol[0].lower()}"
                 self.sets[ports] = IpSet("bitmap:port range 0-65535", tuple(_span(e) for e in listed))
-                match += f" -m set --match-set {ports} dst"
-            yield f"{match} {differing}"
+                yield f"{match} -m set --match-set {ports} dst {differing}"
+            else:
+                for listing in _multiports(listed):
+                    yield f"{match} -m multiport --dports {listing} {differing}"
         if any(e.protocol == OTHER for e in entries):
             for protocol in PORT_PROTOCOLS:
                 yield f"-p {protocol.lower()} {rest}"
             yield differing
         else:
             yield rest
+
+
+def _multiports(entries: Iterable[Entry]) -> Iterator[str]:
+    """The ports of a rule each: a rule has fifteen slots, a range takes two."""
+    row: list[str] = []
+    taken = 0
+    for entry in entries:
+        needed = 1 if entry.low == entry.high else 2
+        if taken + needed > _SLOTS:
+            yield ",".join(row)
+            row, taken = [], 0
+        row.append(_span(entry).replace("-", ":"))
+        taken += needed
+    if row:
+        yield ",".join(row)
 
 
 def _span(entry: Entry) -> str:

@@ -9,7 +9,17 @@ from nft_reader import Packet
 
 from isoplane.policy.iptables import HOOKS, Steps
 
-_FLAGS = {"-i": 1, "-o": 1, "-s": 1, "-p": 1, "--sport": 1, "--dport": 1, "--icmpv6-type": 1, "--ctstate": 1}
+_FLAGS = {
+    "-i": 1,
+    "-o": 1,
+    "-s": 1,
+    "-p": 1,
+    "--sport": 1,
+    "--dport": 1,
+    "--dports": 1,
+    "--icmpv6-type": 1,
+    "--ctstate": 1,
+}
 
 
 class Iptables:
@@ -70,7 +80,9 @@ class Iptables:
     def _in(self, name: str, fields: str, packet: Packet) -> bool:
         kind = self.kinds[name]
         if kind == "bitmap:port":
-            return any(low <= packet.dport <= high for low, high in self.sets[name])
+            # the kernel's ip_set_get_ip_port knows no other protocol
+            ported = packet.protocol in ("tcp", "udp")
+            return ported and any(low <= packet.dport <= high for low, high in self.sets[name])
         end = ipaddress.ip_address(packet.saddr if fields.startswith("src") else packet.daddr)
         if kind == "hash:net,iface":
             return any(end in net and iface == packet.iif for net, iface in self.sets[name])
@@ -108,6 +120,10 @@ def _single(flag: str, value: str, packet: Packet) -> bool:
         return packet.protocol == value
     if flag == "--ctstate":
         return packet.state.upper() in value.split(",")
+    if flag == "--dports":
+        spans = [span.partition(":") for span in value.split(",")]
+        assert sum(2 if high else 1 for _, _, high in spans) <= 15, "more slots than multiport has"
+        return any(int(low) <= packet.dport <= int(high or low) for low, _, high in spans)
     if flag == "--dport":
         return packet.dport == int(value)
     return False  # source ports and ICMPv6 types: the packets of these tests have others

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,7 +44,10 @@ MANIFESTS: list[Mapping[str, Any]] = [
             "podSelector": {"matchLabels": {"app": "target"}},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [
-                {"from": [{"podSelector": {"matchLabels": {"app": "nobody"}}}, HOLED], "ports": [{"port": 8080}, {"port": 80}]},
+                {
+                    "from": [{"podSelector": {"matchLabels": {"app": "nobody"}}}, HOLED],
+                    "ports": [{"port": 8080}, {"port": 80}],
+                },
                 {"from": [{"namespaceSelector": {"matchLabels": {"team": "blue"}}}]},
             ],
             "egress": [{}],
@@ -92,13 +96,11 @@ def test_nothing_smaller_shows_it() -> None:
     found = shrink.smallest(MANIFESTS, shows, ends)
     steps = shrink.shrinking(found, ends)
     asked = [next(steps)]
-    while True:
-        assert not shows(asked[-1])
-        try:
+    with pytest.raises(StopIteration) as done:
+        while True:
+            assert not shows(asked[-1])
             asked.append(steps.send(False))
-        except StopIteration as done:
-            assert done.value == found
-            break
+    assert done.value.value == found
 
 
 def test_what_never_shows_again_stays_whole() -> None:
@@ -117,7 +119,9 @@ def test_the_questions_end() -> None:
     assert len(asked) == shrink.MOST_QUESTIONS
 
 
-JSON = st.recursive(st.integers(0, 3), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("xyz"), inner))
+JSON = st.recursive(
+    st.integers(0, 3), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("xyz"), inner)
+)
 
 
 @given(st.lists(st.builds(lambda kind, spec: {"kind": kind, "spec": spec}, st.sampled_from("PQ"), JSON), max_size=4))
