@@ -62,7 +62,10 @@ def test_an_engine_that_ignores_exceptions_is_found_and_told_in_few_lines(
     names = ("one", "two", "three")
     pods = [{"kind": "Pod", "metadata": {"name": name, "namespace": "a", "labels": {"app": name}}} for name in names]
     holed = {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["192.0.2.0/24", "100.64.0.0/10"]}}
-    ingress = [{"from": [{"podSelector": {"matchLabels": {"app": "two"}}}]}, {"from": [holed], "ports": [{"port": 8080}]}]
+    ingress = [
+        {"from": [{"podSelector": {"matchLabels": {"app": "two"}}}]},
+        {"from": [holed], "ports": [{"port": 8080}]},
+    ]
     rest = [{"podSelector": {"matchLabels": {"app": "three"}}, "ingress": [{}]}] * 3
     specs = [{"podSelector": {"matchLabels": {"app": "one"}}, "ingress": ingress}, *rest]
     policies = [

@@ -10,17 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isoplane.node.denials import AGAIN, BURST, REFILL, Denials, Rate, denial
-from isoplane.node.network.nflog import Logged, packet_of
+from isoplane.node.network.netlink import attribute
+from isoplane.node.network.nflog import packet_of
+from isoplane.node.network.packet import Seen
 from isoplane.policy.compile import compile_tables
 from isoplane.policy.packets import PacketJudge
 from isoplane.policy.snapshot import from_objects
 from isoplane.policy.table import Tables
 
 WEB, CLIENT, VM = "10.0.0.2", "10.0.0.3", "10.0.0.4"
-
-
-def attribute(kind: int, payload: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(payload), kind) + payload + b"\0" * (-len(payload) % 4)
 
 
 def message(packet: bytes, prefix: str = "isoplane deny ingress ") -> bytes:
@@ -58,7 +56,6 @@ def test_reads_packets(packet: bytes, told: tuple[str, int]) -> None:
     logged = packet_of(message(packet))
     assert logged is not None
     assert (logged.protocol, logged.port) == told
-    assert logged.prefix == "isoplane deny ingress "
     assert (logged.source, logged.destination) in ((CLIENT, WEB), ("fd00::1", "fd00::2"))
 
 
@@ -104,26 +101,26 @@ def tables() -> Tables:
 
 def test_names_whose_policies_deny() -> None:
     judge = PacketJudge(tables())
-    found = denial(judge, Logged("", CLIENT, WEB, "TCP", 443))
+    found = denial(judge, Seen(CLIENT, WEB, "TCP", 443))
     assert found is not None
     assert found.endpoint == "pod/a/web"
     assert str(found) == (
         "Ingress from pod/a/client on 443/TCP was dropped: isolated by a/web-only-80, and no rule allows it"
     )
-    outside = denial(judge, Logged("", "192.0.2.7", WEB, "OTHER", 0))
+    outside = denial(judge, Seen("192.0.2.7", WEB, "OTHER", 0))
     assert str(outside).startswith("Ingress from 192.0.2.7 on ICMP or another protocol was dropped")
-    telnet = denial(judge, Logged("", CLIENT, VM, "TCP", 23))
+    telnet = denial(judge, Seen(CLIENT, VM, "TCP", 23))
     assert telnet is not None
     assert telnet.endpoint == "pod/a/client"
     assert str(telnet) == "Egress to pod/a/vm on 23/TCP was dropped: denied by no-telnet/egress[0]"
-    assert denial(judge, Logged("", CLIENT, WEB, "TCP", 80)) is None, "allowed by now"
+    assert denial(judge, Seen(CLIENT, WEB, "TCP", 80)) is None, "allowed by now"
 
 
 def test_tells_once_a_minute_and_counts(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
     events: list[tuple[str, str]] = []
     denials = Denials(1, (), lambda endpoint, text: events.append((endpoint, text)), clock=lambda: now[0])
-    packet = Logged("", CLIENT, WEB, "TCP", 443)
+    packet = Seen(CLIENT, WEB, "TCP", 443)
     denials.told(packet)
     assert events == [], "nothing is known before there are rules"
     denials.use(tables())
@@ -140,10 +137,10 @@ def test_tells_once_a_minute_and_counts(caplog: pytest.LogCaptureFixture) -> Non
 
 def test_a_scan_of_ports_is_not_told_port_by_port() -> None:
     judge, rate = PacketJudge(tables()), Rate()
-    scan = [denial(judge, Logged("", CLIENT, WEB, "TCP", port)) for port in range(1000, 9000)]
+    scan = [denial(judge, Seen(CLIENT, WEB, "TCP", port)) for port in range(1000, 9000)]
     told = [found for found in scan if found is not None and rate.admit(found, 0.0) is not None]
     assert len(told) == BURST
-    other = denial(judge, Logged("", CLIENT, VM, "TCP", 23))
+    other = denial(judge, Seen(CLIENT, VM, "TCP", 23))
     assert other is not None
     assert rate.admit(other, 0.0) == 0, "others are told all the same"
     assert scan[-1] is not None

@@ -14,7 +14,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from isoplane.node.network.nflog import Logged, LogGroup
+from isoplane.node.network.nflog import LogGroup
+from isoplane.node.network.packet import Seen
 from isoplane.policy.packets import PacketJudge
 from isoplane.policy.rules import EGRESS, OTHER
 from isoplane.policy.table import Tables
@@ -57,7 +58,7 @@ class Denial:
         return f"{self.direction} {way} {self.peer} on {what} was dropped: {why}"
 
 
-def denial(judge: PacketJudge, packet: Logged) -> Denial | None:
+def denial(judge: PacketJudge, packet: Seen) -> Denial | None:
     """Who denies this packet; None when nobody does by now."""
     verdict = judge.judge(packet.source, packet.destination, packet.protocol, packet.port)
     if verdict.allowed:
@@ -147,7 +148,7 @@ class Denials:
         """Judge by these tables from now on."""
         self._tables, self._judge = tables, None
 
-    def told(self, packet: Logged) -> None:
+    def told(self, packet: Seen) -> None:
         """One packet that was logged and dropped."""
         if self._tables is None:
             return

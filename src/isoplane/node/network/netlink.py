@@ -36,24 +36,42 @@ class NetlinkError(OSError):
     """The kernel refused a request. ``str()`` says which."""
 
 
-def _attribute(kind: int, payload: bytes) -> bytes:
+def attribute(kind: int, payload: bytes) -> bytes:
+    """One attribute, padded to four bytes; every netlink family packs them so. Source: netlink(7)."""
     length = 4 + len(payload)
     return struct.pack("=HH", length, kind) + payload + b"\0" * (-length % 4)
 
 
+def message(kind: int, flags: int, body: bytes, sequence: int = 1) -> bytes:
+    """One request, header included."""
+    return _HEADER.pack(_HEADER.size + len(body), kind, flags, sequence, 0) + body
+
+
+def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """(kind, sequence, body) of every message in what one read gave."""
+    at = 0
+    while at + _HEADER.size <= len(data):
+        size, kind, _, sequence, _ = _HEADER.unpack_from(data, at)
+        if size < _HEADER.size:
+            return
+        yield kind, sequence, data[at + _HEADER.size : at + size]
+        at += (size + 3) & ~3
+
+
 def _text(kind: int, value: str) -> bytes:
-    return _attribute(kind, value.encode() + b"\0")
+    return attribute(kind, value.encode() + b"\0")
 
 
 def _number(kind: int, value: int) -> bytes:
-    return _attribute(kind, struct.pack("=I", value))
+    return attribute(kind, struct.pack("=I", value))
 
 
 def _mac(value: str) -> bytes:
     return bytes.fromhex(value.replace(":", ""))
 
 
-def _attributes(data: bytes) -> dict[int, bytes]:
+def attributes(data: bytes) -> dict[int, bytes]:
+    """Type → payload, without the flags of the type; what is cut short is left out."""
     found, at = {}, 0
     while at + 4 <= len(data):
         length, kind = struct.unpack_from("=HH", data, at)
@@ -119,17 +137,17 @@ class Netlink:
     def veth(self, host: str, host_mac: str, peer: str, peer_mac: str, netns: int, mtu: int, alias: str) -> Netlink:
         """A pair whose other end, index 2, starts its life in the namespace behind the descriptor ``netns``."""
         inner = _LINK.pack(0, 0, 2, 0, 0) + _text(IFLA_IFNAME, peer) + _number(IFLA_MTU, mtu)
-        inner += _attribute(IFLA_ADDRESS, _mac(peer_mac)) + _number(IFLA_NET_NS_FD, netns)
-        info = _text(IFLA_INFO_KIND, "veth") + _attribute(IFLA_INFO_DATA, _attribute(VETH_INFO_PEER, inner))
+        inner += attribute(IFLA_ADDRESS, _mac(peer_mac)) + _number(IFLA_NET_NS_FD, netns)
+        info = _text(IFLA_INFO_KIND, "veth") + attribute(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, inner))
         body = _LINK.pack(0, 0, 0, 0, 0) + _text(IFLA_IFNAME, host) + _number(IFLA_MTU, mtu)
-        body += _attribute(IFLA_ADDRESS, _mac(host_mac)) + _attribute(IFLA_LINKINFO, info)
+        body += attribute(IFLA_ADDRESS, _mac(host_mac)) + attribute(IFLA_LINKINFO, info)
         self._add(f"veth {host} ({alias})", RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
         return self
 
     def bridge(self, name: str) -> Netlink:
         """A bridge of the kernel's own. Fine when a link of this name exists."""
         body = _LINK.pack(0, 0, 0, 0, 0) + _text(IFLA_IFNAME, name)
-        body += _attribute(IFLA_LINKINFO, _text(IFLA_INFO_KIND, "bridge"))
+        body += attribute(IFLA_LINKINFO, _text(IFLA_INFO_KIND, "bridge"))
         self._add(f"bridge {name}", RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, errno.EEXIST)
         return self
 
@@ -138,10 +156,10 @@ class Netlink:
     ) -> Netlink:
         flags, change = (IFF_UP if up else 0, IFF_UP) if up is not None else (0, 0)
         body = _LINK.pack(0, 0, index, flags, change)
-        body += _attribute(IFLA_ADDRESS, _mac(mac)) if mac else b""
+        body += attribute(IFLA_ADDRESS, _mac(mac)) if mac else b""
         body += _number(IFLA_MTU, mtu) if mtu else b""
         body += _text(IFLA_IFNAME, name) if name else b""
-        body += _attribute(IFLA_IFALIAS, alias.encode()[:255]) if alias else b""
+        body += attribute(IFLA_IFALIAS, alias.encode()[:255]) if alias else b""
         self._add(f"change of link {index} {name}", RTM_SETLINK, 0, body)
         return self
 
@@ -154,11 +172,11 @@ class Netlink:
         """An address; with ``routed`` False the kernel adds no route for its network."""
         packed = socket.inet_aton(address)
         body = struct.pack("=BBBBi", socket.AF_INET, prefix_length, 0, SCOPE_UNIVERSE, index)
-        body += _attribute(IFA_LOCAL, packed) + _attribute(IFA_ADDRESS, packed)
+        body += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
         if prefix_length < 31:
             mask = (1 << (32 - prefix_length)) - 1
             broadcast = struct.pack("!I", struct.unpack("!I", packed)[0] | mask)
-            body += _attribute(IFA_BROADCAST, broadcast)
+            body += attribute(IFA_BROADCAST, broadcast)
         body += b"" if routed else _number(IFA_FLAGS, IFA_F_NOPREFIXROUTE)
         self._add(f"address {address}/{prefix_length}", RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, body, errno.EEXIST)
         return self
@@ -169,10 +187,10 @@ class Netlink:
         kind = RTN_UNICAST if index else RTN_UNREACHABLE
         scope = SCOPE_LINK if index and not gateway else SCOPE_UNIVERSE
         body = _ROUTE.pack(socket.AF_INET, int(length), 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, scope, kind, 0)
-        body += _attribute(RTA_DST, socket.inet_aton(network)) if int(length) else b""
+        body += attribute(RTA_DST, socket.inet_aton(network)) if int(length) else b""
         body += _number(RTA_OIF, index) if index else b""
-        body += _attribute(RTA_GATEWAY, socket.inet_aton(gateway)) if gateway else b""
-        body += _attribute(RTA_PREFSRC, socket.inet_aton(source)) if source else b""
+        body += attribute(RTA_GATEWAY, socket.inet_aton(gateway)) if gateway else b""
+        body += attribute(RTA_PREFSRC, socket.inet_aton(source)) if source else b""
         body += _number(RTA_PRIORITY, metric) if metric else b""
         self._add(f"route {destination}", RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body)
         return self
@@ -180,22 +198,21 @@ class Netlink:
     def delete_unreachable(self, destination: str, metric: int) -> Netlink:
         network, _, length = destination.partition("/")
         body = _ROUTE.pack(socket.AF_INET, int(length), 0, 0, RT_TABLE_MAIN, 0, 0, RTN_UNREACHABLE, 0)
-        body += _attribute(RTA_DST, socket.inet_aton(network)) + _number(RTA_PRIORITY, metric)
+        body += attribute(RTA_DST, socket.inet_aton(network)) + _number(RTA_PRIORITY, metric)
         self._add(f"removal of route {destination}", RTM_DELROUTE, 0, body, errno.ESRCH)
         return self
 
     def neighbour(self, index: int, address: str, mac: str) -> Netlink:
         """A permanent neighbour: no ARP is asked, and none can be forged."""
         body = struct.pack("=BxxxiHBB", socket.AF_INET, index, NUD_PERMANENT, 0, 0)
-        body += _attribute(NDA_DST, socket.inet_aton(address)) + _attribute(NDA_LLADDR, _mac(mac))
+        body += attribute(NDA_DST, socket.inet_aton(address)) + attribute(NDA_LLADDR, _mac(mac))
         self._add(f"neighbour {address}", RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body)
         return self
 
     def _add(self, what: str, kind: int, flags: int, body: bytes, *tolerated: int) -> None:
         self._sequence += 1
-        size = _HEADER.size + len(body)
-        header = _HEADER.pack(size, kind, NLM_F_REQUEST | NLM_F_ACK | flags, self._sequence, 0)
-        self._batch.append((what, header + body, tolerated))
+        request = message(kind, NLM_F_REQUEST | NLM_F_ACK | flags, body, self._sequence)
+        self._batch.append((what, request, tolerated))
 
     def commit(self) -> None:
         """Send the batch and wait for every answer. NetlinkError names the first request that was refused."""
@@ -203,9 +220,9 @@ class Netlink:
         if not batch:
             return
         first = self._sequence - len(batch) + 1
-        self._socket.send(b"".join(message for _, message, _ in batch))
+        self._socket.send(b"".join(request for _, request, _ in batch))
         failure: NetlinkError | None = None
-        for _, kind, sequence, payload in self._answers(len(batch)):
+        for kind, sequence, payload in self._answers(len(batch)):
             if kind != NLMSG_ERROR or sequence < first:
                 continue
             code = -struct.unpack_from("=i", payload)[0]
@@ -215,28 +232,20 @@ class Netlink:
         if failure is not None:
             raise failure
 
-    def _answers(self, expected: int) -> Iterator[tuple[int, int, int, bytes]]:
+    def _answers(self, expected: int) -> Iterator[tuple[int, int, bytes]]:
         while expected > 0:
-            for message in self._receive():
-                if message[1] == NLMSG_ERROR:
+            for answer in messages(self._socket.recv(1 << 18)):
+                if answer[0] == NLMSG_ERROR:
                     expected -= 1
-                yield message
-
-    def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
-        data, at = self._socket.recv(1 << 18), 0
-        while at + _HEADER.size <= len(data):
-            size, kind, flags, sequence, _ = _HEADER.unpack_from(data, at)
-            yield flags, kind, sequence, data[at + _HEADER.size : at + size]
-            at += (size + 3) & ~3
+                yield answer
 
     # --- questions ---
 
     def _dump(self, kind: int, body: bytes, flags: int) -> Iterator[bytes]:
         self._sequence += 1
-        size = _HEADER.size + len(body)
-        self._socket.send(_HEADER.pack(size, kind, NLM_F_REQUEST | flags, self._sequence, 0) + body)
+        self._socket.send(message(kind, NLM_F_REQUEST | flags, body, self._sequence))
         while True:
-            for _, answer, sequence, payload in self._receive():
+            for answer, sequence, payload in messages(self._socket.recv(1 << 18)):
                 if sequence != self._sequence:
                     continue
                 if answer in (NLMSG_DONE, NLMSG_ERROR):
@@ -248,8 +257,8 @@ class Netlink:
     def _links(self, body: bytes, flags: int) -> Iterator[Link]:
         for payload in self._dump(RTM_GETLINK, body, flags):
             _, _, index, state, _ = _LINK.unpack_from(payload)
-            found = _attributes(payload[_LINK.size :])
-            info = _attributes(found.get(IFLA_LINKINFO, b""))
+            found = attributes(payload[_LINK.size :])
+            info = attributes(found.get(IFLA_LINKINFO, b""))
             yield Link(
                 index,
                 found.get(IFLA_IFNAME, b"").rstrip(b"\0").decode(),
@@ -267,7 +276,7 @@ class Netlink:
         found = []
         for payload in self._dump(RTM_GETROUTE, _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0), NLM_F_DUMP):
             _, length, _, _, table, _, _, _, _ = _ROUTE.unpack_from(payload)
-            parts = _attributes(payload[_ROUTE.size :])
+            parts = attributes(payload[_ROUTE.size :])
             if table != RT_TABLE_MAIN:
                 continue
             destination = socket.inet_ntoa(parts.get(RTA_DST, b"\0" * 4))

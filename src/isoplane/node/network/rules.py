@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,12 +14,12 @@ from isoplane.node.network.ipam import mac_of
 from isoplane.node.network.protocol import Plug
 from isoplane.node.network.settings import FabricSettings, Ranges
 from isoplane.policy import iptables, nftables
-from isoplane.policy.addresses import address
 from isoplane.policy.attachments import Attachment, NodeNetwork
 from isoplane.policy.bridge import TRACKED
 from isoplane.policy.openflow import render_openflow
+from isoplane.policy.packets import PacketJudge
 from isoplane.policy.rules import OTHER, PORT_PROTOCOLS
-from isoplane.policy.table import EndpointTables, Tables
+from isoplane.policy.table import Tables
 
 BEGUN = "".join(
     f"table={TRACKED},priority=95,{protocol},ct_state=+trk+new,tcp_flags={flags},actions=drop\n"
@@ -98,7 +99,7 @@ class NodeRules:
             if narrower and (_differ(met, tables) or tables.endpoints.keys() - self._tables.endpoints.keys()):
                 closing = self._closing(met, attached, texts)
         self._tables, self._texts, self._made, self._revision = tables, texts, made, revision
-        return Rendered(revision, rules, closing, self._own(tables, plugs), forbids, self._judge(tables))
+        return Rendered(revision, rules, closing, self._own(tables, plugs), forbids, permitting(tables, self._node.ips))
 
     def _own(self, tables: Tables, plugs: Sequence[Plug]) -> dict[str, str]:
         """Each workload's own revision, which other workloads' rules do not change."""
@@ -140,10 +141,6 @@ class NodeRules:
             return {}
         return self._render(met, attached, self._rulesets(met, attached))
 
-    def _judge(self, tables: Tables) -> Callable[[Connection], bool]:
-        owners = {ip: entry for entry in tables.endpoints.values() for ip in entry.ips}
-        return lambda connection: permits(owners, self._node.ips, connection)
-
 
 def _differ(met: Tables, other: Tables) -> bool:
     """Whether any workload's tables are not the same in both."""
@@ -151,17 +148,16 @@ def _differ(met: Tables, other: Tables) -> bool:
     return any(one.ingress.key != two.ingress.key or one.egress.key != two.egress.key for one, two in pairs)
 
 
-def permits(owners: Mapping[str, EndpointTables], node_ips: Sequence[str], connection: Connection) -> bool:
-    """Whether the tables let this connection exist: its source's egress and its destination's ingress; the node may always."""
-    protocol = connection.protocol if connection.protocol in PORT_PROTOCOLS else OTHER
-    port = connection.destination_port if protocol != OTHER else 0
-    family, source = address(connection.source)
-    _, destination = address(connection.destination)
-    sender, receiver = owners.get(connection.source), owners.get(connection.destination)
-    if sender is not None and sender is receiver:
-        return True  # traffic to oneself is nobody else's business
-    if sender is not None and not sender.egress.judge(family, destination, protocol, port)[0]:
-        return False
-    if receiver is None or connection.source in node_ips:
-        return True
-    return receiver.ingress.judge(family, source, protocol, port)[0]
+def permitting(tables: Tables, node_ips: Sequence[str]) -> Callable[[Connection], bool]:
+    """Whether the tables let a connection exist, by ``PacketJudge``, which is made when it is asked first."""
+
+    @functools.cache
+    def judge() -> PacketJudge:
+        return PacketJudge(tables, node_ips)
+
+    def permits(connection: Connection) -> bool:
+        protocol = connection.protocol if connection.protocol in PORT_PROTOCOLS else OTHER
+        port = connection.destination_port if protocol != OTHER else 0
+        return judge().judge(connection.source, connection.destination, protocol, port).allowed
+
+    return permits

@@ -13,14 +13,23 @@ from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from isoplane.node.network.engines.protocol import Connection
+from isoplane.node.network.netlink import (
+    NLM_F_ACK,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    attribute,
+    attributes,
+    message,
+    messages,
+)
 
 NETLINK_NETFILTER = 12
 CT_GET, CT_DELETE, NFT_GETGEN = (1 << 8) | 1, (1 << 8) | 2, (10 << 8) | 16
-_REQUEST, _ACK, _DUMP, _ERROR, _DONE = 1, 4, 0x300, 2, 3
 _TUPLE_ORIG, _TUPLE_REPLY, _ZONE, _NESTED = 1, 2, 18, 0x8000
 _TUPLE_IP, _TUPLE_PROTO, _GEN_ID = 1, 2, 1
 _PORTED = {6: "TCP", 17: "UDP", 132: "SCTP"}
-_HEADER = struct.Struct("=LHHLL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,43 +48,23 @@ def _socket() -> socket.socket:
     return made
 
 
-def _message(kind: int, flags: int, family: int, body: bytes, sequence: int = 1) -> bytes:
-    payload = struct.pack("!BBH", family, 0, 0) + body
-    return _HEADER.pack(_HEADER.size + len(payload), kind, flags, sequence, 0) + payload
-
-
-def _attribute(kind: int, payload: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(payload), kind) + payload + b"\0" * (-len(payload) % 4)
-
-
-def _attributes(data: bytes) -> dict[int, bytes]:
-    found, at = {}, 0
-    while at + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, at)
-        if length < 4:
-            break
-        found[kind & 0x3FFF] = data[at + 4 : at + length]
-        at += (length + 3) & ~3
-    return found
+def _message(kind: int, flags: int, family: int, body: bytes) -> bytes:
+    return message(kind, flags, struct.pack("!BBH", family, 0, 0) + body)
 
 
 def _answers(from_: socket.socket) -> Iterator[tuple[int, bytes]]:
-    data, at = from_.recv(1 << 18), 0
-    while at + _HEADER.size <= len(data):
-        size, kind, _, _, _ = _HEADER.unpack_from(data, at)
-        yield kind, data[at + _HEADER.size : at + size]
-        at += (size + 3) & ~3
+    return ((kind, body) for kind, _, body in messages(from_.recv(1 << 18)))
 
 
 def generation() -> int:
     """Turned by every committed change of any nftables rule in this network namespace."""
     with _socket() as kernel:
-        kernel.send(_message(NFT_GETGEN, _REQUEST, socket.AF_UNSPEC, b""))
+        kernel.send(_message(NFT_GETGEN, NLM_F_REQUEST, socket.AF_UNSPEC, b""))
         for kind, payload in _answers(kernel):
-            if kind == _ERROR:
+            if kind == NLMSG_ERROR:
                 code = -struct.unpack_from("=i", payload)[0]
                 raise OSError(code, f"nf_tables: {os.strerror(code)}")
-            return int(struct.unpack("!I", _attributes(payload[4:])[_GEN_ID])[0])
+            return int(struct.unpack("!I", attributes(payload[4:])[_GEN_ID])[0])
     raise OSError(errno.EIO, "nf_tables did not answer")
 
 
@@ -87,11 +76,11 @@ def connections(addresses: Set[str]) -> list[Connection]:
         for family in (socket.AF_INET, socket.AF_INET6):
             if not any(len(one) == (4 if family == socket.AF_INET else 16) for one in packed):
                 continue
-            kernel.send(_message(CT_GET, _REQUEST | _DUMP, family, b""))
+            kernel.send(_message(CT_GET, NLM_F_REQUEST | NLM_F_DUMP, family, b""))
             running = True
             while running:
                 for kind, payload in _answers(kernel):
-                    if kind in (_ERROR, _DONE):
+                    if kind in (NLMSG_ERROR, NLMSG_DONE):
                         running = False
                         break
                     connection = _connection(payload, family, packed)
@@ -101,7 +90,7 @@ def connections(addresses: Set[str]) -> list[Connection]:
 
 
 def _connection(payload: bytes, family: int, wanted: Set[bytes]) -> Connection | None:
-    parts = _attributes(payload[4:])
+    parts = attributes(payload[4:])
     if _TUPLE_ORIG not in parts or _TUPLE_REPLY not in parts:
         return None
     size = 4 if family == socket.AF_INET else 16
@@ -125,8 +114,8 @@ def _connection(payload: bytes, family: int, wanted: Set[bytes]) -> Connection |
 
 def _tuple(data: bytes) -> tuple[bytes, bytes, int, int, int]:
     """(source, destination, protocol, source port, destination port) of one direction."""
-    parts = _attributes(data)
-    ends, proto = _attributes(parts[_TUPLE_IP]), _attributes(parts[_TUPLE_PROTO])
+    parts = attributes(data)
+    ends, proto = attributes(parts[_TUPLE_IP]), attributes(parts[_TUPLE_PROTO])
     source, destination = (ends[1], ends[2]) if 1 in ends else (ends[3], ends[4])
     low, high = (struct.unpack("!H", proto[key])[0] if key in proto else 0 for key in (2, 3))
     return source, destination, proto[1][0], low, high
@@ -138,8 +127,8 @@ def cut(connections: Iterable[Connection]) -> None:
         for connection in connections:
             key = connection.handle
             assert isinstance(key, _Key)
-            body = _attribute(_TUPLE_ORIG | _NESTED, key.original) + (_attribute(_ZONE, key.zone) if key.zone else b"")
-            kernel.send(_message(CT_DELETE, _REQUEST | _ACK, key.family, body))
+            body = attribute(_TUPLE_ORIG | _NESTED, key.original) + (attribute(_ZONE, key.zone) if key.zone else b"")
+            kernel.send(_message(CT_DELETE, NLM_F_REQUEST | NLM_F_ACK, key.family, body))
             for _, payload in _answers(kernel):
                 code = -struct.unpack_from("=i", payload)[0]
                 if code not in (0, errno.ENOENT):
