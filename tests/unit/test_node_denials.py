@@ -119,7 +119,7 @@ def test_names_whose_policies_deny() -> None:
 def test_tells_once_a_minute_and_counts(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
     events: list[tuple[str, str]] = []
-    denials = Denials(1, (), lambda endpoint, text: events.append((endpoint, text)), clock=lambda: now[0])
+    denials = Denials(1, None, (), lambda endpoint, text: events.append((endpoint, text)), clock=lambda: now[0])
     packet = Seen(CLIENT, WEB, "TCP", 443)
     denials.told(packet)
     assert events == [], "nothing is known before there are rules"

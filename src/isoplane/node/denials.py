@@ -1,8 +1,7 @@
 """Denied packets, told to people: which workload's policies dropped what, as log lines and Events at a bearable rate.
 
-The rules log a few of the packets that they drop to a netlink group; here each is judged again by the tables, which know
-the deciding policies, and told once a minute at most.  Open vSwitch has no such log: of what it drops first (between two
-machines on the bridge, and what a machine sends), only its flows' counters tell.
+The rules log a few of the packets that they drop, the kernel's to a netlink group, Open vSwitch's to the bridge's socket;
+here each is judged again by the tables, which know the deciding policies, and told once a minute at most.
 """
 
 from __future__ import annotations
@@ -13,8 +12,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from isoplane.node.network.nflog import LogGroup
+from isoplane.node.network.ovs.packetin import PacketIns
 from isoplane.node.network.packet import Seen
 from isoplane.policy.packets import PacketJudge
 from isoplane.policy.rules import EGRESS, OTHER
@@ -108,15 +109,16 @@ class Rate:
 
 
 class Denials:
-    """Reads a log group on the event loop between :meth:`start` and :meth:`close`.
+    """Reads a log group, a bridge, or both on the event loop between :meth:`start` and :meth:`close`.
 
-    ``tell(endpoint, message)`` makes an Event of it.  A host that does not let the group be read is told once; the rules
-    drop all the same.
+    ``group`` 0 and ``bridge`` None: there is none.  ``tell(endpoint, message)`` makes an Event of it.  A host that does not
+    let the group be read is told once; the rules drop all the same.
     """
 
     def __init__(
         self,
         group: int,
+        bridge: Callable[[], Path] | None,
         node_ips: Iterable[str],
         tell: Callable[[str, str], None],
         *,
@@ -125,11 +127,16 @@ class Denials:
         self._group_number, self._node_ips, self._tell, self._clock = group, tuple(node_ips), tell, clock
         self._rate = Rate()
         self._group: LogGroup | None = None
+        self._copies = PacketIns(bridge, self.told) if bridge is not None else None
         self._tables: Tables | None = None
         self._judge: PacketJudge | None = None
 
     def start(self) -> None:
         """Begin to listen."""
+        if self._copies is not None:
+            self._copies.start()
+        if not self._group_number:
+            return
         try:
             self._group = LogGroup(self._group_number)
         except OSError as error:
@@ -137,8 +144,13 @@ class Denials:
             return
         asyncio.get_running_loop().add_reader(self._group.fileno(), self._read)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Stop listening."""
+        self._leave()
+        if self._copies is not None:
+            await self._copies.close()
+
+    def _leave(self) -> None:
         if self._group is not None:
             asyncio.get_running_loop().remove_reader(self._group.fileno())
             self._group.close()
@@ -169,7 +181,7 @@ class Denials:
             packets = self._group.read()
         except OSError as error:
             _log.warning("denied packets are no longer reported: %s", error)
-            self.close()
+            self._leave()
             return
         for packet in packets:
             self.told(packet)

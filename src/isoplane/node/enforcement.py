@@ -26,7 +26,7 @@ from isoplane.workload.adapters import adapter_for, workload_resources
 from isoplane.workload.shape import Attachment
 
 LOGGING = ("nftables", "iptables")
-"""The engines whose rules log what they drop."""
+"""The engines whose rules log what they drop to the kernel's group."""
 LASTING = 1.0
 """Seconds that a failure must last before every workload is marked with it."""
 
@@ -61,15 +61,17 @@ class NodeEnforcement:
         await self._enforcer.start()
         self._view.on_change(self._enforcer.poke)
         self._watch = asyncio.create_task(self._watch_failures(self._enforcer))
-        if any(engine.name in LOGGING for engine in engines):
-            own = node_network(self._node, self._fabric.settings, self._fabric.ranges)
-            self._denials = Denials(own.log_group, own.ips, self._denied)
-            self._denials.start()
+        own = node_network(self._node, self._fabric.settings, self._fabric.ranges)
+        group = own.log_group if any(engine.name in LOGGING for engine in engines) else 0
+        bridge = self._fabric.bridge
+        management = None if bridge is None else lambda: bridge.management
+        self._denials = Denials(group, management, own.ips, self._denied)
+        self._denials.start()
 
     async def close(self) -> None:
         """Stop; the loaded rules stay and keep working."""
         if self._denials is not None:
-            self._denials.close()
+            await self._denials.close()
             self._denials = None
         if self._watch is not None:
             self._watch.cancel()

@@ -3,8 +3,9 @@
     0    who may send what: port, MAC and address must belong together; into connection tracking
     1-3  ARP, neighbour discovery, DHCP
     10   tracked: established connections that carry our mark go straight to 50
-    20   egress:  source → table        21  peer → class        22  port → 30 | drop
-    30   ingress: destination → table   31  peer → class        32  port → 40 | drop
+    20   egress:  source → table        21  peer → class        22  port → 30 | 39
+    30   ingress: destination → table   31  peer → class        32  port → 40 | 39
+    39   denied: a copy to the controller, within the bridge's meter, and no further
     40   commit, only now that both directions are judged: the mark, and which rules decided in the label
     50   deliver by destination address, whatever MAC the sender wrote
     120… the tables 20..32 once more with the sides swapped, for replies of SCTP, only if ports of SCTP are judged
@@ -32,7 +33,9 @@ from isoplane.policy.table import DirectionTable, PeerClass, Tables, digest
 
 K = TypeVar("K")
 MARK = 1
-DELIVER, COMMIT = PORTS.deliver, 40
+DELIVER, COMMIT, DENIED = PORTS.deliver, 40, 39
+SNAPPED = 128
+"""Bytes of a denied packet that are copied."""
 _IP = {4: "ip", 6: "ipv6"}
 _FIELD = {4: ("nw_src", "nw_dst"), 6: ("ipv6_src", "ipv6_dst")}
 _PROTOCOL = {4: {"TCP": "tcp", "UDP": "udp", "SCTP": "sctp"}, 6: {"TCP": "tcp6", "UDP": "udp6", "SCTP": "sctp6"}}
@@ -60,11 +63,12 @@ def flows(tables: Tables, attachments: Iterable[Attachment], node: NodeNetwork) 
     swapped = any(_judges_sctp_ports(c) for t in used for c in t.classes)
     written = dict.fromkeys(base_flows(attached, node))
     written.update(dict.fromkeys(_tracked(swapped, node)))
-    sides = [_Side(False, 20, COMMIT, "drop")]
+    sides = [_Side(False, 20, COMMIT, f"resubmit(,{DENIED})")]
     if swapped:
         sides.append(_Side(True, 120, DELIVER, "resubmit(,20)"))
     for side in sides:
         written.update(dict.fromkeys(_judging(side, tables, attached, used, numbers, node)))
+    written[f"table={DENIED},priority=0,actions=controller(max_len={SNAPPED})"] = None
     written.update(dict.fromkeys(_commit(node)))
     written.update(dict.fromkeys(deliver_flows(attached, node)))
     return list(written)

@@ -71,7 +71,7 @@ class Flows:
         chosen = [f for f in found if f.priority == best]
         assert len({f.actions for f in chosen}) == 1, f"ambiguous: {chosen}"
         for action in _split(chosen[0].actions):
-            if action == "drop":
+            if action == "drop" or action.startswith("controller("):
                 continue
             if action == "LOCAL" or action.startswith("output:"):
                 out = action.removeprefix("output:")

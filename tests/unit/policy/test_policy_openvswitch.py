@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +14,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from policy_strategies import nasty, packets, scaled
 from test_policy_openflow import NODE, as_packet, attach
 
+from isoplane.node.network.engines.openvswitch import OpenvswitchEngine
+from isoplane.node.network.ovs.packetin import PacketIns
+from isoplane.node.network.packet import Seen
 from isoplane.policy.compile import compile_tables
-from isoplane.policy.model import Cluster
+from isoplane.policy.model import Cluster, Endpoint, cluster
 from isoplane.policy.openflow import render_openflow
+from isoplane.policy.table import CLOSED, EndpointTables, Tables
 from isoplane.policy.verdict import Connection, judge
 from support import require
 
@@ -121,3 +127,38 @@ def test_traces_equal_the_reference(switch: Switch, cluster: Cluster) -> None:
         last = told.rpartition("Datapath actions:")[2].strip()
         passed = "ct(commit" in last and not last.endswith(")")  # committed, and then sent somewhere
         assert passed == judge(cluster, connection).allowed, told
+
+
+@pytest.mark.root
+async def test_what_is_denied_is_copied_within_the_meter(switch: Switch) -> None:
+    engine = OpenvswitchEngine(lambda: switch.home / "br0.mgmt", lambda: switch.home / "vs.ctl", lambda: "")
+    await engine.start()
+    one, two = (Endpoint("vmi", "a", name, {}, (ip,)) for name, ip in (("one", "10.0.0.1"), ("two", "10.0.0.2")))
+    tables = Tables({e.id: EndpointTables(e.id, e.ips, "", CLOSED["Ingress"], CLOSED["Egress"]) for e in (one, two)})
+    attachments = attach(cluster([one, two]))
+    await engine.apply(render_openflow(tables, attachments, NODE), "0" * 16)
+    packets: list[Seen] = []
+    listener = PacketIns(lambda: switch.home / "br0.mgmt", packets.append, again=0.05)
+    listener.start()
+    sender = attachments[0]
+    flow = (
+        f"in_port({sender.ofport}),eth(src={sender.mac},dst=02:00:00:00:00:01),eth_type(0x0800),"
+        "ipv4(src=10.0.0.1,dst=10.0.0.2,proto=17,tos=0,ttl=64,frag=no),udp(src=40000,dst=53)"
+    )
+    try:
+        async with asyncio.timeout(20):
+            while not packets:
+                switch.run(
+                    "ovs-appctl", "-t", f"{switch.home}/vs.ctl", "netdev-dummy/receive", f"p{sender.ofport}", flow
+                )
+                await asyncio.sleep(0.05)
+        sent = [flow] * 100  # as many as the dummy holds
+        switch.run("ovs-appctl", "-t", f"{switch.home}/vs.ctl", "netdev-dummy/receive", f"p{sender.ofport}", *sent)
+        await asyncio.sleep(0.2)
+    finally:
+        await listener.close()
+    assert set(packets) == {Seen("10.0.0.1", "10.0.0.2", "UDP", 53)}
+    told = switch.run("ovs-ofctl", "-OOpenFlow14", "meter-stats", f"unix:{switch.home}/br0.mgmt")
+    asked, dropped = (int(re.findall(rf"{name}:(\d+)", told)[-1]) for name in ("packet_in_count", "packet_count"))
+    assert asked > 80
+    assert dropped > 40, "what is beyond the meter costs nobody anything"

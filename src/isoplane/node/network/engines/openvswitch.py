@@ -1,7 +1,7 @@
 """Open vSwitch: flows by bundles, which the switch takes or refuses as one.
 
 The difference to what was applied last is sent when it is known, and the switch compares for itself otherwise.  A flow that no
-packet reaches, in the last table, carries the revision as its cookie.
+packet reaches, in the last table, carries the revision as its cookie.  What flows copy to the controller is metered.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from isoplane.node.network.process import find, run
 from isoplane.node.network.protocol import FabricFailure
 
 _MARKER_TABLE = 253
+COPIES = 10
+"""Denied packets that are copied to the controller in a second; the datapath drops what is beyond, whatever is sent."""
 _MARKER = re.compile(r"cookie=0x([0-9a-f]+)")
 _HUSHED = "cookie=0x68757368"
 """Marks flows that pass by themselves, which nobody misses."""
+_METER = f"meter=controller,pktps,burst,bands=type=drop,rate={COPIES},burst_size={2 * COPIES}"
 _CLOSED = "table=0,priority=0,actions=drop\n"
 _NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 _TRACKED = re.compile(
@@ -45,10 +48,16 @@ class OpenvswitchEngine:
     async def start(self) -> None:
         try:
             find("ovs-ofctl")
+            await self._meter()
             if not await self.revision():
                 await self._ofctl("--bundle", "replace-flows", self._socket(), "-", stdin=_CLOSED)
         except FabricFailure as failure:
             raise EngineFailure(f"Open vSwitch: {failure}") from failure
+
+    async def _meter(self) -> None:
+        """Bound what is copied, before any flow copies. A switch that was started anew has no meters."""
+        verb = "mod-meter" if "controller" in await self._ofctl("dump-meters", self._socket()) else "add-meter"
+        await self._ofctl(verb, self._socket(), _METER)
 
     def _socket(self) -> str:
         return f"unix:{self._management()}"
@@ -67,6 +76,7 @@ class OpenvswitchEngine:
             if update is not None and self._flows:
                 await self._ofctl("--bundle", "add-flows", self._socket(), "-", stdin=difference(self._flows, flows))
             else:
+                await self._meter()
                 await self._ofctl("--bundle", "replace-flows", self._socket(), "-", stdin=marked)
         except EngineFailure:
             self._flows = frozenset()  # the next attempt lets the switch compare
