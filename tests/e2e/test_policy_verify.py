@@ -40,6 +40,7 @@ def test_the_founding_example_on_the_default_engines() -> None:
 def test_a_packet_against_the_reference_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     require("nft", root=True)
     right = PolicyLab.expected
+    monkeypatch.setattr(lab, "PATIENCE", 0.2)
     odd = ("pod/tenant-b/intruder", "pod/tenant-a/web", "TCP", 8080)
     monkeypatch.setattr(PolicyLab, "expected", lambda own, *asked: right(own, *asked) ^ (asked == odd))
     done = verify(*FILES, "--engines", "nftables")
@@ -59,8 +60,8 @@ def test_an_engine_that_ignores_exceptions_is_found_and_told_in_few_lines(
     require("nft", root=True)
     right = lab.compile_tables
     monkeypatch.setattr(lab, "compile_tables", lambda cluster: right(without_exceptions(cluster)))
-    names = ("one", "two", "three")
-    pods = [{"kind": "Pod", "metadata": {"name": name, "namespace": "a", "labels": {"app": name}}} for name in names]
+    metas = [{"name": name, "namespace": "a", "labels": {"app": name}} for name in ("one", "two", "three")]
+    pods = [{"apiVersion": "v1", "kind": "Pod", "metadata": meta} for meta in metas]
     holed = {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["192.0.2.0/24", "100.64.0.0/10"]}}
     ingress = [
         {"from": [{"podSelector": {"matchLabels": {"app": "two"}}}]},
@@ -68,8 +69,9 @@ def test_an_engine_that_ignores_exceptions_is_found_and_told_in_few_lines(
     ]
     rest = [{"podSelector": {"matchLabels": {"app": "three"}}, "ingress": [{}]}] * 3
     specs = [{"podSelector": {"matchLabels": {"app": "one"}}, "ingress": ingress}, *rest]
+    kind = "networking.k8s.io/v1"
     policies = [
-        {"kind": "NetworkPolicy", "metadata": {"name": f"p{turn}", "namespace": "a"}, "spec": spec}
+        {"apiVersion": kind, "kind": "NetworkPolicy", "metadata": {"name": f"p{turn}", "namespace": "a"}, "spec": spec}
         for turn, spec in enumerate(specs)
     ]
     (tmp_path / "all.yaml").write_text(yaml.safe_dump_all([*pods, *policies]))

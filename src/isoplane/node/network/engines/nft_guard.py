@@ -3,6 +3,11 @@
 Forgetting a connection is not enough: its next packet from the other side would be taken for a first one, and where that way
 is allowed, the forbidden connection would live on the other way round.  So a TCP connection must begin with a SYN, and for
 what has no beginning the replies of a cut connection are dropped until those under way have run dry.
+
+What is promised of UDP and SCTP: nothing of a cut connection arrives in either direction for QUIET_SECONDS, and afterwards as
+long as its server does not speak first.  An answer that a server gives later than that is a connection of the server's own, and
+judged as one: who must not be reached that way is isolated for ingress.  A connection that is allowed again within QUIET_SECONDS
+may have to wait until they are over.
 """
 
 from __future__ import annotations
