@@ -1,7 +1,8 @@
 """Tables → ipset and iptables: the same decisions as ``nftables.py`` for hosts that run on iptables.
 
-Sets carry what would grow: which workloads a table is for, which peers a class has, which ports it lets pass.  Rules
-are one for each distinct table and one for each of its classes, however many workloads and addresses there are.
+Sets carry what would grow: which workloads a table is for, which peers it lets pass on which ports.  Rules are one for
+each distinct table and a handful in it, however many workloads, addresses, ports and policies there are; only peers with
+many ports of their own, as by ranges, cost a rule for each such choice of ports.
 
 Sets and rules are not atomic together, so they are applied in the order of ``Steps``: first new sets and members, then
 the rules (``iptables-restore --noflush``, one transaction for each table), then stale members and sets go.  In
@@ -20,7 +21,7 @@ from isoplane.policy import addresses
 from isoplane.policy.addresses import BITS, cover
 from isoplane.policy.attachments import Attachment, NodeNetwork, addresses_of, table_of
 from isoplane.policy.rules import EGRESS, INGRESS, MAX_PORT, OTHER, PORT_PROTOCOLS
-from isoplane.policy.table import DirectionTable, Entry, PeerClass, Tables
+from isoplane.policy.table import DirectionTable, Tables, digest
 
 PREFIX = "isp"
 HOOKS = (("raw", "PREROUTING", "ISP-GUARD"), ("filter", "FORWARD", "ISP-FORWARD"), ("filter", "INPUT", "ISP-INPUT"))
@@ -32,8 +33,16 @@ _PEER = {INGRESS: "src", EGRESS: "dst"}
 _DENY = {INGRESS: "ISP-DENY-INGRESS", EGRESS: "ISP-DENY-EGRESS"}
 _DISCOVERY = ("router-solicitation", "neighbour-solicitation", "neighbour-advertisement")
 _BITMAPPED = ("TCP", "UDP")
-"""The kernel's sets of ports hold nothing against a packet of SCTP (ip_set_get_ip_port): its ports are listed in rules."""
+"""A set of ports alone holds nothing against a packet of SCTP (ip_set_get_ip_port): its ports are listed in rules. Pairs do."""
 _SLOTS = 15
+
+_MEMBERS = 65536
+"""What a set holds unless told otherwise."""
+_PAIRED_PORTS = 16
+Differences = tuple[tuple[str, int, int], ...]
+"""Where a class is not as its table's default: (protocol, low, high), disjoint and in order."""
+NOWHERE: Differences = ()
+EVERYWHERE: Differences = (("*", 0, MAX_PORT),)
 
 Chains = dict[str, dict[str, list[str]]]
 """table → chain → rules."""
@@ -180,51 +189,64 @@ class _Builder:
         return rules
 
     def _peers(self, name: str, table: DirectionTable, family: int, chains: dict[str, list[str]]) -> list[str]:
-        """One rule for each class: its peers are a set of disjoint prefixes."""
-        members: dict[int, list[str]] = {}
-        for low, high, index in addresses.intervals(table.routes(family), family):
-            members.setdefault(index, []).extend(_prefixes(family, low, high))
-        rules = []
-        for index in sorted(members):
-            if index == 0:
-                continue  # as for those that no prefix covers
-            target = self._class(table, index, chains)
-            peers = f"{name}-{index}"
-            self.sets[peers] = IpSet(f"hash:net family {_FAMILY[family]}", tuple(members[index]))
-            rules.append(f"-m set --match-set {peers} {_PEER[table.direction]} {target}")
-        return [*rules, self._class(table, 0, chains)]
+        """A rule for the pairs of peer and port that differ from the default, one for the peers that differ on every port,
+        one for each way of differing on too many ports for pairs; then everybody else.
 
-    def _class(self, table: DirectionTable, index: int, chains: dict[str, list[str]]) -> str:
-        """The target for one class of peers: return, the denial, or the chain that judges ports."""
-        peer_class, default = table.classes[index], not table.isolated
-        fate = peer_class.uniform(default)
-        if fate is not None:
-            return "-j RETURN" if fate else f"-g {_DENY[table.direction]}"
-        name = f"{PREFIX}-{_LETTER[table.direction]}{'o' if default else 'c'}-{peer_class.key}"
+        So there is no walk over classes: most differ on a few ports.
+        """
+        default, end = not table.isolated, _PEER[table.direction]
+        deny = f"-g {_DENY[table.direction]}"
+        differing, rest = (deny, "-j RETURN") if default else ("-j RETURN", deny)
+        groups = _Groups(family, table, default)
+        everybody = self._class(table, groups.differences(0), chains)
+        rules = []
+        if groups.pairs:
+            self._set(f"{name}-p", f"hash:net,port family {_FAMILY[family]}", groups.pairs)
+            rules.append(f"-m set --match-set {name}-p {end},dst {differing}")
+        if groups.whole:
+            self._set(f"{name}-w", f"hash:net family {_FAMILY[family]}", groups.whole)
+            rules.append(f"-m set --match-set {name}-w {end} {differing}")
+        for number, (differences, members) in enumerate(groups.others.items()):
+            peers = f"{name}-{number:x}"
+            self._set(peers, f"hash:net family {_FAMILY[family]}", members)
+            rules.append(f"-m set --match-set {peers} {end} {self._class(table, differences, chains)}")
+        if everybody != rest and (known := [*groups.alike, *groups.paired]):
+            self._set(f"{name}-k", f"hash:net family {_FAMILY[family]}", known)
+            rules.append(f"-m set --match-set {name}-k {end} {rest}")
+        return [*rules, everybody]
+
+    def _set(self, name: str, kind: str, members: list[str]) -> None:
+        size = f" maxelem {1 << len(members).bit_length()}" if len(members) > _MEMBERS else ""
+        self.sets[name] = IpSet(kind + size, tuple(members))
+
+    def _class(self, table: DirectionTable, differences: Differences, chains: dict[str, list[str]]) -> str:
+        """The target for peers with these differences from the default: return, the denial, or the chain that judges ports."""
+        default, deny = not table.isolated, f"-g {_DENY[table.direction]}"
+        if differences in (NOWHERE, EVERYWHERE):
+            return "-j RETURN" if (differences == NOWHERE) is default else deny
+        name = f"{PREFIX}-{_LETTER[table.direction]}{'o' if default else 'c'}-{digest(differences)}"
         if name not in chains:
-            chains[name] = list(self._ports(name, peer_class, default, _DENY[table.direction]))
+            chains[name] = list(self._ports(name, differences, default, deny))
         return f"-g {name}"
 
-    def _ports(self, name: str, peer_class: PeerClass, default: bool, denial: str) -> Iterator[str]:
-        """Only entries that differ from the default: a set of ports for each protocol, lists of them for SCTP."""
-        deny = f"-g {denial}"
+    def _ports(self, name: str, differences: Differences, default: bool, deny: str) -> Iterator[str]:
+        """A set of ports for each protocol, lists of them for SCTP."""
         differing, rest = (deny, "-j RETURN") if default else ("-j RETURN", deny)
-        entries = [e for e in peer_class.entries if e.allow is not default]
         for protocol in PORT_PROTOCOLS:
-            listed = [e for e in entries if e.protocol == protocol]
-            if not listed:
+            spans = [(low, high) for named, low, high in differences if named == protocol]
+            if not spans:
                 continue
             match = f"-p {protocol.lower()}"
-            if (listed[0].low, listed[0].high) == (0, MAX_PORT):
+            if spans[0] == (0, MAX_PORT):
                 yield f"{match} {differing}"
             elif protocol in _BITMAPPED:
                 ports = f"{name}-{protocol[0].lower()}"
-                self.sets[ports] = IpSet("bitmap:port range 0-65535", tuple(_span(e) for e in listed))
+                self.sets[ports] = IpSet("bitmap:port range 0-65535", tuple(_span(*span) for span in spans))
                 yield f"{match} -m set --match-set {ports} dst {differing}"
             else:
-                for listing in _multiports(listed):
+                for listing in _multiports(spans):
                     yield f"{match} -m multiport --dports {listing} {differing}"
-        if any(e.protocol == OTHER for e in entries):
+        if any(protocol == OTHER for protocol, _, _ in differences):
             for protocol in PORT_PROTOCOLS:
                 yield f"-p {protocol.lower()} {rest}"
             yield differing
@@ -232,23 +254,62 @@ class _Builder:
             yield rest
 
 
-def _multiports(entries: Iterable[Entry]) -> Iterator[str]:
+def _multiports(spans: Iterable[tuple[int, int]]) -> Iterator[str]:
     """The ports of a rule each: a rule has fifteen slots, a range takes two."""
     row: list[str] = []
     taken = 0
-    for entry in entries:
-        needed = 1 if entry.low == entry.high else 2
+    for low, high in spans:
+        needed = 1 if low == high else 2
         if taken + needed > _SLOTS:
             yield ",".join(row)
             row, taken = [], 0
-        row.append(_span(entry).replace("-", ":"))
+        row.append(_span(low, high).replace("-", ":"))
         taken += needed
     if row:
         yield ",".join(row)
 
 
-def _span(entry: Entry) -> str:
-    return str(entry.low) if entry.low == entry.high else f"{entry.low}-{entry.high}"
+class _Groups:
+    """A table's peers by how they differ from its default, whichever rules say so. ``routes`` of class 0 are everybody's."""
+
+    def __init__(self, family: int, table: DirectionTable, default: bool) -> None:
+        self._table, self._default = table, default
+        self.pairs: list[str] = []
+        self.paired: list[str] = []
+        self.whole: list[str] = []
+        self.alike: list[str] = []
+        self.others: dict[Differences, list[str]] = {}
+        for low, high, index in addresses.intervals(table.routes(family), family):
+            if index:
+                self._add(self.differences(index), list(_prefixes(family, low, high)))
+
+    def differences(self, index: int) -> Differences:
+        peer_class = self._table.classes[index]
+        if (fate := peer_class.uniform(self._default)) is not None:
+            return NOWHERE if fate is self._default else EVERYWHERE
+        return tuple((e.protocol, e.low, e.high) for e in peer_class.entries if e.allow is not self._default)
+
+    def _add(self, differences: Differences, prefixes: list[str]) -> None:
+        if differences == NOWHERE:
+            self.alike += prefixes
+        elif differences == EVERYWHERE:
+            self.whole += prefixes
+        elif _few(differences):
+            self.paired += prefixes
+            ports = [f"{protocol.lower()}:{_span(low, high)}" for protocol, low, high in differences]
+            self.pairs += [f"{prefix},{port}" for prefix in prefixes for port in ports]
+        else:
+            self.others.setdefault(differences, []).extend(prefixes)
+
+
+def _few(differences: Differences) -> bool:
+    """Whether pairs of peer and port can say it: a set holds each port of a range by itself."""
+    ported = all(protocol in PORT_PROTOCOLS for protocol, _, _ in differences)
+    return ported and sum(high - low + 1 for _, low, high in differences) <= _PAIRED_PORTS
+
+
+def _span(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low}-{high}"
 
 
 def _prefixes(family: int, low: int, high: int) -> Iterator[str]:

@@ -6,9 +6,10 @@ workloads, or to the host, walks at most
     established?  →  source → its egress table  →  peer → class  →  port → return | drop
                   →  destination → its ingress table → …
 
-and is accepted when both returned.  Connection tracking confirms only accepted packets, so nothing is committed before
-both directions are judged.  What local processes send leaves through ``output``, which is not hooked: the node always
-reaches its workloads.  Interval maps are kept apart from exact ones, which hash.
+and is accepted when both returned; what leads to a workload's interface without being for a workload is dropped.
+Connection tracking confirms only accepted packets, so nothing is committed before both directions are judged.  What
+local processes send leaves through ``output``, which is not hooked: the node always reaches its workloads.  Interval
+maps are kept apart from exact ones, which hash.
 
 A ``Ruleset`` is a value: ``text`` is the whole, loaded in one transaction; ``update`` the difference from another.
 """
@@ -152,11 +153,15 @@ class _Builder:
         self._sets[f"workloads{family}"] = (f"type {kind}", frozenset(addresses.text(family, n) for n, _ in addressed))
 
     def dispatch(self, tables: Tables, family: int, direction: str, addressed: list[tuple[int, Attachment]]) -> None:
+        """The table of each workload. Ingress comes last and lists them all: what it does not know is nobody's."""
         verdicts = {}
         for number, attachment in addressed:
             table = table_of(tables, attachment, direction)
             if not table.open:
-                verdicts[addresses.text(family, number)] = f"jump {self._table(table, family)}"
+                verb = "goto" if direction == INGRESS else "jump"
+                verdicts[addresses.text(family, number)] = f"{verb} {self._table(table, family)}"
+            elif direction == INGRESS:
+                verdicts[addresses.text(family, number)] = "accept"
         self._maps[f"{_SHORT[direction]}{family}"] = (f"type ipv{family}_addr : verdict", verdicts)
 
     def _table(self, table: DirectionTable, family: int) -> str:
@@ -244,40 +249,41 @@ def _is_ported(entry: Entry) -> bool:
 
 
 def _base(node: NodeNetwork) -> dict[str, tuple[str, ...]]:
-    """The fixed chains: hooks, the guard against false sources, the denials."""
-    judged = (
-        "ip saddr vmap @egress4",
-        "ip daddr vmap @ingress4",
-        "ip6 saddr vmap @egress6",
-        "ip6 daddr vmap @ingress6",
-    )
-    state = (
-        "ct state vmap { established : accept, related : accept }",
-        # Only what is a workload's: whether the host's own odd packets pass is not ours to say.
-        *(f"{_IP[f]} {end} @workloads{f} ct state invalid counter drop" for f in (4, 6) for end in ("saddr", "daddr")),
-    )
-    guards = []
-    closed = []
-    for prefix in node.guarded:
-        guards.append(f'iifname "{prefix}*" goto guarded')
-        for family in (4, 6):
-            closed.append(f'oifname "{prefix}*" {_IP[family]} daddr != @workloads{family} counter drop')
+    """The fixed chains: hooks, the guard against false sources, the denials. What most packets are comes first in each."""
+    state = ("ct state established,related accept", "ct state invalid jump invalid")
+    guards = [f'iifname "{prefix}*" goto guarded' for prefix in node.guarded]
+    closed = [f'oifname "{prefix}*" counter drop' for prefix in node.guarded]
     return {
+        # Only what is a workload's: whether the host's own odd packets pass is not ours to say.
+        "invalid": tuple(f"{_IP[f]} {end} @workloads{f} counter drop" for f in (4, 6) for end in ("saddr", "daddr")),
         "guarded": (
             f"ip6 saddr {{ ::, fe80::/10 }} {_NEIGHBOURS} return",
             "ip saddr 0.0.0.0 udp sport 68 udp dport 67 return",
-            "iifname . ip saddr @sources4 return",
-            "iifname . ip6 saddr @sources6 return",
             "counter drop",
         ),
         "source_guard": (
             "type filter hook prerouting priority raw; policy accept;",
+            "iifname . ip saddr @sources4 accept",
+            "iifname . ip6 saddr @sources6 accept",
             *guards,
             "iifname @interfaces goto guarded",
-            "ip saddr @workloads4 iifname . ip saddr != @sources4 counter drop",
-            "ip6 saddr @workloads6 iifname . ip6 saddr != @sources6 counter drop",
+            "ip saddr @workloads4 counter drop",
+            "ip6 saddr @workloads6 counter drop",
         ),
-        "forward": ("type filter hook forward priority filter; policy accept;", *state, *closed, *judged),
+        # Every workload's address leads out of the second map, so whatever comes after it is nobody's.
+        **{
+            f"forward{family}": (
+                f"{_IP[family]} saddr vmap @egress{family}",
+                f"{_IP[family]} daddr vmap @ingress{family}",
+                *closed,
+            )
+            for family in (4, 6)
+        },
+        "forward": (
+            "type filter hook forward priority filter; policy accept;",
+            *state,
+            "meta nfproto vmap { ipv4 : goto forward4, ipv6 : goto forward6 }",
+        ),
         "input": (
             "type filter hook input priority filter; policy accept;",
             *state,

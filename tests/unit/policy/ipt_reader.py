@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Any
 
 from nft_reader import Packet
@@ -86,6 +87,10 @@ class Iptables:
         end = ipaddress.ip_address(packet.saddr if fields.startswith("src") else packet.daddr)
         if kind == "hash:net,iface":
             return any(end in net and iface == packet.iif for net, iface in self.sets[name])
+        if kind == "hash:net,port":
+            assert fields.endswith(",dst")
+            here = packet.protocol, packet.dport
+            return any(end in net and here[0] == p and low <= here[1] <= high for net, p, low, high in self.sets[name])
         return any(end in net for net in self.sets[name])
 
 
@@ -96,6 +101,9 @@ def _member(text: str, kind: str) -> Any:
     if kind == "hash:net,iface":
         net, iface = text.split(",")
         return ipaddress.ip_network(net), iface
+    if kind == "hash:net,port":
+        net, protocol, low, high = re.fullmatch(r"(.*),(\w+):(\d+)(?:-(\d+))?", text).groups()  # type: ignore[union-attr]
+        return ipaddress.ip_network(net), protocol, int(low), int(high or low)
     return ipaddress.ip_network(text)
 
 

@@ -129,6 +129,8 @@ class Nft:
             return 2, packet.state
         if pair == ("meta", "l4proto"):
             return 2, packet.protocol
+        if pair == ("meta", "nfproto"):
+            return 2, "ipv6" if packet.family == "ip6" else "ipv4"
         if pair == ("th", "dport"):
             return 2, packet.dport
         if words[0] == "icmpv6":
@@ -151,7 +153,7 @@ class Nft:
         if words[0] == "{":
             end = words.index("}")
             return " ".join(words[1:end]).split(", "), words[end + 1 :]
-        return [words[0]], words[1:]
+        return words[0].split(","), words[1:]
 
 
 def _matches(element: str, values: list[Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 import pytest
@@ -65,6 +66,48 @@ def test_ports_of_sctp_are_listed_in_rules_of_fifteen_slots() -> None:
 
     assert "bitmap:port" not in steps.before
     assert all(passes(100 * n) and passes(100 * n + 1) is bool(n % 2) for n in range(1, 41))
+
+
+def test_peers_with_ports_of_their_own_cost_no_rule_each() -> None:
+    """Forty peers, each let in on a port that is its own, are one set of pairs, and the walk stays as long as for one."""
+
+    def steps(count: int) -> Steps:
+        pods = [
+            {
+                "kind": "Pod",
+                "metadata": {"name": f"p{n}", "namespace": "a", "labels": {"n": f"{n}"}},
+                "status": {"podIP": f"10.0.0.{n}"},
+            }
+            for n in range(count + 1)
+        ]
+        rules = [
+            {"from": [{"podSelector": {"matchLabels": {"n": f"{n}"}}}], "ports": [{"port": 1000 + n}]}
+            for n in range(1, count + 1)
+        ]
+        spec = {"podSelector": {"matchLabels": {"n": "0"}}, "ingress": rules}
+        policy = {"kind": "NetworkPolicy", "metadata": {"name": "p", "namespace": "a"}, "spec": spec}
+        snapshot = from_objects([*pods, policy])
+        return render_iptables(compile_tables(snapshot), attach(snapshot), NODE)
+
+    few, many = steps(1), steps(40)
+    assert len(few.v4.splitlines()) == len(many.v4.splitlines())
+    rules = Iptables(many)
+
+    def passes(source: int, port: int) -> bool:
+        return rules.passes(Packet("forward", f"isp-p{source}", "isp-p0", f"10.0.0.{source}", "10.0.0.0", "tcp", port))
+
+    assert all(passes(n, 1000 + m) is (n == m) for n in range(1, 41) for m in (1, n, 40))
+
+
+def test_a_set_has_room_for_all_its_members() -> None:
+    """The kernel's sets hold 65,536 unless told otherwise."""
+    blocks = [{"ipBlock": {"cidr": f"10.{n >> 15}.{n >> 7 & 255}.{n * 2 & 255}/32"}} for n in range(65_540)]
+    spec = {"podSelector": {}, "ingress": [{"from": blocks}]}
+    policy = {"kind": "NetworkPolicy", "metadata": {"name": "p", "namespace": "a"}, "spec": spec}
+    pod = {"kind": "Pod", "metadata": {"name": "one", "namespace": "a"}, "status": {"podIP": "172.16.0.1"}}
+    snapshot = from_objects([pod, policy])
+    text = render_iptables(compile_tables(snapshot), attach(snapshot), NODE).before
+    assert re.search(r"^create \S+-w hash:net family inet maxelem 131072 -exist$", text, re.MULTILINE)
 
 
 @pytest.mark.root

@@ -41,7 +41,10 @@ def ruleset(main: str, interfaces: Sequence[str]) -> str:
     for hook, sides in _HOOKS.items():
         jumps = "".join(f'    {side} "{interface}" goto begun\n' for side in sides for interface in interfaces)
         chains += f"  chain {hook} {{\n    type filter hook {hook} priority filter - 1\n    ct state != new accept\n{jumps}  }}\n"
-    begun = f"  chain begun {{\n    tcp flags & (fin | syn | rst | ack) != syn drop\n{quiet}  }}\n"
+    begun = (
+        "  chain begun {\n    tcp flags & (fin | syn | rst | ack) != syn drop\n"
+        f"    meta l4proto tcp accept\n{quiet}  }}\n"
+    )
     return f"add table {name}\ndelete table {name}\ntable {name} {{\n{sets}{begun}{chains}}}\n"
 
 
