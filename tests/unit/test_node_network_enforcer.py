@@ -27,6 +27,7 @@ class NotingEngine:
         self.refuses = ""
         self.sees = Look.INTACT
         self.tracked: list[Connection] = []
+        self.stumbles = False
 
     async def start(self) -> None:
         if not self.marked:
@@ -45,6 +46,8 @@ class NotingEngine:
         return Look.CHANGED if self.loaded.startswith("meddled") else self.sees
 
     async def connections(self, addresses: Set[str]) -> Sequence[Connection]:
+        if self.stumbles:
+            raise ValueError("unheard of")
         return [one for one in self.tracked if one.source in addresses or one.destination in addresses]
 
     async def cut(self, connections: Sequence[Connection]) -> None:
@@ -297,3 +300,16 @@ async def test_it_ends_also_while_something_changes(steps: int) -> None:
     closing = asyncio.ensure_future(made.enforcer.close())
     ended, _ = await asyncio.wait({closing}, timeout=2)
     assert ended == {closing}
+
+
+async def test_an_engine_that_stumbles_is_told_and_tried_again() -> None:
+    bench = Bench()
+    async with bench.running() as enforcer:
+        bench.two.stumbles = True
+        bench.rendered = rendered("second")
+        await enforcer.request()
+        assert "unheard of" in enforcer.status.failures["enforcer"]
+        assert enforcer.status.revision != bench.rendered.revision, "what was not cut is not enforced"
+        bench.two.stumbles = False
+        await eventually(lambda: not enforcer.status.failures)
+        assert enforcer.status.revision == bench.rendered.revision

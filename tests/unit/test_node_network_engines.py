@@ -21,14 +21,19 @@ from isoplane.node.network.engines.protocol import Connection
             "ct_nw_src=10.0.0.1,ct_nw_dst=10.0.0.2,ct_nw_proto=6,ct_tp_src=40000,ct_tp_dst=80",
         ),
         (
-            "udp,orig=(src=fd00::1,dst=fd00::2,sport=5353,dport=53),reply=(src=fd00::2,dst=fd00::1,sport=53,dport=5353)",
-            Connection("UDP", "fd00::1", 5353, "fd00::2", 53, 0),
+            "udp,orig=(src=fd00::1,dst=fd00::2,sport=5353,dport=53),reply=(src=fd00::2,dst=fd00::1,sport=53,dport=5353),zone=3",
+            Connection("UDP", "fd00::1", 5353, "fd00::2", 53, 3),
             "ct_ipv6_src=fd00::1,ct_ipv6_dst=fd00::2,ct_nw_proto=17,ct_tp_src=5353,ct_tp_dst=53",
         ),
         (
             "icmp,orig=(src=10.0.0.1,dst=10.0.0.2,id=77,type=8,code=0),reply=(src=10.0.0.2,dst=10.0.0.1,id=77,type=0,code=0),zone=7",
             Connection("1", "10.0.0.1", 0, "10.0.0.2", 0, 7),
             "ct_nw_src=10.0.0.1,ct_nw_dst=10.0.0.2,ct_nw_proto=1,icmp_id=77,icmp_type=8,icmp_code=0",
+        ),
+        (
+            "igmp,orig=(src=10.0.0.1,dst=224.0.0.22,sport=0,dport=0),reply=(src=224.0.0.22,dst=10.0.0.1,sport=0,dport=0),zone=7",
+            Connection("2", "10.0.0.1", 0, "224.0.0.22", 0, 7),
+            "ct_nw_src=10.0.0.1,ct_nw_dst=224.0.0.22,ct_nw_proto=2",
         ),
     ],
 )
@@ -42,6 +47,8 @@ def test_a_tracked_connection_is_read(line: str, connection: Connection, handle:
 def test_other_lines_are_no_connections() -> None:
     assert parse_connection("") is None
     assert parse_connection("conntrack limits") is None
+    host = "tcp,orig=(src=10.0.0.1,dst=10.0.0.2,sport=1,dport=80),reply=(src=10.0.0.2,dst=10.0.0.1,sport=80,dport=1)"
+    assert parse_connection(host) is None, "in no zone: the kernel tracks it, no flow does"
 
 
 FLOWS = st.frozensets(

@@ -46,16 +46,18 @@ class MachineBridge:
 
     async def start(self, leases: Sequence[Lease]) -> bool:
         """Bring it up or adopt it. True when the switch is new, so that its flow tables are empty."""
-        self._switch = await self._daemons.find()
-        if self._switch.owned:
-            await self._daemons.start_database()
-        bridge = self._bridge()
-        await bridge.ensure(self._switch.datapath, mac_of(self._ranges.bridge_gateway), self._settings.mtu)
         fresh = False
-        if self._switch.owned:
-            fresh = await self._daemons.start_switch(bridge.ready)
-        else:
-            await bridge.ready()
+        async with self._daemons.one_at_a_time():
+            self._switch = await self._daemons.find()
+            if self._switch.owned:
+                await self._daemons.start_database()
+            bridge = self._bridge()
+            self._switch = await self._daemons.choose_datapath(self._switch, await bridge.datapath())
+            await bridge.ensure(self._switch.datapath, mac_of(self._ranges.bridge_gateway), self._settings.mtu)
+            if self._switch.owned:
+                fresh = await self._daemons.start_switch(self._switch.datapath, bridge.ready)
+            else:
+                await bridge.ready()
         await self._host(self._links.prepare_gateway, self.name)
         await self._forget_strangers(bridge, leases)
         if not self._settings.enforced:

@@ -204,8 +204,13 @@ class Enforcer:
         if self._failures.pop("compile", None):
             log.info("the rules can be made again")
         self._owed |= rendered.forbids and rendered.revision != self._revision
-        if await self._load(rendered):
-            await self._settle(plugs, rendered)
+        self._failures.pop("enforcer", None)
+        try:
+            if await self._load(rendered):
+                await self._settle(plugs, rendered)
+        except Exception as error:  # nor must what an engine stumbles over: whoever waits would wait for ever
+            log.exception("the rules cannot be enforced")
+            self._failures["enforcer"] = f"the rules cannot be enforced: {error}"
 
     async def _load(self, rendered: Rendered) -> bool:
         """Every engine gets what forbids before any gets what allows. False when one of them refused."""

@@ -26,6 +26,10 @@ _HUSHED = "cookie=0x68757368"
 _METER = f"meter=controller,pktps,burst,bands=type=drop,rate={COPIES},burst_size={2 * COPIES}"
 _CLOSED = "table=0,priority=0,actions=drop\n"
 _NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
+_WORDS = {
+    "tcp": "TCP", "udp": "UDP", "sctp": "SCTP", "icmp": "1", "igmp": "2", "dccp": "33", "icmpv6": "58", "udplite": "136",
+}  # fmt: skip
+"""How connections name their protocol; others come as numbers."""
 _TRACKED = re.compile(
     r"^(?P<protocol>[a-z0-9]+),orig=\(src=(?P<source>[^,)]+),dst=(?P<original>[^,)]+)(?P<from>[^)]*)\),"
     r"reply=\(src=(?P<destination>[^,)]+),dst=[^,)]+(?P<to>[^)]*)\)(?P<rest>.*)$"
@@ -157,20 +161,21 @@ def _match(flow: str) -> str:
 
 
 def parse_connection(line: str) -> Connection | None:
-    """One line of ``dpctl/dump-conntrack``; None for lines of another kind."""
+    """One line of ``dpctl/dump-conntrack``; None for lines of another kind, and for what no flow tracks.
+
+    The kernel's datapath lists all that the kernel tracks; what is in no zone is the host's.
+    """
     found = _TRACKED.match(line.strip())
-    if found is None:
+    if found is None or not _field(found["rest"], "zone"):
         return None
-    protocol = {"tcp": "TCP", "udp": "UDP", "sctp": "SCTP", "icmp": "1", "icmpv6": "58"}.get(found["protocol"])
-    if protocol is None:
-        protocol = found["protocol"]
+    protocol = _WORDS.get(found["protocol"], found["protocol"])
     source_port, original_port = _field(found["from"], "sport"), _field(found["from"], "dport")
     number = _NUMBERS.get(protocol) or int(protocol)
     family = "ipv6" if ":" in found["source"] else "nw"
     handle = f"ct_{family}_src={found['source']},ct_{family}_dst={found['original']},ct_nw_proto={number}"
     if protocol in _NUMBERS:
         handle += f",ct_tp_src={source_port},ct_tp_dst={original_port}"
-    else:
+    elif protocol in (_WORDS["icmp"], _WORDS["icmpv6"]):
         icmp = {name: _field(found["from"], name) for name in ("id", "type", "code")}
         handle += "".join(f",icmp_{name}={value}" for name, value in icmp.items())
     return Connection(

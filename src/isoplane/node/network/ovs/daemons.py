@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from isoplane.node.network import tap
 from isoplane.node.network.netlink import Netlink
-from isoplane.node.network.ovs import jsonrpc
+from isoplane.node.network.ovs import jsonrpc, kernel
 from isoplane.node.network.ovs.database import ensure_root
 from isoplane.node.network.process import Daemon, find, run
 from isoplane.node.network.protocol import FabricFailure
 from isoplane.node.network.settings import FabricSettings
 
+log = logging.getLogger(__name__)
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
-KERNEL_MODULE = Path("/sys/module/openvswitch")
 USERSPACE_DATAPATH_LINK = "ovs-netdev"
 LOCK = Path("/run/isoplane-ovs.lock")
 
@@ -35,7 +36,8 @@ class Switch:
 
     rundir: Path
     owned: bool
-    datapath: str
+    datapath: str = ""
+    """system (the kernel's) or netdev (userspace); '' before it is chosen."""
 
     @property
     def database(self) -> Path:
@@ -53,12 +55,15 @@ class Switch:
     def control(self) -> Path:
         """The switch daemon's control socket. FabricFailure when it does not run."""
         ours = self.rundir / "vswitchd.ctl"
-        if self.owned:
-            return ours
-        try:
-            return self.rundir / f"ovs-vswitchd.{int((self.rundir / 'ovs-vswitchd.pid').read_text())}.ctl"
-        except (OSError, ValueError) as error:
-            raise FabricFailure(f"the host's ovs-vswitchd does not run: {error}") from error
+        return ours if self.owned else self.rundir / f"ovs-vswitchd.{_pid(self.rundir)}.ctl"
+
+
+def _pid(rundir: Path) -> int:
+    """Of the host's own switch daemon."""
+    try:
+        return int((rundir / "ovs-vswitchd.pid").read_text())
+    except (OSError, ValueError) as error:
+        raise FabricFailure(f"the host's ovs-vswitchd does not run: {error}") from error
 
 
 class OpenvswitchDaemons:
@@ -80,10 +85,25 @@ class OpenvswitchDaemons:
                 owned = False
             except FabricFailure:
                 pass  # a socket that a stopped daemon left behind
+        return Switch(self._directory if owned else theirs, owned)
+
+    async def choose_datapath(self, switch: Switch, current: str) -> Switch:
+        """With its datapath. ``current``: what the bridge is recorded with, '' when there is none yet.
+
+        A bridge keeps what it runs on. FabricFailure when the operator asked for the kernel's and it cannot be had.
+        """
         wanted = self._settings.datapath
-        if wanted == "auto":
-            wanted = "system" if KERNEL_MODULE.exists() and not owned else "netdev"
-        return Switch(self._directory if owned else theirs, owned, wanted)
+        if current and (self._switch.pid or not switch.owned):
+            return replace(switch, datapath=current)
+        if wanted != kernel.NETDEV:
+            ours = self._switch.pid if switch.owned else _pid(switch.rundir)
+            why = await kernel.refusal(ours)
+            if why and wanted == kernel.SYSTEM:
+                raise FabricFailure(f"the kernel's Open vSwitch datapath cannot be had, use netdev or auto: {why}")
+            if why:
+                log.info("Open vSwitch in userspace, for the kernel's datapath cannot be had: %s", why)
+            wanted = kernel.NETDEV if why else kernel.SYSTEM
+        return replace(switch, datapath=wanted)
 
     def running(self) -> bool:
         return bool(self._database.pid and self._switch.pid)
@@ -106,20 +126,23 @@ class OpenvswitchDaemons:
         )
         await ensure_root(self._directory / "db.sock", {"userspace-tso-enable": "true"})
 
-    async def start_switch(self, ready: Callable[[], Awaitable[None]]) -> bool:
-        """Start the switch unless it runs; ``ready`` waits for its bridge. True when it is new, so that it has no flows."""
-        async with self._one_at_a_time():
-            fresh = not self._switch.pid
-            if fresh:
-                self._remove_links(self._settings.names.datapath_link)
+    async def start_switch(self, datapath: str, ready: Callable[[], Awaitable[None]]) -> bool:
+        """Start the switch unless it runs; ``ready`` waits for its bridge. True when it is new, so that it has no flows.
+
+        To be called within ``one_at_a_time``.
+        """
+        fresh = not self._switch.pid
+        if fresh:
+            self._remove_links(self._settings.names.datapath_link)
+            if datapath == kernel.NETDEV:
                 await self._userspace_link_free()
-                await self._run_detached("ovs-vswitchd", f"unix:{self._directory}/db.sock", control="vswitchd.ctl")
-            await ready()
-            with Netlink() as host:
-                # Every userspace datapath makes a device of this one name: ours gets out of the way for the next switch.
-                index = host.index(USERSPACE_DATAPATH_LINK)
-                if index and not host.index(self._settings.names.datapath_link):
-                    host.set_link(index, name=self._settings.names.datapath_link).commit()
+            await self._run_detached("ovs-vswitchd", f"unix:{self._directory}/db.sock", control="vswitchd.ctl")
+        await ready()
+        with Netlink() as host:
+            # Every userspace datapath makes a device of this one name: ours gets out of the way for the next switch.
+            index = host.index(USERSPACE_DATAPATH_LINK)
+            if datapath == kernel.NETDEV and index and not host.index(self._settings.names.datapath_link):
+                host.set_link(index, name=self._settings.names.datapath_link).commit()
         return fresh
 
     async def _userspace_link_free(self) -> None:
@@ -140,8 +163,8 @@ class OpenvswitchDaemons:
                     host.delete_link(name).commit()
 
     @asynccontextmanager
-    async def _one_at_a_time(self) -> AsyncIterator[None]:
-        """Among all planes of the host."""
+    async def one_at_a_time(self) -> AsyncIterator[None]:
+        """Starting among all planes of the host: choosing a datapath and taking it is one step."""
         descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             await asyncio.to_thread(fcntl.flock, descriptor, fcntl.LOCK_EX)
@@ -154,6 +177,7 @@ class OpenvswitchDaemons:
         await self._switch.stop(lambda: jsonrpc.call(self._directory / "vswitchd.ctl", "exit", ["--cleanup"]))
         await self._database.stop()
         # A switch that was killed leaves its devices behind.
+        await kernel.remove()
         self._remove_links(self._settings.names.bridge, self._settings.names.datapath_link)
         shutil.rmtree(self._directory, ignore_errors=True)
 

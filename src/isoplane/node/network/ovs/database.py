@@ -54,12 +54,15 @@ class Bridge:
 
     async def ensure(self, datapath: str, mac: str, mtu: int) -> None:
         """Record the bridge: it forwards nothing by itself (fail_mode=secure). Fine when it is there."""
-        found = await self._select("Bridge", ["external_ids"], [["name", "==", self.name]])
+        here = [["name", "==", self.name]]
+        found = await self._select("Bridge", ["external_ids"], here)
         if found:
             if _map(found[0]["external_ids"]).get("isoplane") != self._owner:
                 raise FabricFailure(
                     f"the bridge {self.name} belongs to somebody else: remove it, or move the data directory"
                 )
+            change = {"op": "update", "table": "Bridge", "where": here, "row": {"datapath_type": datapath}}
+            await transact(self._database, change)
             return
         interface = {"name": self.name, "type": "internal", "mtu_request": mtu}
         bridge = {
@@ -88,6 +91,11 @@ class Bridge:
                 "mutations": [["bridges", "insert", ["named-uuid", "bridge"]]],
             },
         )
+
+    async def datapath(self) -> str:
+        """The type that the bridge is recorded with; '' when there is no bridge."""
+        found = await self._select("Bridge", ["datapath_type"], [["name", "==", self.name]])
+        return found[0]["datapath_type"] or "system" if found else ""
 
     async def ready(self, timeout: float = 10) -> None:
         """Wait until the switch has made the bridge. Seconds."""
