@@ -17,7 +17,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-NEEDS_ROOT = {"pod_start", "vm_start", "fabric", "fabric_enforce"}
+NEEDS_ROOT = {"pod_start", "vm_start", "fabric", "fabric_enforce", "datapath", "datapath_guest"}
 BENCHMARKS: dict[str, list[str]] = {
     "api_throughput": [],
     "plane_scale": [],
@@ -25,7 +25,10 @@ BENCHMARKS: dict[str, list[str]] = {
     "vm_start": [],
     "fabric": [],
     "fabric_enforce": [],
+    "datapath": ["--out", str(RESULTS / "datapath.json")],
+    "datapath_guest": ["--out", str(RESULTS / "datapath_guest.json")],
     "policy_compile": [],
+    "policy_analyser": ["--out", str(RESULTS / "policy_analyser.json")],
     "quota_decisions": [],
     "quota_kueue": [],
     "quota_admission": [],
@@ -60,7 +63,8 @@ def run(name: str) -> bool:
     except subprocess.TimeoutExpired as slow:
         output, code = f"{slow.stdout or ''}\ngave up after {LIMIT_SECONDS} s\n", 1
     print(output, flush=True)
-    head = f"{machine()}\n$ python bench/{name}.py {' '.join(BENCHMARKS[name])}\n"
+    shown = " ".join(BENCHMARKS[name]).replace(f"{HERE.parent}/", "")
+    head = f"{machine()}\n$ python bench/{name}.py {shown}\n"
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.txt").write_text(f"{head}{output}took {time.monotonic() - began:.0f} s, exit code {code}\n")
     return code == 0
