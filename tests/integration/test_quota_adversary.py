@@ -262,3 +262,58 @@ async def test_forged_words_change_no_charge(plane: QuotaPlane) -> None:
     (charge,) = plane.accounts().charges("a")
     assert charge.priority == 0
     assert await repair(plane.store, plane.plugin, lambda: plane.now) == []
+
+
+@pytest.mark.parametrize("machine", [False, True])
+async def test_who_ends_while_waiting_holds_nothing_up(plane: QuotaPlane, machine: bool) -> None:
+    """A Gated workload that somebody marks as failed leaves the line with its hold; alive again it stands at its end."""
+    resource = VIRTUALMACHINEINSTANCES if machine else PODS
+    await plane.tenant("a", {"requests.cpu": "4", "pods": "9"}, evictionThreshold=500)
+    await plane.pod("low", cpu="4", priority="batch")
+    await (plane.vmi if machine else plane.pod)("db", cpu="4", priority="critical")
+
+    async def mark(phase: str) -> Object:
+        obj = await plane.api.get(resource, "db", "a")
+        obj["status"]["phase"] = phase
+        return await plane.api.update(resource, obj, subresource="status")
+
+    await mark("Failed")
+    assert list(plane.accounts().waiting("a")) == []
+    assert plane.accounts().totals("a", "q").held.get("requests.cpu", 0) == 0
+    await plane.gone("low")
+    await plane.pod("other", cpu="4", priority="batch")
+    await mark("Running")
+    assert [(w.charge.id.rpartition("/")[2], w.held) for w in plane.accounts().waiting("a")] == [("db", False)]
+    assert await plane.used("a") == {"requests.cpu": "4", "pods": "1"}
+    assert await repair(plane.store, plane.plugin, lambda: plane.now) == []
+    await plane.gone("other")
+    assert list(plane.accounts().waiting("a")) == []
+    assert await plane.used("a") == {"requests.cpu": "4", "pods": "1"}
+
+
+async def test_who_grows_while_waiting_is_charged_what_it_grew_to(plane: QuotaPlane) -> None:
+    """Small in line and large when its turn comes would be a way past the quota."""
+    await plane.tenant("a", {"requests.cpu": "4"}, evictionThreshold=500)
+    await plane.pod("low", cpu="4", priority="batch")
+    await plane.pod("db", cpu="2", priority="critical")
+
+    async def resize(name: str, cpu: str) -> None:
+        patch = {"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}}
+        await plane.api.patch(PODS, name, "a", patch, kind="strategic", subresource="resize")
+
+    await resize("db", "1")
+    (place,) = plane.accounts().waiting("a")
+    assert place.held
+    assert plane.accounts().totals("a", "q").held == {"requests.cpu": 1000}
+    await resize("db", "3")
+    assert plane.accounts().totals("a", "q").held.get("requests.cpu") in (0, 3000)
+    await plane.gone("low")
+    assert await plane.used("a") == {"requests.cpu": "3"}
+    await plane.pod("patient", cpu="2", owner="rs")
+    await resize("patient", "9")
+    await plane.gone("db")
+    assert gated(await get(plane, "patient"))
+    assert await plane.used("a") == {"requests.cpu": "0"}
+    await resize("patient", "4")
+    assert not gated(await get(plane, "patient"))
+    assert await plane.used("a") == {"requests.cpu": "4"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Awaitable, Iterable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from quota_plane import QuotaPlane, pod, quota_plane, vmi
 
-from isoplane.objects.errors import ApiError, Forbidden, InsufficientStorage
+from isoplane.objects.errors import ApiError, Forbidden, InsufficientStorage, QuotaExceeded
 from isoplane.objects.kinds import PODS, QUOTAPOLICIES, RESOURCEQUOTAS, VIRTUALMACHINEINSTANCES, Resource
 from isoplane.quota.scopes import counts
 from isoplane.server.admission import AdmissionRequest, Operation, Plugin
@@ -42,8 +43,12 @@ def check(plane: QuotaPlane) -> None:
                 for c in (obj.get("status") or {}).get("conditions") or ()
             )
         }
-        going = {uid for uid in gated if live[uid]["metadata"].get("deletionTimestamp")}
-        assert set(waiting) == gated - going
+        over = {
+            uid
+            for uid in gated
+            if live[uid]["metadata"].get("deletionTimestamp") or live[uid]["status"].get("phase") == "Failed"
+        }
+        assert set(waiting) == gated - over
         assert set(charges) == set(live) - gated
         truth = accounts.recount(tenant)
         assert accounts.book(tenant).same(truth)
@@ -59,11 +64,27 @@ def check(plane: QuotaPlane) -> None:
             assert int(shown["pods"]) == totals.used.get("pods", 0)
 
 
+def is_gated(obj: Any) -> bool:
+    admitted = next((c for c in (obj.get("status") or {}).get("conditions") or () if c["type"] == "QuotaAdmitted"), {})
+    return bool(obj["spec"].get("schedulingGates")) or admitted.get("status") == "False"
+
+
+async def outcome(asked: Awaitable[Any]) -> str | bool:
+    """Of a create, dry or not: the refusal, or whether it is gated."""
+    try:
+        came = await asked
+    except QuotaExceeded as refusal:
+        return refusal.message
+    return is_gated(came[0] if isinstance(came, tuple) else came)
+
+
 class Life:
     """Random people using two tenants."""
 
-    def __init__(self, plane: QuotaPlane, seed: int) -> None:
+    def __init__(self, plane: QuotaPlane, seed: int, *, alone: bool = False) -> None:
         self.plane = plane
+        self.alone = alone
+        self.seen: Counter[Any] = Counter()
         self.rng = Random(seed)
         self.serial = 0
 
@@ -83,12 +104,12 @@ class Life:
             match rng.randrange(8):
                 case 0 | 1 | 2:
                     self.serial += 1
-                    make = plane.pod if rng.random() < 0.6 else plane.vmi
+                    is_pod = rng.random() < 0.6
                     owner = "rs" if rng.random() < 0.5 else ""
                     fields = {"cpu": str(rng.randint(1, 3)), "priority": rng.choice(CLASSES), "owner": owner}
-                    if make is plane.pod:
+                    if is_pod:
                         fields["memory"] = "64Mi"
-                    await make(f"w{self.serial}", tenant, **fields)
+                    await self._create(is_pod, f"w{self.serial}", tenant, fields)
                 case 3 | 4:
                     await self._delete(tenant, 0)
                 case 5:
@@ -99,6 +120,18 @@ class Life:
                     make_obj = rng.choice([pod, vmi])
                     resource = PODS if make_obj is pod else VIRTUALMACHINEINSTANCES
                     await plane.dry_run(make_obj("dry", tenant, priority="critical", owner="rs"), resource)
+
+    async def _create(self, is_pod: bool, name: str, tenant: str, fields: dict[str, Any]) -> None:
+        """Create; where nobody else is at it, ask by a dry run first: that changes nothing, and is answered the same."""
+        plane, before = self.plane, self.plane.store.revision
+        make, resource = (pod, PODS) if is_pod else (vmi, VIRTUALMACHINEINSTANCES)
+        foretold: Any = None
+        if self.alone:
+            foretold = await outcome(plane.dry_run(make(name, tenant, **fields), resource))
+            assert plane.store.revision == before
+        came = await outcome((plane.pod if is_pod else plane.vmi)(name, tenant, **fields))
+        assert foretold is None or came == foretold
+        self.seen.update([came if isinstance(came, bool) else "refused"])
 
     def _some(self, tenant: str) -> tuple[Resource, Any] | None:
         records = [r for res in (PODS, VIRTUALMACHINEINSTANCES) for r in self.plane.store.state.list(res, tenant)]
@@ -116,14 +149,15 @@ class Life:
             await self.plane.api.update(resource, obj, subresource="status")
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(16))
 async def test_the_books_balance_after_every_step_of_a_life(tmp_path: Path, seed: int) -> None:
     async with quota_plane(tmp_path / "data") as plane:
-        life = Life(plane, seed)
+        life = Life(plane, seed, alone=True)
         await life.settle()
         for _ in range(120):
             await life.step()
             check(plane)
+        assert min(life.seen[what] for what in (True, False, "refused")) > 0, life.seen
         assert await repair(plane.store, plane.plugin, lambda: plane.now) == []
 
 
@@ -145,6 +179,70 @@ async def test_a_kill_at_any_moment_leaves_nothing_to_repair(tmp_path: Path) -> 
                 assert await repair(store, dead.plugin) == []
             finally:
                 await store.close()
+
+
+class Photographer:
+    """SQLite's connection, with a copy of the directory taken before and after everything that it is told."""
+
+    def __init__(self, connection: Any, directory: Path, album: Path) -> None:
+        self._connection = connection
+        self._directory = directory
+        self._album = album
+        self.taken = 0
+
+    def _shoot(self) -> None:
+        ignored = shutil.ignore_patterns("*lock*", "pki")
+        shutil.copytree(self._directory, self._album / str(self.taken), ignore=ignored)
+        self.taken += 1
+
+    def execute(self, *args: Any) -> Any:
+        self._shoot()
+        try:
+            return self._connection.execute(*args)
+        finally:
+            self._shoot()
+
+    def executemany(self, *args: Any) -> Any:
+        try:
+            return self._connection.executemany(*args)
+        finally:
+            self._shoot()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+async def test_a_crash_at_every_step_of_a_preemption_leaves_nothing_to_repair(tmp_path: Path) -> None:
+    """Object, charge, counters, victims and hold: after each statement of each transaction the disk has all of it, or nothing."""
+    album = tmp_path / "album"
+    async with quota_plane(tmp_path / "data") as plane:
+        await Life(plane, 0).settle()
+        await plane.pod("low", cpu="3", memory="64Mi", priority="batch")
+        await plane.vmi("old", cpu="3", priority="batch")
+        database = plane.store._writer._committer
+        camera = Photographer(database._db, tmp_path / "data", album)  # type: ignore[attr-defined]
+        database._db = camera  # type: ignore[attr-defined]
+        await plane.vmi("db", cpu="6", priority="critical")
+        await plane.pod("patient", cpu="1", memory="64Mi", priority="batch", owner="rs")
+        await plane.gone("low")
+        await plane.gone("old", resource=VIRTUALMACHINEINSTANCES)
+        await plane.gone("db", resource=VIRTUALMACHINEINSTANCES)
+        database._db = camera._connection  # type: ignore[attr-defined]
+    assert camera.taken >= 5 * 6
+    states: list[tuple[int, int]] = []
+    for number in range(camera.taken):
+        store = Store.open(album / str(number))
+        try:
+            dead = QuotaPlane(store)
+            check(dead)
+            assert await repair(store, dead.plugin) == []
+            accounts = dead.accounts()
+            states.append((len(list(accounts.charges("a"))), len(list(accounts.waiting("a")))))
+        finally:
+            await store.close()
+    # (charged, waiting): full; the preemptor waits; one behind it; a victim gone; the last, so it is in; it goes, so the next is.
+    steps = [(2, 0), (2, 1), (2, 2), (1, 2), (1, 1), (1, 0)]
+    assert [step for at, step in enumerate(states) if at == 0 or states[at - 1] != step] == steps
 
 
 class Full:

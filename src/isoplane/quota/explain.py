@@ -31,6 +31,7 @@ RULES = {
     "reclaim": "another namespace takes back what it had lent",
     "priority": "a higher priority of another namespace needs the capacity they share",
     "hold-expired": "its victims did not leave in time; it keeps its place in line",
+    "ended": "it ended before it was admitted",
     "lost": "its object was not there any more",
     "grown": "a limit would be passed by what it grows",
     "counted": "the number of such objects is limited",

@@ -108,8 +108,8 @@ class Offline:
             charge = ask.charge
             labelled.setdefault(charge.tenant, []).append((charge.uid, workload.labels))
             self._uids[charge.id] = charge.uid
-            if QUOTA_GATE in workload.gates and not workload.finished:
-                if workload.deleting:
+            if QUOTA_GATE in workload.gates:
+                if workload.deleting or workload.finished:
                     continue
                 entry, held = known.get(charge.uid, ({}, False))
                 since = metadata.posix(entry.get("since")) or workload.transitions.get(Stage.GATED, charge.created)

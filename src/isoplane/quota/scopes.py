@@ -12,6 +12,8 @@ from typing import Any
 from isoplane.quota.model import Charge, Quota, ScopeTerm
 
 PRIORITY_CLASS = "PriorityClass"
+VOLUMES = "VolumeAttributesClass"
+"""A scope of volume claims: a quota with it counts no workload."""
 SCOPES = frozenset(
     {
         "Terminating",
@@ -20,7 +22,7 @@ SCOPES = frozenset(
         "NotBestEffort",
         PRIORITY_CLASS,
         "CrossNamespacePodAffinity",
-        "VolumeAttributesClass",
+        VOLUMES,
     }
 )
 _OPERATORS = frozenset({"In", "NotIn", "Exists", "DoesNotExist"})
@@ -40,7 +42,7 @@ def terms(spec: Mapping[str, Any]) -> tuple[ScopeTerm, ...]:
     for term in found:
         if term.scope not in SCOPES:
             raise ValueError(f"spec.scopes: {term.scope!r} is none of {', '.join(sorted(SCOPES))}")
-        if term.scope != PRIORITY_CLASS and term.operator != "Exists":
+        if term.scope not in (PRIORITY_CLASS, VOLUMES) and term.operator != "Exists":
             raise ValueError(f"spec.scopeSelector: scope {term.scope} takes the operator Exists only")
     return tuple(found)
 

@@ -350,3 +350,51 @@ def test_the_histories_reach_every_rule() -> None:
             play(world, step)
     rules = {"fits", "given-back", "evict", "in-line", "exceeded", "in-tenant", "reclaim", "priority", "bumped"}
     assert {rule for rule in rules if seen[rule] < 3} == set(), seen
+
+
+@settings(max_examples=CASES // 10)
+@given(seeds, st.integers(5, 30))
+def test_adversarial_arrivals_evict_a_bounded_number_of_times(seed: int, length: int) -> None:
+    """Whoever is evicted comes back at once, and somebody a little higher always comes. Still nobody is evicted by the same one
+    more often than it may plan, and nobody more often than others came: an eviction needs a fresh claim."""
+    rng = Random(seed)
+    world = world_of(rng)
+    lineage: dict[str, str] = {}
+    by: Counter[tuple[str, str]] = Counter()
+    evicted: Counter[str] = Counter()
+    claims = 0
+    asked = world.ask
+
+    def ask(request: Ask) -> None:
+        nonlocal claims
+        lineage.setdefault(request.charge.uid, request.charge.uid)
+        before = {c.uid for c in world.leaving()}
+        claims += not request.gated
+        asked(request)
+        for gone in world.leaving():
+            if gone.uid not in before:
+                by[lineage[gone.uid], request.charge.uid] += 1
+                evicted[lineage[gone.uid]] += 1
+
+    world.ask = ask  # type: ignore[method-assign]
+    for _ in range(length):
+        present = world.everyone()
+        top = max((c.priority for c in present), default=0)
+        tenant = rng.choice("aab")
+        world.arrive(
+            tenant, min(top + 1, 9) if rng.random() < 0.7 else rng.randint(0, 5), False, amounts_of(rng), True, False
+        )
+        for gone in world.leaving():
+            if rng.random() < 0.7:
+                line = lineage[gone.uid]
+                world.state.remove(gone.tenant, gone.uid)
+                world.wake()
+                world.births += 1
+                again = replace(gone, uid=f"u{world.births:04}", evicting=False, created=world.now)
+                lineage[again.uid] = line
+                world.ask(Ask(again, owned=True))
+        if rng.random() < 0.3:
+            world.retry()
+        world.balance()
+    assert max(by.values(), default=0) <= MAX_PLANS
+    assert max(evicted.values(), default=0) <= claims

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -13,6 +14,12 @@ _COUNTED = (
     "services.nodeports", "services.loadbalancers",
 )  # fmt: skip
 _COMPUTE = ("cpu", "memory", "ephemeral-storage")
+_POD_COMPUTE = ("cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory")
+_STANDARD = frozenset(
+    (*_COUNTED, *_COMPUTE, *_POD_COMPUTE, "requests.storage", "requests.ephemeral-storage", "limits.ephemeral-storage")
+)
+_OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
+_EXISTS_ONLY = ("Terminating", "NotTerminating", "BestEffort", "NotBestEffort", "CrossNamespacePodAffinity")
 _PREFIXES = ("requests.", "limits.", "count/", "hugepages-")
 _SCOPES = (
     "Terminating", "NotTerminating", "BestEffort", "NotBestEffort", "PriorityClass", "CrossNamespacePodAffinity",
@@ -27,20 +34,39 @@ def check_resourcequota(obj: dict[str, Any], report: Report) -> None:
     spec = obj.get("spec") or {}
     check_amounts("spec.hard", spec.get("hard"), report)
     for index, scope in enumerate(spec.get("scopes") or ()):
-        report.one_of(f"spec.scopes[{index}]", scope, _SCOPES)
-    pairs = (("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating"))
-    for pair in pairs:
-        if set(pair) <= set(spec.get("scopes") or ()):
-            report.invalid("spec.scopes", spec["scopes"], "conflicting scopes")
-    for index, expression in enumerate((spec.get("scopeSelector") or {}).get("matchExpressions") or ()):
+        if scope not in _SCOPES:
+            report.unsupported(f"spec.scopes[{index}]", scope, _SCOPES)
+    _check_scopes("spec.scopes", spec.get("scopes") or (), spec, report)
+    expressions = (spec.get("scopeSelector") or {}).get("matchExpressions") or ()
+    _check_scopes("spec.scopeSelector.matchExpressions", [e.get("scopeName") for e in expressions], spec, report)
+    for index, expression in enumerate(expressions):
         path = f"spec.scopeSelector.matchExpressions[{index}]"
-        report.one_of(f"{path}.scopeName", expression.get("scopeName"), _SCOPES)
+        if expression.get("scopeName") not in _SCOPES:
+            report.unsupported(f"{path}.scopeName", expression.get("scopeName"), _SCOPES)
+        if expression.get("scopeName") in _EXISTS_ONLY and expression.get("operator") not in ("Exists", None):
+            scopes = ", ".join(f"ResourceQuotaScope{scope}" for scope in _EXISTS_ONLY)
+            report.invalid(
+                f"{path}.operator", expression.get("operator"), f"must be 'Exist' when scope is any of {scopes}"
+            )
         operator, values = expression.get("operator"), expression.get("values")
-        report.one_of(f"{path}.operator", operator, ("In", "NotIn", "Exists", "DoesNotExist"))
+        if operator not in _OPERATORS:
+            report.unsupported(f"{path}.operator", operator, _OPERATORS)
         if operator in ("In", "NotIn") and not values:
             report.required(f"{path}.values", "must be at least one value when `operator` is 'In' or 'NotIn'")
         if operator in ("Exists", "DoesNotExist") and values:
             report.invalid(f"{path}.values", values, "must be no value when `operator` is 'Exists' or 'DoesNotExist'")
+
+
+def _check_scopes(path: str, scopes: Sequence[str], spec: dict[str, Any], report: Report) -> None:
+    """Scopes that exclude each other, and limits that a scope cannot count: it counts Pods and what they compute with."""
+    for pair in (("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")):
+        if set(pair) <= set(scopes):
+            report.invalid(path, scopes, "conflicting scopes")
+    standard = {name for name in spec.get("hard") or {} if name in _STANDARD}
+    for scope in scopes:
+        allowed = {"BestEffort": {"pods"}, "VolumeAttributesClass": {"persistentvolumeclaims", "requests.storage"}}
+        if standard - allowed.get(scope, {"pods", *_POD_COMPUTE}):
+            report.invalid(path, scopes, "unsupported scope applied to resource")
 
 
 def check_resourcequota_update(obj: dict[str, Any], old: dict[str, Any], report: Report) -> None:

@@ -52,8 +52,9 @@ def entries(
             since = known.since if known is not None else workload.transitions.get(Stage.RUNNING, created)
             claim = adapter.claim(obj, policy.accounting) if policy.accounting != DEFAULT_ACCOUNTING else workload
             charge = charge_of(claim, created=created, since=since)
-            if QUOTA_GATE in workload.gates and not workload.finished:
-                if workload.deleting:
+            if QUOTA_GATE in workload.gates:
+                # Who ended, or is told to go, waits no longer; it was never charged.
+                if workload.deleting or workload.finished:
                     continue
                 preempts = workload.preemption_policy != NEVER
                 waiting[charge.uid] = (

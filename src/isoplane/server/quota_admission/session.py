@@ -34,7 +34,7 @@ from isoplane.server.writes import Writes
 from isoplane.store.record import Record
 from isoplane.store.transaction import Transaction
 from isoplane.workload.adapters import QUOTA_GATE, Adapter, adapter_for, workload_resources
-from isoplane.workload.shape import Stage
+from isoplane.workload.shape import Claim, Stage
 
 HOLD_SLACK = 120.0
 """Seconds beyond the victims' grace period after which an unconverted hold ends."""
@@ -134,16 +134,28 @@ class Session:
         assert old is not None
         assert new is not None
         tenant, uid = self.request.namespace, metadata.uid(new)
+        accounting = self.accounts.policy(tenant).accounting
         waiting = self.accounts.waiter(tenant, uid)
         if waiting is not None:
+            claim = adapter.claim(new, accounting)
+            if claim.finished:
+                self.accounts.leave(waiting)
+                self._note("expire", waiting.charge, "ended")
+                self.dirty(tenant)
+                return
+            waiting = self._resized(
+                waiting, charge_of(claim, created=waiting.charge.created, since=waiting.charge.since)
+            )
             asked = metadata.annotations_of(new).get(RETRY_ANNOTATION)
             if asked != metadata.annotations_of(old).get(RETRY_ANNOTATION) or not self._gated(adapter, new):
                 self._retry(adapter, waiting)
             return
         charge = self.accounts.charge(tenant, uid)
-        if charge is None or (_phase(old) == _phase(new) and old.get("spec") == new.get("spec")):
+        if charge is None:
+            self._come_back(adapter, adapter.claim(new, accounting))
             return
-        accounting = self.accounts.policy(tenant).accounting
+        if _phase(old) == _phase(new) and old.get("spec") == new.get("spec"):
+            return
         claim = adapter.claim(new, accounting)
         began = claim.stage is Stage.RUNNING and adapter.claim(old, accounting).stage is not Stage.RUNNING
         changed = charge_of(claim, created=charge.created, since=self.now if began else charge.since)
@@ -155,6 +167,31 @@ class Session:
 
     def _gated(self, adapter: Adapter, obj: Mapping[str, Any]) -> bool:
         return QUOTA_GATE in adapter.claim(obj, self.accounts.policy(self.request.namespace).accounting).gates
+
+    def _resized(self, waiting: Waiting, new: Charge) -> Waiting:
+        """Its place with what it asks for now. Who asks for more gives a hold back: that was decided for less."""
+        old = waiting.charge
+        if new == old:
+            return waiting
+        changed = replace(waiting, charge=new)
+        if any(value > old.amounts.get(name, 0) for name, value in new.amounts.items()):
+            changed = replace(changed, held=False, victims=(), expires=0)
+        self.accounts.wait(changed)
+        self.dirty(old.tenant)
+        return changed
+
+    def _come_back(self, adapter: Adapter, claim: Claim) -> None:
+        """Somebody who ended while waiting, and was in no book since, is alive again or without its gate: back into the line."""
+        assert self.request.obj is not None
+        gated = QUOTA_GATE in claim.gates
+        if claim.deleting or (gated and claim.finished):
+            return
+        if not gated:
+            self.request.obj = adapter.gate(self.request.obj, "waits in line for quota", self.now)
+            claim = adapter.claim(self.request.obj, self.accounts.policy(claim.namespace).accounting)
+        ask = ask_for(claim, self.now)
+        self.accounts.wait(Waiting(ask.charge, since=self.now, preempts=ask.preempts))
+        self.dirty(ask.charge.tenant)
 
     def _check_growth(self, old: Charge, new: Charge) -> None:
         more = {name: value - old.amounts.get(name, 0) for name, value in new.amounts.items()}
