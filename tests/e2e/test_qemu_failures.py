@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import struct
 import subprocess
 import time
@@ -206,6 +207,9 @@ async def test_the_probe_believes_a_boot_only(tmp_path: Path) -> None:
     begin = time.monotonic()
     assert await probe.probe_host(binary, memory) == found
     assert time.monotonic() - begin < 0.1, "remembered"
+    memory.write_text(json.dumps({**json.loads(memory.read_bytes()), "accelerator": "tcg", "probed": 0}))
+    await probe.probe_host(binary, memory)
+    assert json.loads(memory.read_bytes())["probed"] > 0, "that KVM does not work is not believed for ever"
     memory.write_text('["not what was written"]')
     assert (await probe.probe_host(binary, memory, "tcg")).accelerator == "tcg"
 

@@ -3,17 +3,19 @@
 /dev/kvm opens on hosts where guests then hang or crawl (nested virtualisation without support for it), so its presence
 proves nothing.  The probe boots a 512-byte sector that needs the timer's interrupts, protected mode and memory at full
 speed, and then says so on QEMU's debug-exit port; TCG takes it in 0.4 s, working KVM in less.  What a probe found is kept
-for as long as the host is up and QEMU stays the same.
+for as long as the host is up and QEMU stays the same, for every plane of the host; that KVM does not work, for a while
+only: a host that was too busy to boot 512 bytes in time is asked again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
 import shutil
-import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,11 @@ from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
 from isoplane.node.runtime.qemu.command import KVM, TCG
 
 BINARY = "qemu-system-x86_64"
+MEMORY = Path("/run/isoplane-qemu.json")
+"""What was found on this host since it started."""
 PROBE_TIMEOUT = 2.0
+DOUBT_SECONDS = 3600.0
+"""How long it is believed that KVM does not work here."""
 _SUCCESS = 65
 """QEMU's exit status when the guest writes 0x20 to the debug-exit port: (0x20 << 1) | 1."""
 
@@ -81,7 +87,9 @@ async def probe_host(binary: str, memory: Path, accelerator: str | None = None) 
         remembered = json.loads(memory.read_bytes())
         if known.items() <= remembered.items():
             known = remembered
-    except (OSError, ValueError, AttributeError):
+        if known.get("accelerator") == TCG and not 0 <= time.time() - known["probed"] < DOUBT_SECONDS:
+            del known["accelerator"]
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
         pass
     before = dict(known)
     if "version" not in known:
@@ -89,8 +97,12 @@ async def probe_host(binary: str, memory: Path, accelerator: str | None = None) 
     if accelerator is None and "accelerator" not in known:
         usable = os.access("/dev/kvm", os.R_OK | os.W_OK)
         known["accelerator"] = KVM if usable and await boots(binary, KVM) else TCG
+        known["probed"] = time.time()
     if known != before:
-        memory.write_text(json.dumps(known))
+        with contextlib.suppress(OSError):  # Nowhere to remember it: the next plane asks again.
+            fresh = memory.with_suffix(f".{os.getpid()}")
+            fresh.write_text(json.dumps(known))
+            fresh.rename(memory)
     major, minor = known["version"]
     return Host(binary, (major, minor), accelerator or known["accelerator"])
 
@@ -110,21 +122,24 @@ async def _version(binary: str) -> list[int]:
 
 async def boots(binary: str, accelerator: str, timeout: float = PROBE_TIMEOUT) -> bool:
     """Whether a guest gets through the boot sector within ``timeout`` seconds."""
-    with tempfile.TemporaryDirectory(prefix="isoplane-probe-") as directory:
-        sector = Path(directory, "sector")
-        sector.write_bytes(_BOOT_SECTOR)
+    sector = os.memfd_create("isoplane-probe")  # a file that a killed plane does not leave behind
+    try:
+        os.write(sector, _BOOT_SECTOR)
         guest = await asyncio.create_subprocess_exec(
             binary, "-accel", accelerator, "-machine", "pc,hpet=off", "-m", "32", "-nodefaults", "-display", "none",
             "-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-no-reboot",
-            "-drive", f"file={sector},format=raw,if=ide",
+            "-drive", f"file=/dev/fd/{sector},format=raw,if=ide",
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+            pass_fds=(sector,),
         )  # fmt: skip
-        try:
-            async with asyncio.timeout(timeout):
-                return await guest.wait() == _SUCCESS
-        except TimeoutError:
-            return False
-        finally:
-            if guest.returncode is None:
-                guest.kill()
-                await guest.wait()
+    finally:
+        os.close(sector)
+    try:
+        async with asyncio.timeout(timeout):
+            return await guest.wait() == _SUCCESS
+    except TimeoutError:
+        return False
+    finally:
+        if guest.returncode is None:
+            guest.kill()
+            await guest.wait()

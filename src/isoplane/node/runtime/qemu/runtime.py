@@ -25,7 +25,7 @@ from isoplane.node.runtime.qemu.command import KVM, TCG, Identity
 from isoplane.node.runtime.qemu.disks import ImageSource, make_files
 from isoplane.node.runtime.qemu.domain import MIB, Domain, parse
 from isoplane.node.runtime.qemu.machine import Machine
-from isoplane.node.runtime.qemu.probe import Host, find_binary, probe_host
+from isoplane.node.runtime.qemu.probe import MEMORY, Host, find_binary, probe_host
 from isoplane.node.runtime.qemu.records import Run, Sandbox
 from isoplane.node.runtime.qemu.serial import stamp
 from isoplane.node.runtime.qemu.sockets import short
@@ -67,7 +67,7 @@ class QemuRuntime:
         except OSError as error:
             message = f"{self._machines_dir}: {error.strerror or error}; check its permissions and free space"
             raise RuntimeFailure(RuntimeReason.SANDBOX, message) from error
-        self._probe = asyncio.create_task(probe_host(self._binary, self._root / "host.json", self._forced))
+        self._probe = asyncio.create_task(probe_host(self._binary, MEMORY, self._forced))
         self._ticker = asyncio.create_task(self._tick())
 
     async def close(self) -> None:
