@@ -98,6 +98,7 @@ class Plane:
             raise
 
     async def _start(self) -> None:
+        assembly.check(self.options.data_dir, self.options.node)
         parts = assembly.make(self.options.data_dir, self.options.node)
         self.runtimes = parts.runtimes
         await self.server.start(self._prepare)

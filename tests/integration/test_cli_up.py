@@ -226,3 +226,18 @@ def test_the_plane_survives_a_flood_of_broken_connections(plane: PlaneProcess) -
     for link in silent:
         link.close()
     assert plane.stop() == 0
+
+
+def test_a_simulation_leaves_no_real_workloads_to_themselves(tmp_path: Path) -> None:
+    (tmp_path / "data" / "qemu" / "machines" / "uid").mkdir(parents=True)
+    told = refused(tmp_path / "data")
+    assert "1 real workloads" in told
+    assert "isoplane down" in told
+
+
+def test_a_simulation_keeps_its_records_apart(tmp_path: Path) -> None:
+    """What it remembers must never be taken for links and addresses of the host."""
+    plane = PlaneProcess(tmp_path / "data", "--runtime", "simulated").start()
+    assert plane.stop() == 0
+    assert not (tmp_path / "data" / "network").exists()
+    assert (tmp_path / "data" / "simulated" / "network").is_dir()

@@ -88,7 +88,7 @@ def _sandboxes(data: Path) -> dict[str, dict[str, int]]:
 
 
 def _leases(data: Path) -> set[str]:
-    with sqlite3.connect(data / "network" / "ipam.sqlite") as database:
+    with sqlite3.connect(data / "simulated" / "network" / "ipam.sqlite") as database:
         return {row[0] for row in database.execute("SELECT uid FROM lease")}
 
 

@@ -16,11 +16,11 @@ import typer
 from tree import ROOT, files
 from typer.testing import CliRunner
 
+from documented import FENCE
 from isoplane.cli.main import COMMANDS, app
 
 PAGES = [path for path in files(".md") if path.parts[0] not in ("requirements",)]
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
-FENCE = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @cache
@@ -70,7 +70,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def written_commands(page: Path) -> list[list[str]]:
     """Every isoplane command line in a page: in fences and indented blocks (after an optional prompt) and in `code`."""
     text = (ROOT / page).read_text()
-    lines = [line for block in FENCE.findall(text) for line in block.replace("\\\n", " ").splitlines()]
+    lines = [line for _, block in FENCE.findall(text) for line in block.replace("\\\n", " ").splitlines()]
     lines += re.findall(r"^ {4,}(\S.*)$", FENCE.sub("", text).replace("\\\n", " "), re.MULTILINE)
     lines += re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
     found = []

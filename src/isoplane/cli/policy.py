@@ -147,7 +147,13 @@ def _sides(old: list[str] | None, new: list[str] | None, kubeconfig: Path | None
         raise InputError("nothing to compare with: give the manifests after the change with -f FILE")
     if not old and kubeconfig is None:
         raise InputError("nothing to compare: give what there was before, with --from FILE or --kubeconfig FILE")
-    return Source.of(old, None, kubeconfig).cluster(), Source.of(new, None, kubeconfig).cluster()
+    before, after = Source.of(old, None, kubeconfig).cluster(), Source.of(new, None, kubeconfig).cluster()
+    if not before.endpoints and not after.endpoints:
+        raise InputError(
+            "no workloads on either side, so there is nobody for whom a policy could open or close anything: give the "
+            "manifests of the workloads as well, on both sides"
+        )
+    return before, after
 
 
 def _diff(before: Cluster, after: Cluster, output: Output) -> int:

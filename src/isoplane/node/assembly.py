@@ -11,7 +11,7 @@ from isoplane.node.network.protocol import Fabric
 from isoplane.node.network.settings import FabricSettings
 from isoplane.node.network.simulated import SimulatedFabric
 from isoplane.node.register import Machine, simulated_machine
-from isoplane.node.runtime.protocol import Runtime
+from isoplane.node.runtime.protocol import Runtime, RuntimeFailure, RuntimeReason
 from isoplane.node.runtime.simulated import CONTAINER_PACE, MACHINE_PACE, Pace, SimulatedRuntime
 from isoplane.node.seams import Enforcement, Events
 
@@ -44,6 +44,19 @@ class NodeParts:
     """(node, caches, wake, events) → what guards the ports; None: nothing does."""
 
 
+def check(data_dir: Path, options: NodeOptions) -> None:
+    """Whether a node of this kind may run here. Raises RuntimeFailure: a simulation looks after no real workloads."""
+    if not options.simulated:
+        return
+    left = sum(1 for place in ("oci/pods", "qemu/machines") for _ in data_dir.glob(f"{place}/*"))
+    if left:
+        raise RuntimeFailure(
+            RuntimeReason.SANDBOX,
+            f"{data_dir} has {left} real workloads, which a simulation would leave to themselves: "
+            "stop them with `isoplane down`, or simulate in another directory with --data",
+        )
+
+
 def make(data_dir: Path, options: NodeOptions) -> NodeParts:
     """The parts, made and not yet started."""
     return _simulated(data_dir, options) if options.simulated else _real(data_dir, options)
@@ -53,7 +66,9 @@ def _simulated(data_dir: Path, options: NodeOptions) -> NodeParts:
     runtimes: dict[str, Runtime] = {
         name: SimulatedRuntime(data_dir, name, pace) for name, pace in options.paces.items()
     }
-    return NodeParts(runtimes, SimulatedFabric(FabricSettings(data_dir=data_dir)), simulated_machine)
+    # Records of its own: what a real node on the same directory remembers is for links that exist.
+    fabric = SimulatedFabric(FabricSettings(data_dir=data_dir / "simulated"))
+    return NodeParts(runtimes, fabric, simulated_machine)
 
 
 def _real(data_dir: Path, options: NodeOptions) -> NodeParts:

@@ -179,7 +179,8 @@ class Registration:
         stamp = metadata.rfc3339(now)
         old = (node.get("status") or {}) if isinstance(node, dict) else {}
         conditions = old.get("conditions") or () if isinstance(old, dict) else ()
-        told = metadata.posix((metadata.condition(node, "Ready") or {}).get("lastHeartbeatTime"))
+        before = metadata.condition(node, "Ready") or {}
+        told = metadata.posix(before.get("lastHeartbeatTime")) if before.get("status") == "True" else None
         ready = {
             "type": "Ready",
             "status": "True",

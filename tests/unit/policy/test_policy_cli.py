@@ -106,6 +106,13 @@ def test_diff_tells_what_opens() -> None:
     assert (same.exit_code, same.stdout) == (0, "nothing is opened or closed\n")
 
 
+def test_diff_without_workloads_answers_nothing() -> None:
+    """ "Nothing is opened" would be believed."""
+    done = run("diff", "--from", str(POLICY), "-f", str(CORRECTED))
+    assert done.exit_code == 2
+    assert "no workloads on either side" in done.stderr
+
+
 @pytest.mark.parametrize(("engine", "token"), [("nftables", "table inet isoplane"), ("openflow", "table=0")])
 def test_render_prints_an_engines_text(engine: str, token: str) -> None:
     done = run("render", *FOUNDING, "--engine", engine)
