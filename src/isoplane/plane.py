@@ -23,7 +23,7 @@ from isoplane.controllers.standard import standard_controllers
 from isoplane.node import assembly
 from isoplane.node.agent import NodeAgent
 from isoplane.node.backend import LocalNode
-from isoplane.node.metrics import enforcement_families
+from isoplane.node.metrics import enforcement_families, hit_families
 from isoplane.node.register import default_node_name
 from isoplane.node.runtime.protocol import Runtime
 from isoplane.node.takedown import take_down
@@ -134,6 +134,7 @@ class Plane:
         register(lambda: controller_families([*manager.controllers, agent.controller]))
         register(lambda: workload_families(self.informers))
         register(lambda: enforcement_families(agent.enforcement_status, clock()))
+        register(lambda: hit_families(*agent.rule_hits))
 
     async def _prepare(self, server: ApiServer) -> None:
         """Before anybody outside can ask: the computed kinds, and a ledger that is right."""

@@ -134,7 +134,7 @@ async def test_rules_of_iptables_deleted_by_hand_come_back(start: Start) -> None
         ["iptables", "-F", f"ISP{tag}-FORWARD"],
         ["iptables", "-D", "FORWARD", "-j", f"ISP{tag}-FORWARD"],
         ["ipset", "flush", f"isp{tag}-workloads4"],
-        ["sh", "-c", f"ipset add $(ipset list -n | grep 'isp{tag}-i4.*-1$' | head -n 1) 0.0.0.0/1"],
+        ["sh", "-c", f"ipset add $(ipset list -n | grep 'isp{tag}-i4.*-w$' | head -n 1) 0.0.0.0/1"],
     ]
     for turn, command in enumerate(meddling, 1):
         await asyncio.sleep(1.2)

@@ -13,8 +13,11 @@ from typer.testing import CliRunner, Result
 from apiserver import ServerThread
 from isoplane.cli.manifests import read
 from isoplane.cli.policy import app
+from isoplane.node.metrics import hit_families
 from isoplane.objects import kinds
 from isoplane.objects.metadata import Object
+from isoplane.policy.hits import RuleHits
+from isoplane.server.metrics import Family
 from isoplane.server.plane import ApiServer
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "03-tenant-isolation"
@@ -107,3 +110,28 @@ def test_status_tells_who_is_not_enforced(server: ServerThread, live: tuple[str,
     assert any(line.split()[:3] == ["pod/tenant-a/web", "n1", "enforced"] for line in table)
     server.run(report(phase="Succeeded", conditions=[]))
     assert rows()[0] == 0, "what has ended needs no rules"
+
+
+def test_hits_are_those_of_the_plane(server: ServerThread, live: tuple[str, str]) -> None:
+    assert run("hits", *live).stdout.split() == ["RULE", "DIRECTION"], "nothing counts on a server without a node"
+    rules = [
+        RuleHits("tenant-a/isolate", "tenant-a/isolate/ingress[0]", "Ingress", {"nftables": 12, "openvswitch": 3}),
+        RuleHits("tenant-a/isolate", "tenant-a/isolate/egress[0]", "Egress", {"nftables": 0, "openvswitch": 0}),
+    ]
+
+    def counted() -> Iterator[Family]:
+        return hit_families(rules, 4)
+
+    server.server.metrics.register(counted)
+    try:
+        done, never = run("hits", *live), run("hits", "--never", *live, "-o", "json")
+    finally:
+        server.server.metrics.unregister(counted)
+    assert done.exit_code == never.exit_code == 0
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["RULE", "DIRECTION", "NFTABLES", "OPENVSWITCH"],
+        ["tenant-a/isolate/ingress[0]", "Ingress", "12", "3"],
+        ["tenant-a/isolate/egress[0]", "Egress", "0", "0"],
+    ]
+    assert "4 more rules are not told" in done.stderr
+    assert [row["rule"] for row in json.loads(never.stdout)] == ["tenant-a/isolate/egress[0]"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence, Set
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -53,6 +53,9 @@ class NotingEngine:
     async def cut(self, connections: Sequence[Connection]) -> None:
         self.journal += [f"{self.name} cuts {one.source} {one.destination}" for one in connections]
         self.tracked = [one for one in self.tracked if one not in connections]
+
+    async def counts(self) -> Mapping[tuple[str, str], int]:
+        return {}
 
     async def clear(self) -> None:
         self.loaded = self.marked = ""

@@ -5,7 +5,7 @@ Takes a snapshot (``policy_inputs``), calls the pure core, prints.  From manifes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +13,7 @@ from typing import Annotated
 import orjson
 import typer
 
+from isoplane.cli import policy_hits
 from isoplane.cli.policy_inputs import (
     Files,
     InputError,
@@ -266,17 +267,49 @@ def _status(rows: list[Enforced], output: Output) -> int:
         _json([row.to_dict() for row in rows])
     else:
         heads = ("WORKLOAD", "NODE", "STATE", "REVISION", "SINCE")
-        lines = [
-            heads,
-            *((row.workload, row.node or "-", row.state, row.revision or "-", row.since or "-") for row in rows),
-        ]
-        widths = [max(len(line[n]) for line in lines) for n in range(len(heads))]
-        for line in lines:
-            typer.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+        _columns(
+            [
+                heads,
+                *((row.workload, row.node or "-", row.state, row.revision or "-", row.since or "-") for row in rows),
+            ]
+        )
         for row in rows:
             if row.lacking and row.message:
                 typer.echo(f"{row.workload}: {row.message}", err=True)
     return FINDING if any(row.lacking for row in rows) else DONE
+
+
+def _columns(lines: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(line[n]) for line in lines) for n in range(len(lines[0]))]
+    for line in lines:
+        typer.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+@app.command()
+def hits(
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option("--kubeconfig", help="Which API server [default: $KUBECONFIG, else that of the data directory]."),
+    ] = None,
+    never: Annotated[bool, typer.Option("--never", help="Only rules that no engine has seen decide.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Say for every rule of a running plane how many connections it decided since the plane began, on each engine.
+
+    Counted are first packets, at most some seconds ago; a connection between two engines' workloads is counted by both.
+    """
+    with_input(lambda: _hits(*policy_hits.fetch(kubeconfig), never, output))
+
+
+def _hits(rows: list[policy_hits.RuleRow], left_out: int, never: bool, output: Output) -> int:
+    shown = [row for row in rows if row.never or not never]
+    if output is Output.JSON:
+        _json([row.to_dict() for row in shown])
+    else:
+        _columns(list(policy_hits.table(shown)))
+    if left_out:
+        typer.echo(f"{left_out} more rules are not told", err=True)
+    return DONE
 
 
 @app.command()

@@ -89,15 +89,20 @@ class Enforced:
         return {**asdict(self), "enforced": self.state == ENFORCED}
 
 
+def cluster_of(kubeconfig: Path | None) -> Path | None:
+    """The kubeconfig to use where none is given: None is left to the client, $KUBECONFIG or ~/.kube/config."""
+    if kubeconfig is None and "KUBECONFIG" not in os.environ:
+        own = default_data_dir() / "kubeconfig"
+        return own if own.exists() else None
+    return kubeconfig
+
+
 def enforcement(kubeconfig: Path | None) -> list[Enforced]:
     """Every workload, in order of name. ``kubeconfig`` None: $KUBECONFIG, else the data directory's, else ~/.kube/config.
 
     Raises ApiError, KubeconfigProblem, OSError.
     """
-    if kubeconfig is None and "KUBECONFIG" not in os.environ:
-        own = default_data_dir() / "kubeconfig"
-        kubeconfig = own if own.exists() else None
-    found = [_enforced(obj) for obj in asyncio.run(_fetch(kubeconfig, workload_resources()))]
+    found = [_enforced(obj) for obj in asyncio.run(_fetch(cluster_of(kubeconfig), workload_resources()))]
     return sorted(found, key=lambda row: row.workload)
 
 

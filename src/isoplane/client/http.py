@@ -172,6 +172,10 @@ class HttpApi:
         except orjson.JSONDecodeError as error:
             raise Unavailable(f"the watch of {resource.qualified} was cut short: {error}") from error
 
+    async def text(self, where: str) -> str:
+        """What the server serves at a path that is no resource's, such as ``/metrics``. Raises ApiError."""
+        return (await self._request("GET", where)).text
+
     async def _call(
         self,
         method: str,
@@ -182,16 +186,20 @@ class HttpApi:
     ) -> Object:
         content = None if body is None else orjson.dumps(body)
         headers = {} if content is None else {"Content-Type": content_type}
-        try:
-            answer = await self._client.request(method, where, params=query, content=content, headers=headers)
-        except httpx.HTTPError as error:
-            raise _network(error) from error
-        if answer.status_code >= 400:
-            raise _error(answer.status_code, answer.content)
+        answer = await self._request(method, where, params=query, content=content, headers=headers)
         if not answer.content:
             return {}
         found: Object = orjson.loads(answer.content)
         return found
+
+    async def _request(self, method: str, where: str, **more: Any) -> httpx.Response:
+        try:
+            answer = await self._client.request(method, where, **more)
+        except httpx.HTTPError as error:
+            raise _network(error) from error
+        if answer.status_code >= 400:
+            raise _error(answer.status_code, answer.content)
+        return answer
 
 
 def path(resource: Resource, namespace: str = "", name: str = "", subresource: str = "") -> str:

@@ -29,6 +29,7 @@ from isoplane.workload.adapters import adapter_for, workload_resources
 
 if TYPE_CHECKING:
     from isoplane.node.network.enforcer import EnforcementStatus
+    from isoplane.policy.hits import RuleHits
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +79,11 @@ class NodeAgent:
     def enforcement_status(self) -> EnforcementStatus | None:
         """What NetworkPolicy's enforcement has to say; None when nothing enforces, or before the start."""
         return getattr(self._enforcement, "status", None)
+
+    @property
+    def rule_hits(self) -> tuple[list[RuleHits], int]:
+        """How often each policy's rule decided, and how many rules are left out; none when nothing enforces."""
+        return getattr(self._enforcement, "hits", ([], 0))
 
     def lookup(self, uid: str, newer: Callable[[Object], Object] = lambda obj: obj) -> Desired | None:
         """The workload of this node that has ``uid``, as the cache knows it, or as ``newer`` does."""

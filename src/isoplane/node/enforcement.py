@@ -1,7 +1,7 @@
 """NetworkPolicy on the live node: the caches' view, compiled and rendered, kept on the engines by the enforcer.
 
 The glue between things that do not know each other: ``policy_view`` (what is declared), ``policy.compile`` (what it means),
-``network.enforcer`` (what is loaded) and ``denials`` (what that dropped).
+``network.enforcer`` (what is loaded), ``denials`` (what that dropped) and ``hits`` (what decided how often).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from isoplane.client.informer import Informers
 from isoplane.node import denials
 from isoplane.node.denials import Denials
+from isoplane.node.hits import HitCounter
 from isoplane.node.network.enforcer import EnforcementStatus, Enforcer, Rendered
 from isoplane.node.network.engines.choose import engines_for
 from isoplane.node.network.fabric import HostFabric
@@ -19,6 +20,7 @@ from isoplane.node.network.protocol import FabricFailure, Plug
 from isoplane.node.network.rules import NodeRules, node_network
 from isoplane.node.policy_view import PolicyView
 from isoplane.node.seams import Events
+from isoplane.policy.hits import RuleHits
 from isoplane.policy.incremental import LiveTables
 from isoplane.policy.model import Cluster, Node
 from isoplane.policy.table import Tables
@@ -44,6 +46,7 @@ class NodeEnforcement:
         self._wake = wake
         self._events = events
         self._denials: Denials | None = None
+        self._hits: HitCounter | None = None
         self._failure = ""
         self._watch: asyncio.Task[None] | None = None
         self._rules: NodeRules
@@ -61,6 +64,8 @@ class NodeEnforcement:
         await self._enforcer.start()
         self._view.on_change(self._enforcer.poke)
         self._watch = asyncio.create_task(self._watch_failures(self._enforcer))
+        self._hits = HitCounter(engines, self._rules.counted)
+        self._hits.start()
         own = node_network(self._node, self._fabric.settings, self._fabric.ranges)
         group = own.log_group if any(engine.name in LOGGING for engine in engines) else 0
         bridge = self._fabric.bridge
@@ -73,6 +78,8 @@ class NodeEnforcement:
         if self._denials is not None:
             await self._denials.close()
             self._denials = None
+        if self._hits is not None:
+            await self._hits.close()
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
@@ -84,6 +91,11 @@ class NodeEnforcement:
     def status(self) -> EnforcementStatus | None:
         """What is loaded, what failed, how often rules had to be put back; None before the start."""
         return self._enforcer.status if self._enforcer is not None else None
+
+    @property
+    def hits(self) -> tuple[list[RuleHits], int]:
+        """How often each policy's rule decided here, and how many rules are left out; nothing before the start."""
+        return self._hits.told() if self._hits is not None else ([], 0)
 
     def enforced(self, uid: str) -> str | None:
         """The revision that guards a workload's port on every engine; None while it is closed."""
@@ -144,6 +156,8 @@ class NodeEnforcement:
         ranges = self._fabric.ranges
         cluster = self._view.cluster(addresses, [Node(self._node, (ranges.node, ranges.bridge_gateway))])
         tables = await asyncio.to_thread(self._tables, cluster)
+        if self._hits is not None:
+            self._hits.use(cluster)
         if self._denials is not None:
             self._denials.use(tables)
         return await asyncio.to_thread(self._rules.render, tables, plugs)

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from isoplane.server.metrics import Family, Sample, counter, gauge
 
+RULE_HITS = "isoplane_network_policy_rule_hits_total"
+
 if TYPE_CHECKING:
     # Not at run time: a plane without real networks need not load the enforcer.
     from isoplane.node.network.enforcer import EnforcementStatus
+    from isoplane.policy.hits import RuleHits
+
+
+def hit_families(rules: Sequence[RuleHits], left_out: int) -> Iterator[Family]:
+    """One sample for each rule and engine, those that were never hit too."""
+    yield Family(
+        RULE_HITS,
+        "counter",
+        "Connections of which a policy's rule decided; each engine that one crosses counts it.",
+        [
+            Sample({"policy": one.policy, "rule": one.rule, "direction": one.direction, "engine": engine}, count)
+            for one in rules
+            for engine, count in one.hits.items()
+        ],
+    )
+    yield gauge("isoplane_network_policy_rules_left_out", "Rules beyond those whose hits are told.", left_out)
 
 
 def enforcement_families(status: EnforcementStatus | None, now: float) -> Iterator[Family]:

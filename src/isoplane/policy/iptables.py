@@ -35,15 +35,20 @@ _DISCOVERY = ("router-solicitation", "neighbour-solicitation", "neighbour-advert
 _BITMAPPED = ("TCP", "UDP")
 """A set of ports alone holds nothing against a packet of SCTP (ip_set_get_ip_port): its ports are listed in rules. Pairs do."""
 _SLOTS = 15
+_COUNTED = 8
+"""Counters of one protocol in a chain of ports; where more rules decide than that, they are not counted, for each is walked."""
 
 _MEMBERS = 65536
 """What a set holds unless told otherwise."""
 _PAIRED_PORTS = 16
 Differences = tuple[tuple[str, int, int], ...]
 """Where a class is not as its table's default: (protocol, low, high), disjoint and in order."""
+Deciding = tuple[tuple[str, ...], ...]
+"""The ids of the rules that decide each of the differences."""
 NOWHERE: Differences = ()
 EVERYWHERE: Differences = (("*", 0, MAX_PORT),)
 
+Site = tuple[str, str]
 Chains = dict[str, dict[str, list[str]]]
 """table → chain → rules."""
 
@@ -69,10 +74,16 @@ class Steps:
 
 @dataclass(frozen=True)
 class Ruleset:
-    """All sets by name, and the chains of both families."""
+    """All sets by name, and the chains of both families.
+
+    ``counted``: which policies' rules a counter stands for: (set, member) or (chain, position of the rule) → their ids.
+    ``uncounted``: rules of which some decisions have no counter of their own.
+    """
 
     sets: Mapping[str, IpSet] = field(default_factory=dict)
     chains: Mapping[int, Chains] = field(default_factory=lambda: {4: {}, 6: {}})
+    counted: Mapping[Site, tuple[str, ...]] = field(default_factory=dict)
+    uncounted: frozenset[str] = frozenset()
 
     def steps(self, old: Ruleset | None = None) -> Steps:
         """How to get here from ``old``, or from whatever an earlier version of ours left (None)."""
@@ -120,7 +131,7 @@ def ruleset(tables: Tables, attachments: Iterable[Attachment], node: NodeNetwork
     attached = sorted(attachments, key=lambda a: a.endpoint)
     for family in (4, 6):
         builder.family(family, tables, attached)
-    return Ruleset(builder.sets, builder.chains)
+    return Ruleset(builder.sets, builder.chains, builder.counted, frozenset(builder.uncounted))
 
 
 class _Builder:
@@ -128,6 +139,8 @@ class _Builder:
         self._node = node
         self.sets: dict[str, IpSet] = {}
         self.chains: dict[int, Chains] = {}
+        self.counted: dict[Site, tuple[str, ...]] = {}
+        self.uncounted: set[str] = set()
 
     def family(self, family: int, tables: Tables, attached: list[Attachment]) -> None:
         addressed = addresses_of(attached, family)
@@ -198,60 +211,102 @@ class _Builder:
         deny = f"-g {_DENY[table.direction]}"
         differing, rest = (deny, "-j RETURN") if default else ("-j RETURN", deny)
         groups = _Groups(family, table, default)
-        everybody = self._class(table, groups.differences(0), chains)
+        differences, deciding = groups.differences(0)
+        everybody = self._class(table, differences, {deciding}, chains)
         rules = []
+        self.uncounted |= groups.uncounted
+        for suffix, counted in (("p", groups.pairs_counted), ("w", groups.whole_counted)):
+            self.counted.update(((f"{name}-{suffix}", member), rules_) for member, rules_ in counted.items())
         if groups.pairs:
-            self._set(f"{name}-p", f"hash:net,port family {_FAMILY[family]}", groups.pairs)
+            self._set(f"{name}-p", f"hash:net,port family {_FAMILY[family]} counters", groups.pairs)
             rules.append(f"-m set --match-set {name}-p {end},dst {differing}")
         if groups.whole:
-            self._set(f"{name}-w", f"hash:net family {_FAMILY[family]}", groups.whole)
+            self._set(f"{name}-w", f"hash:net family {_FAMILY[family]} counters", groups.whole)
             rules.append(f"-m set --match-set {name}-w {end} {differing}")
-        for number, (differences, members) in enumerate(groups.others.items()):
+        for number, (other, (members, decidings)) in enumerate(groups.others.items()):
             peers = f"{name}-{number:x}"
             self._set(peers, f"hash:net family {_FAMILY[family]}", members)
-            rules.append(f"-m set --match-set {peers} {end} {self._class(table, differences, chains)}")
+            rules.append(f"-m set --match-set {peers} {end} {self._class(table, other, decidings, chains)}")
         if everybody != rest and (known := [*groups.alike, *groups.paired]):
             self._set(f"{name}-k", f"hash:net family {_FAMILY[family]}", known)
             rules.append(f"-m set --match-set {name}-k {end} {rest}")
+        if differences == EVERYWHERE:
+            self._count(name, len(rules), deciding)
         return [*rules, everybody]
+
+    def _count(self, chain: str, position: int, deciding: Iterable[tuple[str, ...]]) -> None:
+        """One counter; it tells when one set of rules decides alone."""
+        found = set(deciding)
+        if len(found) == 1:
+            self.counted[chain, str(position)] = found.pop()
+        else:
+            self.uncounted.update(rule for rules in found for rule in rules)
 
     def _set(self, name: str, kind: str, members: list[str]) -> None:
         size = f" maxelem {1 << len(members).bit_length()}" if len(members) > _MEMBERS else ""
         self.sets[name] = IpSet(kind + size, tuple(members))
 
-    def _class(self, table: DirectionTable, differences: Differences, chains: dict[str, list[str]]) -> str:
-        """The target for peers with these differences from the default: return, the denial, or the chain that judges ports."""
+    def _class(
+        self, table: DirectionTable, differences: Differences, decidings: set[Deciding], chains: dict[str, list[str]]
+    ) -> str:
+        """The target for peers with these differences from the default: return, the denial, or the chain that judges ports.
+
+        ``decidings``: of all such peers; where there are several, one chain serves all and cannot tell them apart.
+        """
         default, deny = not table.isolated, f"-g {_DENY[table.direction]}"
         if differences in (NOWHERE, EVERYWHERE):
             return "-j RETURN" if (differences == NOWHERE) is default else deny
-        name = f"{PREFIX}-{_LETTER[table.direction]}{'o' if default else 'c'}-{digest(differences)}"
+        told = decidings if len(decidings) == 1 else {_together(decidings)}
+        (deciding,) = told
+        name = f"{PREFIX}-{_LETTER[table.direction]}{'o' if default else 'c'}-{digest(differences, deciding)}"
         if name not in chains:
-            chains[name] = list(self._ports(name, differences, default, deny))
+            chains[name] = self._ports(name, differences, deciding, default, deny)
+        if len(decidings) > 1:
+            self.uncounted.update(rule for rules in deciding for rule in rules)
         return f"-g {name}"
 
-    def _ports(self, name: str, differences: Differences, default: bool, deny: str) -> Iterator[str]:
-        """A set of ports for each protocol, lists of them for SCTP."""
+    def _ports(self, name: str, differences: Differences, deciding: Deciding, default: bool, deny: str) -> list[str]:
+        """A set of ports for each protocol, lists of them for SCTP; apart where different rules decide, if they are few."""
         differing, rest = (deny, "-j RETURN") if default else ("-j RETURN", deny)
+        rules: list[str] = []
         for protocol in PORT_PROTOCOLS:
-            spans = [(low, high) for named, low, high in differences if named == protocol]
-            if not spans:
-                continue
             match = f"-p {protocol.lower()}"
-            if spans[0] == (0, MAX_PORT):
-                yield f"{match} {differing}"
-            elif protocol in _BITMAPPED:
-                ports = f"{name}-{protocol[0].lower()}"
-                self.sets[ports] = IpSet("bitmap:port range 0-65535", tuple(_span(*span) for span in spans))
-                yield f"{match} -m set --match-set {ports} dst {differing}"
-            else:
-                for listing in _multiports(spans):
-                    yield f"{match} -m multiport --dports {listing} {differing}"
-        if any(protocol == OTHER for protocol, _, _ in differences):
-            for protocol in PORT_PROTOCOLS:
-                yield f"-p {protocol.lower()} {rest}"
-            yield differing
-        else:
-            yield rest
+            for number, (spans, by) in enumerate(_apart(protocol, differences, deciding)):
+                matches = [match]
+                if spans[0] != (0, MAX_PORT) and protocol in _BITMAPPED:
+                    ports = f"{name}-{protocol[0].lower()}{number or ''}"
+                    self.sets[ports] = IpSet("bitmap:port range 0-65535", tuple(_span(*span) for span in spans))
+                    matches = [f"{match} -m set --match-set {ports} dst"]
+                elif spans[0] != (0, MAX_PORT):
+                    matches = [f"{match} -m multiport --dports {listing}" for listing in _multiports(spans)]
+                for one in matches:
+                    self._count(name, len(rules), by)
+                    rules.append(f"{one} {differing}")
+        others = [by for (protocol, _, _), by in zip(differences, deciding, strict=True) if protocol == OTHER]
+        if not others:
+            return [*rules, rest]
+        rules += [f"-p {protocol.lower()} {rest}" for protocol in PORT_PROTOCOLS]
+        self._count(name, len(rules), others)
+        return [*rules, differing]
+
+
+def _together(decidings: set[Deciding]) -> Deciding:
+    """For each difference, every rule that decides it for some of the peers."""
+    return tuple(
+        tuple(sorted({rule for rules in each for rule in rules})) for each in zip(*sorted(decidings), strict=True)
+    )
+
+
+def _apart(
+    protocol: str, differences: Differences, deciding: Deciding
+) -> list[tuple[list[tuple[int, int]], set[tuple[str, ...]]]]:
+    """The ports of one protocol by what decides them; all together where that would be too many to walk."""
+    listed = [(span[1:], by) for span, by in zip(differences, deciding, strict=True) if span[0] == protocol]
+    groups: dict[object, list[tuple[int, int]]] = {}
+    few = len({by for _, by in listed}) <= _COUNTED
+    for span, by in listed:
+        groups.setdefault(by if few else "", []).append(span)
+    return [(spans, {by for span, by in listed if span in spans}) for spans in groups.values()]
 
 
 def _multiports(spans: Iterable[tuple[int, int]]) -> Iterator[str]:
@@ -278,28 +333,51 @@ class _Groups:
         self.paired: list[str] = []
         self.whole: list[str] = []
         self.alike: list[str] = []
-        self.others: dict[Differences, list[str]] = {}
+        self.others: dict[Differences, tuple[list[str], set[Deciding]]] = {}
+        self.pairs_counted: dict[str, tuple[str, ...]] = {}
+        self.whole_counted: dict[str, tuple[str, ...]] = {}
+        self.uncounted: set[str] = set()
         for low, high, index in addresses.intervals(table.routes(family), family):
             if index:
-                self._add(self.differences(index), list(_prefixes(family, low, high)))
+                self._add(*self.differences(index), list(_prefixes(family, low, high)))
 
-    def differences(self, index: int) -> Differences:
+    def differences(self, index: int) -> tuple[Differences, Deciding]:
+        """How a class differs, and what decides each difference. What agrees with the default is not counted."""
         peer_class = self._table.classes[index]
+        differing = [e for e in peer_class.entries if e.allow is not self._default]
+        self.uncounted.update(r for e in peer_class.entries if e.allow is self._default for r in e.rules)
         if (fate := peer_class.uniform(self._default)) is not None:
-            return NOWHERE if fate is self._default else EVERYWHERE
-        return tuple((e.protocol, e.low, e.high) for e in peer_class.entries if e.allow is not self._default)
+            if fate is self._default:
+                return NOWHERE, ()
+            return EVERYWHERE, tuple({e.rules: None for e in differing})
+        return tuple((e.protocol, e.low, e.high) for e in differing), tuple(e.rules for e in differing)
 
-    def _add(self, differences: Differences, prefixes: list[str]) -> None:
+    def _add(self, differences: Differences, deciding: Deciding, prefixes: list[str]) -> None:
         if differences == NOWHERE:
             self.alike += prefixes
         elif differences == EVERYWHERE:
             self.whole += prefixes
+            if len(deciding) == 1:
+                self.whole_counted.update((_member(prefix), deciding[0]) for prefix in prefixes)
+            else:
+                self.uncounted.update(rule for rules in deciding for rule in rules)
         elif _few(differences):
             self.paired += prefixes
             ports = [f"{protocol.lower()}:{_span(low, high)}" for protocol, low, high in differences]
             self.pairs += [f"{prefix},{port}" for prefix in prefixes for port in ports]
+            for (protocol, low, high), rules in zip(differences, deciding, strict=True):
+                for port in range(low, high + 1):
+                    named = f",{protocol.lower()}:{port}"
+                    self.pairs_counted.update((_member(prefix) + named, rules) for prefix in prefixes)
         else:
-            self.others.setdefault(differences, []).extend(prefixes)
+            members, decidings = self.others.setdefault(differences, ([], set()))
+            members += prefixes
+            decidings.add(deciding)
+
+
+def _member(prefix: str) -> str:
+    """As the kernel lists it: a single address has no length."""
+    return prefix.removesuffix("/128") if ":" in prefix else prefix.removesuffix("/32")
 
 
 def _few(differences: Differences) -> bool:

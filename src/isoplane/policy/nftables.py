@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from isoplane.policy import addresses
 from isoplane.policy.addresses import BITS
 from isoplane.policy.attachments import Attachment, NodeNetwork, addresses_of, table_of
-from isoplane.policy.rules import EGRESS, INGRESS, MAX_PORT, PORT_PROTOCOLS
+from isoplane.policy.rules import EGRESS, INGRESS, MAX_PORT, OTHER, PORT_PROTOCOLS
 from isoplane.policy.table import DirectionTable, Entry, PeerClass, Tables
 
 TABLE = "inet isoplane"
@@ -31,16 +31,21 @@ _SELF = {INGRESS: "daddr", EGRESS: "saddr"}
 _PEER = {INGRESS: "saddr", EGRESS: "daddr"}
 _IP = {4: "ip", 6: "ip6"}
 _FEW = 4
+Site = tuple[str, str]
 _NEIGHBOURS = "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }"
 
 
 @dataclass(frozen=True)
 class Ruleset:
-    """``sets``: name → (declaration, elements); ``maps``: name → (declaration, key → verdict); ``chains``: name → rules."""
+    """``sets``: name → (declaration, elements); ``maps``: name → (declaration, key → verdict); ``chains``: name → rules.
+
+    ``counted``: which policies' rules a counter stands for: (map, key) or (chain, position of the rule) → their ids.
+    """
 
     sets: Mapping[str, tuple[str, frozenset[str]]] = field(default_factory=dict)
     maps: Mapping[str, tuple[str, Mapping[str, str]]] = field(default_factory=dict)
     chains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    counted: Mapping[Site, tuple[str, ...]] = field(default_factory=dict)
 
     def text(self) -> str:
         """For ``nft -f``: replaces the whole table in one transaction."""
@@ -139,6 +144,7 @@ class _Builder:
         self._sets: dict[str, tuple[str, frozenset[str]]] = {}
         self._maps: dict[str, tuple[str, Mapping[str, str]]] = {}
         self._chains: dict[str, tuple[str, ...]] = {}
+        self._counted: dict[Site, tuple[str, ...]] = {}
 
     def interfaces(self, attached: Iterable[Attachment]) -> None:
         """The interfaces that belong to one workload each."""
@@ -203,33 +209,44 @@ class _Builder:
         """The verdict for one class of peers: return, the denial, or the chain that judges ports."""
         peer_class, default = table.classes[index], not table.isolated
         deny = f"goto deny_{_SHORT[table.direction]}"
-        fate = peer_class.uniform(default)
-        if fate is not None:
-            return "return" if fate else deny
+        if not peer_class.entries:
+            return "return" if default else deny
         name = f"{_SHORT[table.direction]}_{'open' if default else 'isolated'}_{peer_class.key}"
         if name not in self._chains:
             self._chains[name] = self._ports(name, peer_class, default, deny)
         return f"goto {name}"
 
     def _ports(self, name: str, peer_class: PeerClass, default: bool, deny: str) -> tuple[str, ...]:
-        """Only entries that differ from the default are loaded; they are disjoint, so order does not matter."""
-        verdict = deny if default else "return"
-        differing = [e for e in peer_class.entries if e.allow is not default]
-        whole = [e.protocol.lower() for e in differing if e.protocol in PORT_PROTOCOLS and _is_whole(e)]
-        exact = {f"{e.protocol.lower()} . {e.low}": verdict for e in differing if _is_ported(e) and e.low == e.high}
-        ranges = {
-            f"{e.protocol.lower()} . {e.low}-{e.high}": verdict for e in differing if _is_ported(e) and e.low < e.high
-        }
-        rules = self._lookup(name, "meta l4proto . th dport", "inet_proto . inet_service", exact, ranges, "counter")
-        if whole:
-            rules.append(f"meta l4proto {{ {', '.join(whole)} }} counter {verdict}")
-        if any(e.protocol == "OTHER" for e in differing):
-            rules.append(f"meta l4proto != {{ tcp, udp, sctp }} counter {verdict}")
+        """Every entry with its counter, also one that agrees with the default; they are disjoint, so order does not matter."""
+        entries = peer_class.entries
+        alike = {(e.allow, e.rules) for e in entries}
+        if len(alike) == 1 and peer_class.uniform(default) is not None:
+            self._counted[name, "0"] = entries[0].rules
+            return (f"counter {_verdict(entries[0], deny)}",)
+        exact = {_key(e): e for e in entries if _is_ported(e) and e.low == e.high}
+        ranges = {_key(e): e for e in entries if _is_ported(e) and e.low < e.high}
+        one, many = ({key: _verdict(e, deny) for key, e in part.items()} for part in (exact, ranges))
+        rules = self._lookup(name, "meta l4proto . th dport", "inet_proto . inet_service", one, many, "counter")
+        few = len(exact) + len(ranges) <= _FEW
+        for position, (key, entry) in enumerate([*exact.items(), *ranges.items()]):
+            suffix = "exact" if key in exact else "ranges"
+            self._counted[(name, str(position)) if few else (f"{name}_{suffix}", key)] = entry.rules
+        whole: dict[tuple[tuple[str, ...], str], list[str]] = {}
+        for e in entries:
+            if e.protocol in PORT_PROTOCOLS and _is_whole(e):
+                whole.setdefault((e.rules, _verdict(e, deny)), []).append(e.protocol.lower())
+        for (deciding, verdict), protocols in whole.items():
+            self._counted[name, str(len(rules))] = deciding
+            rules.append(f"meta l4proto {{ {', '.join(protocols)} }} counter {verdict}")
+        for e in entries:
+            if e.protocol == OTHER:
+                self._counted[name, str(len(rules))] = e.rules
+                rules.append(f"meta l4proto != {{ tcp, udp, sctp }} counter {_verdict(e, deny)}")
         return (*rules, "return" if default else deny)
 
     def finish(self) -> Ruleset:
         base = _base(self._node)
-        return Ruleset(self._sets, self._maps, {**base, **self._chains})
+        return Ruleset(self._sets, self._maps, {**base, **self._chains}, self._counted)
 
 
 def _rule(key: str, value: str, verdict: str, counter: str) -> str:
@@ -238,6 +255,15 @@ def _rule(key: str, value: str, verdict: str, counter: str) -> str:
         protocol, _, port = value.partition(" . ")
         key, value = f"{protocol} dport", port
     return " ".join(filter(None, (key, value, counter, verdict)))
+
+
+def _key(entry: Entry) -> str:
+    ports = str(entry.low) if entry.low == entry.high else f"{entry.low}-{entry.high}"
+    return f"{entry.protocol.lower()} . {ports}"
+
+
+def _verdict(entry: Entry, deny: str) -> str:
+    return "return" if entry.allow else deny
 
 
 def _is_whole(entry: Entry) -> bool:

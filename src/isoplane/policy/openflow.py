@@ -29,7 +29,7 @@ from isoplane.policy.addresses import BITS, cover
 from isoplane.policy.attachments import Attachment, NodeNetwork, addresses_of, table_of
 from isoplane.policy.bridge import PORTS, TRACKED, base_flows, deliver_flows
 from isoplane.policy.rules import EGRESS, INGRESS, MAX_PORT, OTHER, PORT_PROTOCOLS
-from isoplane.policy.table import DirectionTable, PeerClass, Tables, digest
+from isoplane.policy.table import DirectionTable, Entry, PeerClass, Tables, digest
 
 K = TypeVar("K")
 MARK = 1
@@ -171,7 +171,7 @@ def _judging(
                         classes[peer_class.key, table.isolated, family] = peer_class
         for key in sorted(classes):
             peer_class = classes[key]
-            if peer_class.uniform(not key[1]) is None:
+            if peer_class.entries and not _alike(peer_class, not key[1]):
                 number = numbers.classes[key[:2]]
                 yield from _ports(side, key[2], direction, peer_class, not key[1], number, first + 2, passed)
         for table_number in (first + 1, first + 2):
@@ -208,16 +208,40 @@ def _suffix(family: int, length: int) -> str:
 
 def _to_class(side: _Side, table: DirectionTable, index: int, numbers: _Numbers, first: int, passed: int) -> str:
     peer_class = table.classes[index]
-    fate = peer_class.uniform(not table.isolated)
-    if fate is None:
-        return f"load:0x{numbers.classes[peer_class.key, table.isolated]:x}->NXM_NX_REG1[],resubmit(,{first + 2})"
-    return _pass(table.direction, tuple(e.rules for e in peer_class.entries), passed) if fate else side.otherwise
+    if not peer_class.entries:
+        return _pass(table.direction, (), passed) if not table.isolated else side.otherwise
+    if _alike(peer_class, not table.isolated):
+        return _decided(side, table.direction, peer_class.entries[0], passed)
+    return f"load:0x{numbers.classes[peer_class.key, table.isolated]:x}->NXM_NX_REG1[],resubmit(,{first + 2})"
+
+
+def _alike(peer_class: PeerClass, default: bool) -> bool:
+    """Whether everything has one fate, decided by the same rules."""
+    return len({(e.allow, e.rules) for e in peer_class.entries}) == 1 and peer_class.uniform(default) is not None
+
+
+def _decided(side: _Side, direction: str, entry: Entry, passed: int) -> str:
+    """Remember who decided, then go on or be denied; on the way back of SCTP what is not allowed is judged forwards."""
+    if entry.allow:
+        return _pass(direction, entry.rules, passed)
+    return side.otherwise if side.swapped else _pass(direction, entry.rules, DENIED)
 
 
 def _pass(direction: str, rules: object, passed: int) -> str:
     """Remember which rules decided, for the connection's label, and go on."""
     register = 4 if direction == EGRESS else 5
     return f"load:0x{rules_number(rules):x}->NXM_NX_REG{register}[],resubmit(,{passed})"
+
+
+def counted(tables: Tables, attachments: Iterable[Attachment]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """What the flows' packet counts stand for: (direction, the number that they load for a label) → the rules' ids."""
+    used = {t.key: t for a in attachments for t in (table_of(tables, a, EGRESS), table_of(tables, a, INGRESS))}
+    classes = {(t.direction, c.key): c for t in used.values() if not t.open for c in t.classes}
+    return {
+        (direction, f"{rules_number(entry.rules):x}"): entry.rules
+        for (direction, _), peer_class in classes.items()
+        for entry in peer_class.entries
+    }
 
 
 def rules_number(rules: object) -> int:
@@ -231,9 +255,7 @@ def _ports(
     """The class's entries; then the default of protocols with ports, below which what has none is judged."""
     subject = f"reg1=0x{number:x}"
     for entry in peer_class.entries:
-        if not entry.allow and not default:
-            continue  # as whatever no flow matches
-        action = _pass(direction, entry.rules, passed) if entry.allow else side.otherwise
+        action = _decided(side, direction, entry, passed)
         if entry.protocol == OTHER:
             yield f"table={table},priority=5,{_IP[family]},{subject},actions={action}"
             continue
@@ -245,7 +267,7 @@ def _ports(
             )
             yield f"table={table},priority=10,{protocol},{subject}{ports},actions={action}"
     rest = _pass(direction, (), passed) if default else side.otherwise
-    portless = any(e.protocol == OTHER and (e.allow or default) for e in peer_class.entries)
+    portless = any(e.protocol == OTHER for e in peer_class.entries)
     for protocol in PORT_PROTOCOLS if portless else ():
         yield f"table={table},priority=6,{_PROTOCOL[family][protocol]},{subject},actions={rest}"
     if default:

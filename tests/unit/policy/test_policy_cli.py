@@ -204,6 +204,7 @@ def test_typed_lists_say_what_their_items_are() -> None:
         (("diff", "-f", str(POLICY)), "--from FILE or --kubeconfig FILE"),
         (("diff", "--from", str(POLICY)), "give the manifests after the change"),
         (("status", "--kubeconfig", "/nonexistent"), "/nonexistent"),
+        (("hits", "--kubeconfig", "/nonexistent"), "/nonexistent"),
         (("reach", "--kubeconfig", str(POLICY)), "policy.yaml"),
     ],
 )

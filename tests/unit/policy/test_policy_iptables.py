@@ -107,7 +107,7 @@ def test_a_set_has_room_for_all_its_members() -> None:
     pod = {"kind": "Pod", "metadata": {"name": "one", "namespace": "a"}, "status": {"podIP": "172.16.0.1"}}
     snapshot = from_objects([pod, policy])
     text = render_iptables(compile_tables(snapshot), attach(snapshot), NODE).before
-    assert re.search(r"^create \S+-w hash:net family inet maxelem 131072 -exist$", text, re.MULTILINE)
+    assert re.search(r"^create \S+-w hash:net family inet counters maxelem 131072 -exist$", text, re.MULTILINE)
 
 
 @pytest.mark.root

@@ -13,10 +13,10 @@ from isoplane.node.network.engines.protocol import Connection
 from isoplane.node.network.ipam import mac_of
 from isoplane.node.network.protocol import Plug
 from isoplane.node.network.settings import FabricSettings, Ranges
-from isoplane.policy import iptables, nftables
+from isoplane.policy import iptables, nftables, openflow
 from isoplane.policy.attachments import Attachment, NodeNetwork
 from isoplane.policy.bridge import TRACKED
-from isoplane.policy.openflow import render_openflow
+from isoplane.policy.hits import Counted, unloaded
 from isoplane.policy.packets import PacketJudge
 from isoplane.policy.rules import OTHER, PORT_PROTOCOLS
 from isoplane.policy.table import Tables
@@ -80,6 +80,7 @@ class NodeRules:
         self._texts: Mapping[str, str] = {}
         self._made = _Rulesets(None, None)
         self._revision = ""
+        self._attached: Sequence[Attachment] = ()
 
     def render(self, tables: Tables, plugs: Sequence[Plug]) -> Rendered:
         """What to load for these tables and plugs. ValueError when two plugs share an address."""
@@ -99,7 +100,22 @@ class NodeRules:
             if narrower and (_differ(met, tables) or tables.endpoints.keys() - self._tables.endpoints.keys()):
                 closing = self._closing(met, attached, texts)
         self._tables, self._texts, self._made, self._revision = tables, texts, made, revision
+        self._attached = attached
         return Rendered(revision, rules, closing, self._own(tables, plugs), forbids, permitting(tables, self._node.ips))
+
+    def counted(self) -> Mapping[str, Counted]:
+        """What the counters of what was rendered last stand for, by engine; nothing before the first rendering."""
+        made, tables, attached = self._made, self._tables, self._attached
+        if tables is None:
+            return {}
+        found, without = {}, unloaded(tables)
+        if made.nftables is not None:
+            found["nftables"] = Counted(made.nftables.counted, without)
+        if made.iptables is not None:
+            found["iptables"] = Counted(made.iptables.counted, without | made.iptables.uncounted)
+        if "openvswitch" in self._engines:
+            found["openvswitch"] = Counted(openflow.counted(tables, attached), without)
+        return found
 
     def _own(self, tables: Tables, plugs: Sequence[Plug]) -> dict[str, str]:
         """Each workload's own revision, which other workloads' rules do not change."""
@@ -123,7 +139,7 @@ class NodeRules:
         if made.iptables is not None:
             texts["iptables"] = join(made.iptables.steps())
         if "openvswitch" in self._engines:
-            texts["openvswitch"] = render_openflow(tables, attached, self._node) + BEGUN
+            texts["openvswitch"] = openflow.render_openflow(tables, attached, self._node) + BEGUN
         return texts
 
     def _updates(self, made: _Rulesets) -> dict[str, str]:

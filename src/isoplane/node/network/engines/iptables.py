@@ -11,14 +11,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Iterable, Sequence, Set
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
 
-from isoplane.node.network.engines import nfnetlink
+from isoplane.node.network.engines import counts, nfnetlink
 from isoplane.node.network.engines.nft_guard import QUIET_SECONDS
 from isoplane.node.network.engines.protocol import Connection, EngineFailure, Look
 from isoplane.node.network.process import find, run
 from isoplane.node.network.protocol import FabricFailure
-from isoplane.policy.iptables import HOOKS, Steps
+from isoplane.policy.iptables import HOOKS, PREFIX, Steps
 
 _SECTIONS = ("## ipset", "## iptables", "## ip6tables", "## ipset afterwards")
 _RENDERED = re.compile(r"\b(isp|ISP)-")
@@ -213,7 +214,7 @@ class IptablesEngine:
         ours = f" isp{self._tag}-"
         sets = [line for line in (await self._run("ipset", "save")).splitlines() if ours in line and quiet not in line]
         # the kernel's hash tables grow: what they were made with is no rule
-        sets = [re.sub(r" (hashsize|bucketsize|initval|maxelem) \S+", "", line) for line in sets]
+        sets = [re.sub(r" (hashsize|bucketsize|initval|maxelem|packets|bytes) \S+", "", line) for line in sets]
         digest = hashlib.sha256("\n".join([*lines, *sorted(sets)]).encode()).hexdigest()
         if not self._digest:
             self._digest = digest
@@ -241,6 +242,15 @@ class IptablesEngine:
                 port = f"{one.protocol.lower()}:{one.destination_port}"
                 lines.append(f"add {name} {one.destination},{port},{one.source} -exist\n")
         return "".join(lines)
+
+    async def counts(self) -> Mapping[tuple[str, str], int]:
+        """Of both families together."""
+        own, saved = (f"{PREFIX}{self._tag}-", f"{PREFIX}-"), await self._run("ipset", "save")
+        found = Counter(await asyncio.to_thread(counts.of_ipset, saved, *own))
+        for family in (4, 6):
+            saved = await self._run(_SAVE[family], "-c", "-t", "filter")
+            found.update(await asyncio.to_thread(counts.of_iptables, saved, *own))
+        return found
 
     async def clear_if_any(self) -> None:
         """As ``clear``, on a host that may not have the tools, in which case it has no rules either."""

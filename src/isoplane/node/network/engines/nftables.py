@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
-from isoplane.node.network.engines import libnftables, nfnetlink, nft_guard
+from isoplane.node.network.engines import counts, libnftables, nfnetlink, nft_guard
 from isoplane.node.network.engines.protocol import Connection, EngineFailure, Look
-from isoplane.node.network.process import find
+from isoplane.node.network.process import find, run
 from isoplane.node.network.protocol import FabricFailure
 
 _MARKER = re.compile(r"^\s*chain revision_([0-9a-f]{16}) \{", re.MULTILINE)
@@ -126,6 +126,14 @@ class NftablesEngine:
             await asyncio.to_thread(nfnetlink.cut, connections)
         except OSError as error:
             raise EngineFailure(f"connections cannot be cut: {error}") from error
+
+    async def counts(self) -> Mapping[tuple[str, str], int]:
+        try:
+            # by the tool, in a process of its own: a long listing must not keep a change waiting
+            listing = await run("nft", "-j", "list", "table", *self._table.split())
+        except FabricFailure as failure:
+            raise EngineFailure(f"nftables' counters cannot be read: {failure}") from failure
+        return await asyncio.to_thread(counts.of_nftables, listing)
 
     async def clear(self) -> None:
         tables = (self._table, nft_guard.table(self._table))

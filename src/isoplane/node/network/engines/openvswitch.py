@@ -6,11 +6,13 @@ packet reaches, in the last table, carries the revision as its cookie.  What flo
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 
+from isoplane.node.network.engines import counts
 from isoplane.node.network.engines.nft_guard import QUIET_SECONDS
 from isoplane.node.network.engines.protocol import Connection, EngineFailure, Look
 from isoplane.node.network.ovs import jsonrpc
@@ -124,6 +126,9 @@ class OpenvswitchEngine:
             except EngineFailure as failure:
                 if "No such file or directory" not in str(failure):
                     raise
+
+    async def counts(self) -> Mapping[tuple[str, str], int]:
+        return await asyncio.to_thread(counts.of_flows, await self._ofctl("dump-flows", self._socket()))
 
     async def clear(self) -> None:
         await self._ofctl("del-flows", self._socket())

@@ -7,7 +7,7 @@ host can tell what is enforced.
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -81,6 +81,10 @@ class Engine(Protocol):
 
     async def cut(self, connections: Sequence[Connection]) -> None:
         """Forget these connections, so that their next packet is judged anew. Those that are gone by now are fine."""
+        ...
+
+    async def counts(self) -> Mapping[tuple[str, str], int]:
+        """How often each counter of the host's rules was hit, by the renderer's name of its place (see ``counts.py``)."""
         ...
 
     async def clear(self) -> None:

@@ -163,6 +163,7 @@ class PolicyLab:
         self.places: dict[str, Place] = {}
         self.engines: list[Engine] = []
         self.enforcer: Enforcer
+        self.rules: NodeRules
         self._names: dict[str, str] = {}
         """uid → endpoint id."""
         self._own_ports = itertools.cycle(range(32768, 60000))
@@ -175,12 +176,12 @@ class PolicyLab:
         fabric, settings = self.fabric, self.fabric.settings
         await fabric.start()
         self.engines += engines_for(fabric)
-        rules = NodeRules(
+        self.rules = NodeRules(
             NODE, settings, fabric.ranges, [engine.name for engine in self.engines], lambda plug: self._names[plug.uid]
         )
 
         async def compile(plugs: Sequence[Plug]) -> Rendered:
-            return rules.render(compile_tables(self.cluster), plugs)
+            return self.rules.render(compile_tables(self.cluster), plugs)
 
         self.enforcer = Enforcer(self.engines, compile, fabric.plugs, drift=0.5)
         fabric.on_reset(self.enforcer.reset)
