@@ -1,4 +1,4 @@
-"""Holding the garbage collector still while very many values are made at once: parsing and compiling a whole cluster."""
+"""Sparing the garbage collector values without cycles: while very many are made at once, and as long as they stay."""
 
 from __future__ import annotations
 
@@ -20,3 +20,13 @@ def collector_paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def collector_spared() -> None:
+    """Whatever there is now stays, as far as the collector is concerned: it does not walk it again.
+
+    A full collection over the values of a large cluster stops everything for a second.  This makes one, so that no garbage
+    is kept for ever, and it is the last of its size: later ones walk only what was made since.
+    """
+    gc.collect()
+    gc.freeze()

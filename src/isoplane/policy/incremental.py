@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from heapq import merge
 
-from isoplane.policy.collector import collector_paused
+from isoplane.policy.collector import collector_paused, collector_spared
 from isoplane.policy.compile import Governing, spread
 from isoplane.policy.directory import Selected
 from isoplane.policy.livedirectory import LiveDirectory
@@ -26,6 +26,8 @@ from isoplane.policy.table import OPEN, DirectionTable, EndpointTables, Tables
 Key = tuple[str, Governing, Served]
 """What endpoints with one table share, as in ``compile.Compilation.key``."""
 Need = tuple[str, object]
+MANY = 10_000
+"""So many endpoints moved at once are a cluster that is loaded, not a change in it: what was made for them stays."""
 
 
 @dataclass(slots=True)
@@ -185,8 +187,11 @@ class LiveTables:
         for ip in sorted(self._shared):
             one, other, *_ = sorted(self._owners[ip])
             raise ValueError(f"{one} and {other} both have the address {ip}")
+        many = len(self._moved) >= MANY
         with collector_paused():
             self._settle()
+        if many:
+            collector_spared()
         return Tables(dict(self._entries))
 
     def _settle(self) -> None:

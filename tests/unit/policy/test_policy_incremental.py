@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 
 import pytest
@@ -21,7 +22,7 @@ from policy_strategies import (
 
 from isoplane.policy.clusterpolicy import cluster_network_policy
 from isoplane.policy.compile import compile_tables
-from isoplane.policy.incremental import LiveTables
+from isoplane.policy.incremental import MANY, LiveTables
 from isoplane.policy.model import Cluster, Endpoint, Node, cluster
 from isoplane.policy.parse import network_policy
 
@@ -118,3 +119,20 @@ def test_one_address_for_two_is_told_until_it_is_mended() -> None:
         live.tables()
     live.remove_endpoint(one.id)
     assert list(live.tables().endpoints) == [two.id]
+
+
+def test_a_loaded_cluster_is_not_walked_by_the_collector_again() -> None:
+    pods = [
+        Endpoint("pod", "a", f"p{n}", {"n": str(n)}, (f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}",)) for n in range(MANY)
+    ]
+    live = LiveTables(cluster(pods))
+    before = gc.get_freeze_count()
+    try:
+        assert len(live.tables().endpoints) == MANY
+        frozen = gc.get_freeze_count()
+        assert frozen - before >= MANY
+        live.set_endpoint(replace(pods[0], labels={"n": "other"}))
+        live.tables()
+        assert gc.get_freeze_count() <= frozen, "a change is not a load"
+    finally:
+        gc.unfreeze()
