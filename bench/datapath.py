@@ -40,13 +40,14 @@ from pathlib import Path
 from typing import Any
 
 from isoplane.node.network.bridge import OPEN_FLOWS
-from isoplane.node.network.enforcer import Rendered
+from isoplane.node.network.enforcer import EngineRules, Rendered
 from isoplane.node.network.engines.iptables import IptablesEngine
 from isoplane.node.network.engines.nftables import NftablesEngine
 from isoplane.node.network.engines.openvswitch import OpenvswitchEngine
 from isoplane.node.network.engines.protocol import Engine
 from isoplane.node.network.fabric import HostFabric
 from isoplane.node.network.process import run
+from isoplane.node.network.protocol import Plug
 from isoplane.node.network.rules import NodeRules
 from isoplane.node.network.settings import FabricSettings, Wiring
 from isoplane.node.network.verify.lab import NODE, stand_in
@@ -54,6 +55,7 @@ from isoplane.node.runtime.protocol import NetworkAttachment
 from isoplane.policy.compile import compile_tables
 from isoplane.policy.model import Cluster, Endpoint, Node, cluster
 from isoplane.policy.parse import network_policies
+from isoplane.policy.table import Tables
 
 HERE = Path(__file__).resolve().parent
 RANGES = {Wiring.ROUTED: "100.115.0.0/16", Wiring.BRIDGED: "100.116.0.0/16"}
@@ -272,6 +274,8 @@ class Bed:
         self.linear = LinearChain()
         self.rules: dict[tuple[str, int], Rendered] = {}
         self.chains: dict[int, str] = {}
+        self._tables: dict[int, Tables] = {}
+        self._plugs: Sequence[Plug] = ()
         self.pair: Pair
 
     async def start(self, sizes: Sequence[int], wanted: Sequence[str]) -> None:
@@ -291,13 +295,13 @@ class Bed:
             found.append(NftablesEngine(names.table, names.link_prefixes))
             found.append(IptablesEngine(names.tag, names.link_prefixes))
         self.engines = {engine.name: engine for engine in found if engine.name in wanted}
-        plugs = await fabric.plugs()
+        self._plugs = plugs = await fabric.plugs()
         for size in sizes:
             made = case(size, links["client"].address, links["server"].address, fabric.node_address)
-            tables = compile_tables(made.cluster)
+            self._tables[size] = tables = compile_tables(made.cluster)
             for name in self.engines:
-                rules = NodeRules(NODE, fabric.settings, fabric.ranges, [name], lambda plug: plug.uid)
-                self.rules[name, size] = rules.render(tables, plugs)
+                renderer = NodeRules(NODE, fabric.settings, fabric.ranges, [name], lambda plug: plug.uid)
+                self.rules[name, size] = renderer.render(tables, plugs)
             self.chains[size] = made.chain
         for engine in self.engines.values():
             await engine.start()
@@ -330,6 +334,13 @@ class Bed:
             rendered = self.rules[name, size]
             await self.engines[name].apply(rendered.rules[name].text, rendered.revision)
         return time.perf_counter() - began
+
+    def update(self, name: str, size: int, other: int) -> EngineRules:
+        """What leads from the rules of one size to those of another."""
+        fabric = self._fabric
+        renderer = NodeRules(NODE, fabric.settings, fabric.ranges, [name], lambda plug: plug.uid)
+        renderer.render(self._tables[size], self._plugs)
+        return renderer.render(self._tables[other], self._plugs).rules[name]
 
     async def stop(self) -> None:
         if hasattr(self, "pair"):
