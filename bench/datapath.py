@@ -1,6 +1,6 @@
 """What rules cost a packet: from no policy at all to 50,000 rules, on the product's own links, with its own rules.
 
-    sudo python bench/datapath.py [--sizes 10 100 …] [--rounds 5] [--seconds 0.7] [--only ENGINE …] [--out FILE]
+    sudo python bench/datapath.py [--sizes 10 100 …] [--rounds 5] [--seconds 0.7] [--warm 0.15] [--only ENGINE …] [--out FILE]
 
 Two containers plugged in by the fabric, once on routed links (nftables, iptables with ipset) and once on the Open vSwitch
 bridge.  Manifests with that many rules, half of them the client's for sending and half the server's for receiving, are
@@ -61,7 +61,6 @@ HERE = Path(__file__).resolve().parent
 RANGES = {Wiring.ROUTED: "100.115.0.0/16", Wiring.BRIDGED: "100.116.0.0/16"}
 SIZES = (10, 100, 1_000, 2_000, 10_000, 50_000)
 KINDS = ("judged", "established", "stream", "connections")
-WARM = 0.15
 PORTS = 997
 """How many different ports the rules name."""
 BLOCKS = 10
@@ -237,9 +236,9 @@ class Pair:
         self._server.ask("counts")
         self._workers = [self._client.pid, self._server.pid, *named("ksoftirqd/", "ovs-vswitchd")]
 
-    def measure(self, kind: str, seconds: float) -> dict[str, float]:
-        """``rate``: datagrams, bytes or connections a second that arrived; ``cpu``: microseconds for each."""
-        self._client.ask(kind, seconds=min(WARM, seconds))
+    def measure(self, kind: str, seconds: float, warm: float) -> dict[str, float]:
+        """After ``warm`` seconds of the same. ``rate``: datagrams, bytes or connections a second that arrived; ``cpu``: microseconds for each."""
+        self._client.ask(kind, seconds=warm)
         before, spent = self._server.ask("counts"), busy(self._workers)
         done = self._client.ask(kind, seconds=seconds)
         time.sleep(0.02)  # what is on its way
@@ -366,11 +365,11 @@ async def one_round(bed: Bed, turn: int, arguments: argparse.Namespace, note: Ca
 
             async def without(into: dict[str, dict[str, float]] = base) -> None:
                 await bed.open()
-                into.update({kind: bed.pair.measure(kind, arguments.seconds) for kind in KINDS})
+                into.update({kind: bed.pair.measure(kind, arguments.seconds, arguments.warm) for kind in KINDS})
 
             async def with_rules(into: dict[str, dict[str, float]] = got, name: str = name, size: int = size) -> None:
                 took = await bed.load(name, size)
-                into.update({kind: bed.pair.measure(kind, arguments.seconds) for kind in KINDS})
+                into.update({kind: bed.pair.measure(kind, arguments.seconds, arguments.warm) for kind in KINDS})
                 into["load"] = {"seconds": took}
 
             steps: list[Callable[[], Awaitable[None]]] = [without, with_rules]
@@ -464,6 +463,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="how many rules")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.7, help="of each measurement")
+    parser.add_argument("--warm", type=float, default=0.15, help="seconds of the same traffic before each measurement")
     parser.add_argument("--only", nargs="+", choices=(*JUDGED_BY_GOALS, LINEAR), help="these engines alone")
     parser.add_argument("--datapath", choices=("auto", "system", "netdev"), default="auto", help="Open vSwitch's")
     parser.add_argument("--out", type=Path, help="keep every sample as JSON")
