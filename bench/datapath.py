@@ -237,7 +237,7 @@ class Pair:
         self._workers = [self._client.pid, self._server.pid, *named("ksoftirqd/", "ovs-vswitchd")]
 
     def measure(self, kind: str, seconds: float, warm: float) -> dict[str, float]:
-        """After ``warm`` seconds of the same. ``rate``: datagrams, bytes or connections a second that arrived; ``cpu``: microseconds for each."""
+        """After ``warm`` seconds of the same: ``rate``, what arrived in a second, and ``cpu``, microseconds for each."""
         self._client.ask(kind, seconds=warm)
         before, spent = self._server.ask("counts"), busy(self._workers)
         done = self._client.ask(kind, seconds=seconds)
