@@ -15,6 +15,8 @@ from isoplane.objects import kinds, metadata
 from isoplane.objects.errors import QuotaExceeded
 from isoplane.objects.kinds import EVENTS, RESOURCEQUOTAS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Resource
 from isoplane.objects.metadata import Object
+from isoplane.objects.quantity import amount
+from isoplane.quota.explain import approximate
 
 NAME = "02-quota-preemption"
 TENANTS = ("tenant-a", "tenant-b")
@@ -27,7 +29,7 @@ async def run(console: Console, simulated: bool) -> None:
     async with stage(console, simulated=simulated) as scene:
         board = Board(scene.plane.informers, TENANTS, console)
         board.watch()
-        scene.say("Two tenants; pods and virtual machines fill tenant-a's quota of 2 CPUs")
+        scene.say("Two tenants; pods and virtual machines fill tenant-a's quota of one CPU")
         objects = example(NAME)
         await scene.apply(objects)
         await board.until(lambda views: _running(views, 6), SECONDS, "six workloads to run")
@@ -48,9 +50,10 @@ async def run(console: Console, simulated: bool) -> None:
         created = await scene.plane.api.create(*_one("later/database.yaml"))
         admitted = metadata.condition(created, "QuotaAdmitted") or {}
         console.print(f"  database {admitted.get('message', 'is admitted')}", highlight=False)
+        await _told(scene, "PreemptedByQuota")
         await board.until(lambda views: _stage(views, "database") == "Running", SECONDS, "the database to run")
         board.show()
-        await _reasons(scene)
+        await _told(scene, "QuotaAdmitted")
         await _quotas(scene)
         vm = await scene.plane.api.get(VIRTUALMACHINES, "build", "tenant-a")
         suspended = metadata.condition(vm, "QuotaSuspended")
@@ -89,14 +92,15 @@ async def _quotas(scene: Stage) -> None:
         status = quota["status"]
         for resource, hard in status["hard"].items():
             name = f"{metadata.namespace(quota)}/{metadata.name(quota)}"
-            table.add_row(name, resource, str(status["used"][resource]), str(hard))
+            used = approximate(resource, amount(resource, status["used"][resource]))
+            table.add_row(name, resource, used, str(hard))
     scene.console.print(table)
 
 
-async def _reasons(scene: Stage) -> None:
-    """The Events that tell who left for whom."""
+async def _told(scene: Stage, reason: str) -> None:
+    """The Events that tell who leaves for whom, and who is in."""
     for event in (await scene.plane.api.list(EVENTS, "tenant-a")).items:
-        if event["reason"] in ("PreemptedByQuota", "QuotaAdmitted"):
+        if event["reason"] == reason:
             about = event["involvedObject"]
             line = f"  {event['reason']:16} {about['kind']} {about['name']}: {event['message']}"
             scene.console.print(line, highlight=False)
