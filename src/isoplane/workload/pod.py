@@ -170,17 +170,18 @@ def _claim(obj: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a Claim."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     meta = obj.get("metadata") or {}
+    request, limits = requests.pod_amounts(spec)
     return {
         "resource": PODS,
-        "namespace": metadata.namespace(obj),
-        "name": metadata.name(obj),
-        "uid": metadata.uid(obj),
+        "namespace": str(meta.get("namespace") or ""),
+        "name": str(meta.get("name") or ""),
+        "uid": str(meta.get("uid") or ""),
         "created": str(meta.get("creationTimestamp") or ""),
         "priority": common.recorded_priority(obj),
         "priority_class": common.priority_class(obj),
         "preemption_policy": str(spec.get("preemptionPolicy") or "PreemptLowerPriority"),
-        "request": requests.pod_requests(spec),
-        "limits": requests.pod_limits(spec),
+        "request": request,
+        "limits": limits,
         "disruption_cost": 1,
         "gates": tuple(str(g.get("name")) for g in spec.get("schedulingGates") or ()),
         "stage": _stage(obj, spec, status),

@@ -11,7 +11,7 @@ KubeVirt's resource renderer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from isoplane.objects.quantity import amount, whole
@@ -47,29 +47,27 @@ def _raise_to(total: dict[str, int], floor: Mapping[str, int]) -> None:
         total[name] = max(total.get(name, 0), value)
 
 
-def _container_requests(container: Mapping[str, Any]) -> dict[str, int]:
-    resources = container.get("resources") or {}
-    return {**_amounts(resources.get("limits")), **_amounts(resources.get("requests"))}
+def _container(container: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
+    """(requests, limits) of a container; a limit stands in for a request that is not stated."""
+    resources = container.get("resources")
+    if not resources:
+        return {}, {}
+    limits = _amounts(resources.get("limits"))
+    return {**limits, **_amounts(resources.get("requests"))}, limits
 
 
-def _container_limits(container: Mapping[str, Any]) -> dict[str, int]:
-    return _amounts((container.get("resources") or {}).get("limits"))
-
-
-def _aggregate(spec: Mapping[str, Any], limits: bool) -> dict[str, int]:
+def _aggregate(containers: Sequence[dict[str, int]], inits: Iterable[tuple[bool, dict[str, int]]]) -> dict[str, int]:
     """Containers and sidecars side by side, or the hungriest step of the initialisation, whichever is more.
 
-    The i-th init container runs beside the sidecars that were started before it.
+    ``inits``: (whether it is a sidecar, its amounts).  The i-th init container runs beside the sidecars started before it.
     """
-    of = _container_limits if limits else _container_requests
     total: dict[str, int] = {}
-    for container in spec.get("containers") or ():
-        _add(total, of(container))
+    for own in containers:
+        _add(total, own)
     sidecars: dict[str, int] = {}
     starting: dict[str, int] = {}
-    for container in spec.get("initContainers") or ():
-        own = of(container)
-        if container.get("restartPolicy") == "Always":
+    for sidecar, own in inits:
+        if sidecar:
             _add(total, own)
             _add(sidecars, own)
             step: dict[str, int] = dict(sidecars)
@@ -85,28 +83,30 @@ def _pod_level(name: str) -> bool:
     return name in _COMPUTE or name.startswith("hugepages-")
 
 
-def pod_requests(spec: Mapping[str, Any]) -> dict[str, int]:
-    """A Pod's effective requests: init steps, sidecars, pod-level resources (they win), runtime overhead."""
-    total = _aggregate(spec, limits=False)
+def pod_amounts(spec: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
+    """A Pod's effective (requests, limits): init steps, sidecars, pod-level resources (they win), runtime overhead."""
+    mains = [_container(container) for container in spec.get("containers") or ()]
+    inits = [(c.get("restartPolicy") == "Always", _container(c)) for c in spec.get("initContainers") or ()]
+    requests = _aggregate([own for own, _ in mains], [(sidecar, own) for sidecar, (own, _) in inits])
+    limits = _aggregate([own for _, own in mains], [(sidecar, own) for sidecar, (_, own) in inits])
+    if spec.get("resources") or spec.get("overhead"):
+        _of_the_pod(spec, requests, limits)
+    return requests, limits
+
+
+def _of_the_pod(spec: Mapping[str, Any], requests: dict[str, int], limits: dict[str, int]) -> None:
+    """What is stated for the Pod as a whole, put into the sums over its containers."""
     level = spec.get("resources") or {}
+    stated = {name: value for name, value in _amounts(level.get("limits")).items() if _pod_level(name)}
     # A pod-level limit without a request stands in for it only where no container asks for that resource.
-    for name, value in _amounts(level.get("limits")).items():
-        if _pod_level(name):
-            total.setdefault(name, value)
-    total.update({name: value for name, value in _amounts(level.get("requests")).items() if _pod_level(name)})
-    _add(total, _amounts(spec.get("overhead")))
-    return total
-
-
-def pod_limits(spec: Mapping[str, Any]) -> dict[str, int]:
-    """A Pod's effective limits; overhead is added only where there is a limit to add it to."""
-    total = _aggregate(spec, limits=True)
-    level = _amounts((spec.get("resources") or {}).get("limits"))
-    total.update({name: value for name, value in level.items() if _pod_level(name)})
-    for name, value in _amounts(spec.get("overhead")).items():
-        if total.get(name):
-            total[name] += value
-    return total
+    for name, value in stated.items():
+        requests.setdefault(name, value)
+    requests.update({name: value for name, value in _amounts(level.get("requests")).items() if _pod_level(name)})
+    limits.update(stated)
+    overhead = _amounts(spec.get("overhead"))
+    _add(requests, overhead)
+    # Overhead is added to a limit only where there is one.
+    _add(limits, {name: value for name, value in overhead.items() if limits.get(name)})
 
 
 def pod_unspecified(spec: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isoplane.workload.requests import (
-    pod_limits,
-    pod_requests,
+    pod_amounts,
     pod_scopes,
     pod_unspecified,
     vmi_limits,
@@ -19,6 +18,14 @@ from isoplane.workload.requests import (
 )
 
 MI = 2**20
+
+
+def asked(spec: dict[str, Any]) -> dict[str, int]:
+    return pod_amounts(spec)[0]
+
+
+def limited(spec: dict[str, Any]) -> dict[str, int]:
+    return pod_amounts(spec)[1]
 
 
 def container(
@@ -37,7 +44,7 @@ def test_containers_add_up_and_inits_take_the_greatest() -> None:
         "containers": [container(cpu="100m", memory="64Mi"), container(cpu="0.25", memory="64Mi")],
         "initContainers": [container(cpu="300m", memory="1Mi"), container(cpu="1", memory="10Mi")],
     }
-    assert pod_requests(spec) == {"cpu": 1000, "memory": 128 * MI}
+    assert asked(spec) == {"cpu": 1000, "memory": 128 * MI}
 
 
 def test_a_sidecar_counts_with_the_mains_and_with_later_inits_only() -> None:
@@ -46,11 +53,11 @@ def test_a_sidecar_counts_with_the_mains_and_with_later_inits_only() -> None:
         "initContainers": [container(cpu="500m"), container(cpu="200m", always=True), container(cpu="400m")],
     }
     # mains + sidecar = 300m; first init alone = 500m; second init beside the sidecar = 600m.
-    assert pod_requests(spec) == {"cpu": 600}
+    assert asked(spec) == {"cpu": 600}
 
 
 def test_requests_default_to_limits() -> None:
-    assert pod_requests({"containers": [container(limits={"cpu": "2", "memory": "1Gi"}, cpu="1")]}) == {
+    assert asked({"containers": [container(limits={"cpu": "2", "memory": "1Gi"}, cpu="1")]}) == {
         "cpu": 1000,
         "memory": 1024 * MI,
     }
@@ -62,16 +69,16 @@ def test_pod_level_resources_win_and_overhead_is_added() -> None:
         "resources": {"requests": {"cpu": "2", "example.com/x": 1}, "limits": {"cpu": "3", "memory": "10Mi"}},
         "overhead": {"cpu": "10m", "memory": "1Mi"},
     }
-    assert pod_requests(spec) == {"cpu": 2010, "memory": 2 * MI}
-    assert pod_limits(spec) == {"cpu": 3010, "memory": 11 * MI}
+    assert asked(spec) == {"cpu": 2010, "memory": 2 * MI}
+    assert limited(spec) == {"cpu": 3010, "memory": 11 * MI}
 
 
 def test_a_pod_level_limit_stands_in_for_a_request_that_nobody_made() -> None:
-    assert pod_requests({"containers": [container()], "resources": {"limits": {"cpu": 1}}}) == {"cpu": 1000}
+    assert asked({"containers": [container()], "resources": {"limits": {"cpu": 1}}}) == {"cpu": 1000}
 
 
 def test_overhead_needs_a_limit_to_be_added_to() -> None:
-    assert pod_limits({"containers": [container()], "overhead": {"cpu": "10m"}}) == {}
+    assert limited({"containers": [container()], "overhead": {"cpu": "10m"}}) == {}
 
 
 def test_unspecified_names_containers() -> None:
@@ -167,4 +174,4 @@ def test_the_formula_of_the_sidecar_proposal(inits: list[tuple[int, bool]], main
         "initContainers": [container(cpu=f"{m}m", always=side) for m, side in inits],
     }
     steps = [own + sum(m for m, side in inits[:i] if side) for i, (own, _) in enumerate(inits)]
-    assert pod_requests(spec)["cpu"] == max([sum(mains) + sum(m for m, side in inits if side), *steps])
+    assert asked(spec)["cpu"] == max([sum(mains) + sum(m for m, side in inits if side), *steps])

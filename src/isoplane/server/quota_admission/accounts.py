@@ -49,6 +49,8 @@ class RowAccounts(Accounts):
         self._dry_run = dry_run
         self._configs: dict[str, TenantConfig | None] = {}
         self._books: dict[str, Book] = {}
+        self._read: dict[str, Book] = {}
+        """Books as they were read, until what is edited is written."""
         self._originals: dict[str, Book] = {}
         self._totals: dict[str, CohortTotals] = {}
         self._own_lines: dict[str, WaitingLine] = {}
@@ -135,7 +137,10 @@ class RowAccounts(Accounts):
     # books
 
     def book(self, tenant: str) -> Book:
-        return self._books.get(tenant) or self._txn.decoded(rows.BOOK, tenant, rows.decode_book) or _NO_BOOK
+        book = self._books.get(tenant) or self._read.get(tenant)
+        if book is None:
+            book = self._read[tenant] = self._txn.decoded(rows.BOOK, tenant, rows.decode_book) or _NO_BOOK
+        return book
 
     def edit(self, tenant: str) -> Book:
         book = self._books.get(tenant)
@@ -252,6 +257,7 @@ class RowAccounts(Accounts):
             if names:
                 changed[tenant] = names
         self._books.clear()
+        self._read.clear()
         self._originals.clear()
         for name, totals in self._totals.items():
             self._txn.put_row(rows.COHORT_TOTALS, name, rows.encode_cohort_totals(totals))
