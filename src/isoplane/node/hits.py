@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
 
 from isoplane.node.network.engines.protocol import Engine, EngineFailure
 from isoplane.policy.hits import Counted, Hits, RuleHits
@@ -51,8 +50,7 @@ class HitCounter:
 
     def told(self) -> tuple[list[RuleHits], int]:
         """Every rule, never hit or not, and how many more there are than can be told."""
-        every = self._hits.told(self._cluster)
-        return list(islice(every, MOST_RULES)), sum(1 for _ in every)
+        return self._hits.told(self._cluster, MOST_RULES)
 
     async def read(self) -> None:
         """One reading of every engine. One that cannot be read is said once, and its sums stand still."""

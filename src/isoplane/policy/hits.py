@@ -6,8 +6,9 @@ What was counted after the last reading and before that is lost: some seconds at
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 from isoplane.policy.model import Cluster
 from isoplane.policy.rules import DIRECTIONS, ClusterPolicy, Policy
@@ -68,9 +69,13 @@ class Hits:
                 sums[rule] = sums.get(rule, 0) + grown
         self._last[engine], self._without[engine] = now, counted.without
 
-    def told(self, cluster: Cluster) -> Iterator[RuleHits]:
-        """Every rule of every policy, hit or not, in order of policy."""
-        for policy, direction, rule in _rules(cluster):
+    def told(self, cluster: Cluster, most: int) -> tuple[list[RuleHits], int]:
+        """Every rule of every policy, hit or not, in order of policy, up to so many; and how many more there are."""
+        every = _rules(cluster)
+        return list(self._told(islice(every, most))), sum(1 for _ in every)
+
+    def _told(self, rules: Iterable[tuple[str, str, str]]) -> Iterator[RuleHits]:
+        for policy, direction, rule in rules:
             hits = {
                 engine: sums.get(rule, 0)
                 for engine, sums in sorted(self._sums.items())
