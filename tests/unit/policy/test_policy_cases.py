@@ -186,6 +186,14 @@ def test_21_the_name_label_of_a_namespace_is_always_there() -> None:
     assert not allowed(given(spec), "client", "web")
 
 
+def test_25_every_address_of_a_workload_is_judged_alike() -> None:
+    """Machines do not migrate from node to node here; a workload with two addresses is the same peer and subject at each."""
+    cluster = given("ingress: [{from: [{podSelector: {matchLabels: {app: client}}}]}]")
+    for source, target in (("10.0.0.2", "10.0.0.1"), ("fd00::2", "fd00::1")):
+        assert allowed(cluster, source, target)
+        assert not allowed(cluster, "10.0.0.3" if "." in source else "fd00::3", target)
+
+
 def test_26_finished_pods_leave_the_peer_sets() -> None:
     cluster = given("ingress: [{from: [{podSelector: {matchLabels: {app: client}}}]}]")
     assert allowed(cluster, "10.0.0.2", "web")
