@@ -13,7 +13,7 @@ from quota_plane import QuotaPlane, condition, pod, quota_plane
 
 from isoplane.objects.errors import QuotaExceeded
 from isoplane.objects.kinds import CONFIGMAPS, EVENTS, PODS, QUOTADECISIONS, QUOTAUSAGES, VIRTUALMACHINEINSTANCES
-from isoplane.server.quota_admission import decisions_summary, usage_summary
+from isoplane.server.quota_admission import decisions_summary, rows, usage_summary
 
 
 @pytest.fixture
@@ -85,6 +85,28 @@ async def test_what_grows_beyond_the_quota_is_refused_and_told(plane: QuotaPlane
     await resize("1")
     assert await plane.used("a") == {"requests.cpu": "1"}
     assert (await told(plane, "a"))[-1] == ("Refuse", "web", "grown")
+
+
+async def test_the_newest_entries_are_kept_and_counting_goes_on_after_a_restart(
+    plane: QuotaPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "AUDIT_KEPT", 8)
+    monkeypatch.setattr(rows, "AUDIT_HELPING", 4)
+    await plane.tenant("a", {"pods": "0"})
+
+    async def refuse(first: int, count: int) -> None:
+        for number in range(first, first + count):
+            with pytest.raises(QuotaExceeded):
+                await plane.pod(f"p{number}")
+            await asyncio.sleep(0)
+        await plane.store.transact(lambda txn: None)
+
+    await refuse(0, 30)
+    plane.plugin._serial = None  # As a new process has it.
+    await refuse(30, 5)
+    found = [name for _, name, _ in await told(plane, "a")]
+    assert 8 <= len(found) <= 12
+    assert found == [f"p{number}" for number in range(35 - len(found), 35)]
 
 
 async def seen_in(plane: QuotaPlane, namespace: str) -> str:

@@ -239,6 +239,32 @@ async def test_acknowledged_writes_survive_kill_at_any_point(tmp_path: Path) -> 
         await store.close()
 
 
+async def test_side_rows_keep_their_value_wherever_they_lie(tmp_path: Path) -> None:
+    """One row is written with every new one and moves along; others are written again late, or deleted; each time read back."""
+    wanted: dict[str, bytes] = {}
+    for start in (0, 40, 80):
+        store = Store.open(tmp_path)
+        for number in range(start, start + 40):
+            new = {f"r{number}": b"new", "hot": b"%d" % number}
+            if number % 7 == 0:
+                new[f"r{number // 2}"] = b"again"
+            gone = f"r{number - 3}" if number % 5 == 0 else ""
+
+            def change(txn: Transaction, new: dict[str, bytes] = new, gone: str = gone) -> None:
+                for key, value in new.items():
+                    txn.put_row("ledger", key, value)
+                txn.delete_row("ledger", gone)
+
+            await store.transact(change)
+            wanted |= new
+            wanted.pop(gone, None)
+        await store.close()
+        assert dict(stored(tmp_path, "SELECT key, data FROM side")) == wanted
+    places = [place for (place,) in stored(tmp_path, "SELECT place FROM side WHERE key = 'hot'")]
+    assert len(places) == 1
+    assert places[0] > 100, "it lies at the end, where the next row will"
+
+
 _FORMAT_1 = """
 CREATE TABLE old (tbl TEXT NOT NULL, key TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (tbl, key)) WITHOUT ROWID;
 INSERT INTO old SELECT tbl, key, data FROM side;

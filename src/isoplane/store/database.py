@@ -47,6 +47,8 @@ class Write:
     log: list[LogRow] = field(default_factory=list)
     put_rows: list[tuple[int, str, str, bytes]] = field(default_factory=list)
     """(place, table, key, data). New rows take the next place: appending touches one page, a random key its own."""
+    moved_rows: list[tuple[int, bytes, int]] = field(default_factory=list)
+    """(new place, data, old place)."""
     deleted_rows: list[tuple[int]] = field(default_factory=list)
     dead: list[int] = field(default_factory=list)
     """Revisions that compaction drops."""
@@ -144,6 +146,8 @@ class Database:
                 self._db.executemany("INSERT INTO log VALUES (?, ?, ?, ?, ?)", write.log)
             if write.put_rows:
                 self._db.executemany("INSERT OR REPLACE INTO side VALUES (?, ?, ?, ?)", write.put_rows)
+            if write.moved_rows:
+                self._db.executemany("UPDATE side SET place = ?, data = ? WHERE place = ?", write.moved_rows)
             if write.deleted_rows:
                 self._db.executemany("DELETE FROM side WHERE place = ?", write.deleted_rows)
             if write.dead:

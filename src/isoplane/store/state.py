@@ -13,6 +13,10 @@ from isoplane.store.record import ObjectKey, Record
 T = TypeVar("T")
 
 
+NEAR = 16
+"""Rows written within the last so many places move along with the end of the file."""
+
+
 class Row:
     """A side-table row: its bytes, and the decoded form once somebody asked for it. ``place``: in the file; 0 before."""
 
@@ -140,14 +144,17 @@ class State:
                     del self.dependents[owner]
 
     def placed(self, table: str, key: str, row: Row) -> int:
-        """Where the file keeps a row: where the one before it lies, or behind all others."""
+        """Give a row its place in the file; returns the place that the one before it had, 0 for none.
+
+        Behind all others, so that a commit touches one page; only what was last written long ago is written where it lies.
+        """
         old = self.side.get(table, {}).get(key)
-        if old is not None:
+        if old is not None and self.places - old.place >= NEAR:
             row.place = old.place
-        else:
-            self.places += 1
-            row.place = self.places
-        return row.place
+            return old.place
+        self.places += 1
+        row.place = self.places
+        return 0 if old is None else old.place
 
     def put_row(self, table: str, key: str, row: Row | None) -> None:
         rows = self.side.setdefault(table, {})

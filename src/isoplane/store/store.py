@@ -356,7 +356,11 @@ def _write(batch: _Batch, state: State, compacted: int) -> Write:
     write = Write(log=rows, dead=batch.dead)
     for (table, key), row in batch.rows.items():
         if row is not None:
-            write.put_rows.append((state.placed(table, key, row), table, key, row.data))
+            before = state.placed(table, key, row)
+            if before and before != row.place:
+                write.moved_rows.append((row.place, row.data, before))
+            else:
+                write.put_rows.append((row.place, table, key, row.data))
         elif (old := state.side.get(table, {}).get(key)) is not None:
             write.deleted_rows.append((old.place,))
     if batch.revision:

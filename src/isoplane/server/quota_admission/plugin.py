@@ -26,7 +26,7 @@ from isoplane.server.quota_admission.accounts import Lines
 from isoplane.server.quota_admission.config import Change, same_allocatable
 from isoplane.server.quota_admission.promises import check_promises
 from isoplane.server.quota_admission.reconfigure import cohorts_changed, forget_unused, tenant_changed
-from isoplane.server.quota_admission.session import Session, audit_rows
+from isoplane.server.quota_admission.session import Session
 from isoplane.store.store import Store
 from isoplane.store.transaction import Transaction
 from isoplane.workload.adapters import adapter_for
@@ -42,7 +42,7 @@ class QuotaAdmission(Plugin):
         self._lines = Lines()
         self._session: Session | None = None
         self._serial: int | None = None
-        self._refused: deque[Entry] = deque(maxlen=rows.AUDIT_SLOTS)
+        self._refused: deque[Entry] = deque(maxlen=rows.AUDIT_KEPT)
         """Refusals, whose own transaction is dropped: written with the next one that is not, or by one of their own."""
         self._store: Store | None = None
         self._writing = False
@@ -147,10 +147,19 @@ class QuotaAdmission(Plugin):
             return
         if self._serial is None:
             self._serial = 1 + max((orjson.loads(row)["n"] for row in txn.rows(rows.AUDIT).values()), default=-1)
-        for slot, entry in audit_rows(found, self._serial):
-            txn.put_row(rows.AUDIT, slot, orjson.dumps(entry))
-        self._serial += len(found)
+        for entry in found:
+            if self._serial % rows.AUDIT_HELPING == 0:
+                self._forget(txn, self._serial - rows.AUDIT_KEPT)
+            txn.put_row(rows.AUDIT, str(self._serial), orjson.dumps({"n": self._serial, **entry.to_dict()}))
+            self._serial += 1
         self._refused.clear()
+
+    @staticmethod
+    def _forget(txn: Transaction, before: int) -> None:
+        """Drop the entries before a running number, all at once: most transactions drop none."""
+        for key in txn.rows(rows.AUDIT) if before > 0 else ():
+            if int(key) < before:
+                txn.delete_row(rows.AUDIT, key)
 
     def _tally(self, audit: Iterable[Entry]) -> None:
         for entry in audit:

@@ -6,7 +6,7 @@ quota.cohort         cohort → capacity and members
 quota.cohort-totals  cohort → sums over its members
 quota.charge/TENANT  uid → charge
 quota.waiting/TENANT uid → place in line, or hold
-quota.audit          slot → entry; the newest AUDIT_SLOTS are kept
+quota.audit          running number → entry; the newest AUDIT_KEPT are kept, and at most AUDIT_HELPING more
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from isoplane.quota.view import CohortTotals
 CONFIG, BOOK = "quota.config", "quota.book"
 COHORT, COHORT_TOTALS = "quota.cohort", "quota.cohort-totals"
 AUDIT = "quota.audit"
-AUDIT_SLOTS = 4096
+AUDIT_KEPT, AUDIT_HELPING = 4096, 256
 
 
 def charges_table(tenant: str) -> str:

@@ -7,7 +7,7 @@ and hold disagree.  A session also takes part in the deletions it causes itself:
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -29,7 +29,6 @@ from isoplane.server.admission import AdmissionPlugin, AdmissionRequest, Chain
 from isoplane.server.call import Call, DeleteOptions
 from isoplane.server.quota_admission.accounts import Lines, RowAccounts
 from isoplane.server.quota_admission.counting import ask_for
-from isoplane.server.quota_admission.rows import AUDIT_SLOTS
 from isoplane.server.writes import Writes
 from isoplane.store.record import Record
 from isoplane.store.transaction import Transaction
@@ -417,8 +416,3 @@ class Session:
 
 def _phase(obj: Mapping[str, Any]) -> Any:
     return (obj.get("status") or {}).get("phase")
-
-
-def audit_rows(found: Sequence[Entry], serial: int) -> list[tuple[str, dict[str, Any]]]:
-    """The slots that entries go to, from the running number ``serial`` on."""
-    return [(str((serial + i) % AUDIT_SLOTS), {"n": serial + i, **e.to_dict()}) for i, e in enumerate(found)]
