@@ -35,6 +35,8 @@ class ScriptedNode:
                 await asyncio.sleep(0.02)
                 yield f"followed {n}\n".encode()
 
+    def check_exec(self, resource: Resource, namespace: str, name: str, options: ExecOptions) -> None: ...
+
     async def exec(self, resource: Resource, namespace: str, name: str, options: ExecOptions) -> ExecSession:
         return EchoSession(options)
 

@@ -372,6 +372,13 @@ async def test_logs_of_the_previous_attempt(bench: Bench) -> None:
     assert LINE in text if bench.case.speaks else text
 
 
+async def test_without_an_earlier_attempt_there_is_no_previous_log(bench: Bench) -> None:
+    runtime = await bench.instance()
+    await bench.running(runtime, Behaviour.SERVE)
+    with pytest.raises(RuntimeFailure):
+        await text_of(runtime, "w1", "u0", previous=True)
+
+
 async def test_following_ends_with_the_unit(bench: Bench) -> None:
     runtime = await bench.instance()
     await bench.running(runtime, Behaviour.SUCCEED)

@@ -148,6 +148,7 @@ async def test_paths_and_parameters(client: httpx.AsyncClient, method: str, path
         assert (body["kind"], body["status"], body["code"]) == ("Status", "Failure", status)
         assert body["message"]
         assert body["reason"]
+        assert status != 404 or "details" in body, "kubectl debug reads them without looking whether they are there"
 
 
 @pytest.mark.parametrize(

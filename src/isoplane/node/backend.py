@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from isoplane.client.informer import Informers
 from isoplane.node.runtime.protocol import Runtime, RuntimeFailure
@@ -78,14 +78,24 @@ class LocalNode:
         except RuntimeFailure as failure:
             raise BadRequest(f"container {unit.name} of {workload.id} has no log: {failure.message}") from failure
 
-    async def exec(self, resource: Resource, namespace: str, name: str, options: ExecOptions) -> ExecSession:
+    def check_exec(self, resource: Resource, namespace: str, name: str, options: ExecOptions) -> None:
         """See ``server.node_backend.NodeBackend``."""
+        self._way_in(resource, namespace, name, options)
+
+    def _way_in(
+        self, resource: Resource, namespace: str, name: str, options: ExecOptions
+    ) -> tuple[Workload, Unit, Callable[..., Awaitable[ExecSession]]]:
         workload = self._workload(resource, namespace, name)
         unit = self._unit(workload, options.container)
         runtime = self._runtimes[workload.runtime]
         opener = getattr(runtime, "open_exec", None)
         if opener is None:
             raise BadRequest(f"{workload.id}: commands cannot be run inside it ({runtime.name} has no way in)")
+        return workload, unit, opener
+
+    async def exec(self, resource: Resource, namespace: str, name: str, options: ExecOptions) -> ExecSession:
+        """See ``server.node_backend.NodeBackend``."""
+        workload, unit, opener = self._way_in(resource, namespace, name, options)
         try:
             session: ExecSession = await opener(workload.uid, unit.name, options)
         except RuntimeFailure as failure:

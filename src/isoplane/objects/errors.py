@@ -67,7 +67,7 @@ class ApiError(Exception):
             "reason": self.reason,
             "code": self.code,
         }
-        if details:
+        if details or self.code == NotFound.code:  # kubectl reads them of every NotFound, there or not
             status["details"] = details
         return status
 

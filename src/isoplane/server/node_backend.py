@@ -65,7 +65,14 @@ class NodeBackend(Protocol):
         """The log of a container, or a VM's serial console, in pieces; with ``follow`` until the workload ends."""
         ...
 
+    def check_exec(self, resource: Resource, namespace: str, name: str, options: ExecOptions) -> None:
+        """Whether such a command could be run at all; raises what ``exec`` would."""
+        ...
+
     async def exec(self, resource: Resource, namespace: str, name: str, options: ExecOptions) -> ExecSession: ...
+
+
+_NOTHING_RUNS = "no node is attached to this server, so nothing can be executed"
 
 
 class NoNode:
@@ -75,5 +82,8 @@ class NoNode:
         raise Unavailable("no node is attached to this server, so it has no logs")
         yield b""
 
+    def check_exec(self, resource: Resource, namespace: str, name: str, options: ExecOptions) -> None:
+        raise Unavailable(_NOTHING_RUNS)
+
     async def exec(self, resource: Resource, namespace: str, name: str, options: ExecOptions) -> ExecSession:
-        raise Unavailable("no node is attached to this server, so nothing can be executed")
+        raise Unavailable(_NOTHING_RUNS)

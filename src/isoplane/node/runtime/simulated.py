@@ -193,8 +193,11 @@ class SimulatedRuntime:
     ) -> AsyncIterator[bytes]:
         """What a simulated unit has to say: that it was started."""
         known = self._sandbox(uid).units.get(unit)
-        if known is not None and tail_lines != 0 and not (previous and known.attempt == 0):
-            yield f"simulated {self.name} unit {unit}: started, attempt {known.attempt}\n".encode()
+        if previous and (known is None or known.attempt == 0):
+            raise RuntimeFailure(RuntimeReason.RUN, f"{unit} has not run before")
+        if known is not None and tail_lines != 0:
+            attempt = known.attempt - previous
+            yield f"simulated {self.name} unit {unit}: started, attempt {attempt}\n".encode()
 
     # the journal
 

@@ -171,6 +171,9 @@ class Handlers:
             await send_log(request, self.node, self._logged(route))
             return
         if route.subresource == "exec":
+            record = self._verbs.get(route.resource, route.namespace or "", route.name)
+            options = exec_.read_options(request.scope["query_string"])
+            self.node.check_exec(record.resource, record.namespace, record.name, options)
             raise BadRequest(
                 "exec is served over WebSocket (v5.channel.k8s.io) only; kubectl 1.31 and newer use it by themselves, "
                 "1.29 and 1.30 with KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true"
