@@ -372,6 +372,15 @@ async def test_logs_of_the_previous_attempt(bench: Bench) -> None:
     assert LINE in text if bench.case.speaks else text
 
 
+async def test_a_unit_tells_the_image_it_was_started_from_as_it_was_named(bench: Bench) -> None:
+    """Or nothing, where that cannot change: a name of the runtime's own making would look like a change."""
+    runtime = await bench.instance()
+    workload = await bench.running(runtime, Behaviour.SERVE)
+    observed = await runtime.observe("w1")
+    assert observed is not None
+    assert observed.unit("u0").image in ("", workload.units[0].image)
+
+
 async def test_without_an_earlier_attempt_there_is_no_previous_log(bench: Bench) -> None:
     runtime = await bench.instance()
     await bench.running(runtime, Behaviour.SERVE)

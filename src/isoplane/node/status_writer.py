@@ -15,7 +15,7 @@ from isoplane.node.track import Desired, Track
 from isoplane.objects.errors import Conflict, NotFound
 from isoplane.objects.metadata import Object
 from isoplane.workload.adapters import Report
-from isoplane.workload.lifecycle import initialized, stage_of
+from isoplane.workload.lifecycle import initialized, overran, stage_of
 from isoplane.workload.shape import Attachment, Observed, Stage, Workload
 
 TRIES = 5
@@ -39,7 +39,8 @@ class StatusWriter:
         """Write the status if it says anything new. Returns the stage (``stage``, or what is derived)."""
         now = self._clock()
         workload, uid = desired.workload, desired.workload.uid
-        reached = stage or stage_of(workload, observed)
+        reached = stage or stage_of(workload, observed, now)
+        late = reached is Stage.FAILED and overran(workload, observed, now)
         track.stages.setdefault(reached, now)
         address = await self._address(workload, observed, reached, track)
         report = Report(
@@ -53,6 +54,8 @@ class StatusWriter:
             node=self._node,
             node_address=self._fabric.node_address,
             enforced=self._enforcement.enforced(uid) if self._enforcement else None,
+            reason="DeadlineExceeded" if late else "",
+            message="it was active on the node for longer than the specified deadline" if late else "",
             not_enforced=self._enforcement.failure if self._enforcement and self._governed(workload) else "",
         )
         await self._write(desired, report, track)

@@ -11,8 +11,7 @@ import time
 
 from isoplane.node.assembly import NodeParts
 from isoplane.node.runtime.protocol import Runtime
-from isoplane.workload.delta import ALIVE
-from isoplane.workload.shape import Observed
+from isoplane.workload.shape import ALIVE, Observed
 
 _log = logging.getLogger(__name__)
 

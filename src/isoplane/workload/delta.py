@@ -8,14 +8,12 @@ is the runtime's, and when to look again is ``Plan.wake_at``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from isoplane.workload import backoff
 from isoplane.workload.health import Health
-from isoplane.workload.lifecycle import ended_well, will_restart
-from isoplane.workload.shape import Observed, RunState, Unit, UnitObserved, UnitRole, UnitState, Workload
-
-ALIVE = (UnitState.RUNNING, UnitState.PAUSED, UnitState.CREATED)
+from isoplane.workload.lifecycle import changed, ended_well, expired, will_restart
+from isoplane.workload.shape import ALIVE, Observed, RunState, Unit, UnitObserved, UnitRole, UnitState, Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +94,16 @@ def plan(workload: Workload | None, observed: Observed | None, memory: Memory, n
         return _stop(workload, observed, memory, now)
     if workload.gates or not workload.node:
         return Plan()
+    if workload.expires_at is None:
+        return _bring_up(workload, observed, memory, now)
+    if expired(workload, now):
+        over = replace(workload, stop_deadline=workload.expires_at + workload.grace_seconds)
+        return _stop(over, observed, memory, now)
+    found = _bring_up(workload, observed, memory, now)
+    return replace(found, wake_at=min(at for at in (found.wake_at, workload.expires_at) if at is not None))
+
+
+def _bring_up(workload: Workload, observed: Observed | None, memory: Memory, now: float) -> Plan:
     if observed is None or not observed.prepared:
         if memory.retry_at > now:
             return Plan(wake_at=memory.retry_at)
@@ -119,6 +127,8 @@ def _stop(workload: Workload, observed: Observed | None, memory: Memory, now: fl
         # A finished workload keeps its sandbox (logs, exit codes) until its object goes.
         return Plan((Remove(),)) if workload.deleting else Plan()
     why = "deleted" if workload.deleting else "finished" if workload.finished else "stopped"
+    if why == "stopped" and expired(workload, now):
+        why = "active for longer than its deadline"
     deadline = workload.stop_deadline if workload.stop_deadline is not None else now + workload.grace_seconds
     sidecars = {unit.name for unit in workload.units if unit.role is UnitRole.SIDECAR}
     # Sidecars outlive what they serve: they are asked once the main units have ended.
@@ -198,8 +208,10 @@ def start_due(unit: Unit, seen: UnitObserved, memory: Memory) -> float | None:
     """When a unit that does not run is to be started (POSIX seconds; 0: now); None: never again."""
     if seen.state is UnitState.ABSENT:
         return 0.0
-    if not will_restart(unit.restart, seen):
+    if not will_restart(unit, seen):
         return None
+    if changed(unit, seen):
+        return 0.0
     return seen.finished_at + backoff.container(memory.crashes.get(unit.name, seen.attempt))
 
 
@@ -213,10 +225,14 @@ def _keep(
     if (seen.state is UnitState.PAUSED) is not want_paused:
         return [Pause(unit.name, want_paused)], None
     health = memory.health.get(unit.name)
-    if health is None or not health.failed:
+    if changed(unit, seen):
+        why = "its image was changed"
+    elif health is not None and health.failed:
+        why = f"{health.failed} probe failed"
+    else:
         return [], None
     first = memory.asked_first.get(unit.name)
     if first is not None and now - first >= workload.grace_seconds:
-        return [Kill(unit.name, f"{health.failed} probe failed")], now + 1.0
-    action, again = _ask(workload, seen, memory, now, f"{health.failed} probe failed")
+        return [Kill(unit.name, why)], now + 1.0
+    action, again = _ask(workload, seen, memory, now, why)
     return action, min(again, (first if first is not None else now) + workload.grace_seconds)

@@ -11,10 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from isoplane.workload.shape import (
+    ALIVE,
     Observed,
     RestartRule,
     RunState,
     Stage,
+    Unit,
     UnitObserved,
     UnitRole,
     UnitState,
@@ -78,9 +80,32 @@ def ended_well(unit: UnitObserved) -> bool:
     return unit.exit_code == 0 if unit.exit_code is not None else unit.graceful
 
 
-def will_restart(rule: RestartRule, unit: UnitObserved) -> bool:
+def changed(unit: Unit, seen: UnitObserved) -> bool:
+    """Whether a unit was started from another image than it names by now: then it is replaced, whatever its rule."""
+    return bool(seen.image) and bool(unit.image) and seen.image != unit.image
+
+
+def will_restart(unit: Unit, seen: UnitObserved) -> bool:
     """Whether an exited unit is started again in the same sandbox."""
-    return rule is RestartRule.ALWAYS or (rule is RestartRule.ON_FAILURE and not ended_well(unit))
+    if changed(unit, seen) or unit.restart is RestartRule.ALWAYS:
+        return True
+    return unit.restart is RestartRule.ON_FAILURE and not ended_well(seen)
+
+
+def expired(workload: Workload, now: float) -> bool:
+    """Whether it has been active for longer than it may."""
+    return workload.expires_at is not None and now >= workload.expires_at
+
+
+def overran(workload: Workload, observed: Observed | None, now: float) -> bool:
+    """Whether it failed by its deadline: nothing of it runs any more, and it had not ended by itself before."""
+    if not expired(workload, now) or workload.deleting or workload.desired is RunState.STOP:
+        return False
+    seen = [] if observed is None else list(observed.units.values())
+    if any(unit.state in ALIVE for unit in seen):
+        return False
+    in_time = observed is not None and outcome(workload, observed) is not None
+    return not in_time or any(unit.finished_at >= (workload.expires_at or 0) for unit in seen)
 
 
 def initialized(workload: Workload, observed: Observed) -> bool:
@@ -99,13 +124,13 @@ def outcome(workload: Workload, observed: Observed) -> Stage | None:
     for unit in workload.units:
         seen = observed.unit(unit.name)
         init_failed = unit.role is UnitRole.INIT and seen.state is UnitState.EXITED and not ended_well(seen)
-        if init_failed and not will_restart(unit.restart, seen):
+        if init_failed and not will_restart(unit, seen):
             return Stage.FAILED
     mains = [(u, observed.unit(u.name)) for u in workload.units if u.role is UnitRole.MAIN]
     if not mains or any(seen.state is not UnitState.EXITED for _, seen in mains):
         return None
     wanted = not workload.deleting and workload.desired is not RunState.STOP
-    if wanted and any(will_restart(unit.restart, seen) for unit, seen in mains):
+    if wanted and any(will_restart(unit, seen) for unit, seen in mains):
         return None
     return Stage.SUCCEEDED if all(ended_well(seen) for _, seen in mains) else Stage.FAILED
 
@@ -118,10 +143,12 @@ def running(workload: Workload, observed: Observed) -> bool:
     return bool(mains) and all(seen.state not in (UnitState.ABSENT, UnitState.CREATED) for seen in mains)
 
 
-def stage_of(workload: Workload, observed: Observed | None) -> Stage:
-    """The stage of a workload, given what its host shows of it (None: no trace)."""
+def stage_of(workload: Workload, observed: Observed | None, now: float) -> Stage:
+    """The stage of a workload, given what its host shows of it (None: no trace). ``now`` in POSIX seconds."""
     if workload.finished:
         return workload.stage
+    if overran(workload, observed, now):
+        return Stage.FAILED
     if observed is not None and (ended := outcome(workload, observed)) is not None:
         return ended
     if workload.deleting or workload.desired is RunState.STOP:

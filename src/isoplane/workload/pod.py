@@ -82,6 +82,7 @@ class PodAdapter:
             transitions=common.transitions(obj),
             owner_uid=str((metadata.controller_of(obj) or {}).get("uid") or ""),
             address=str(status.get("podIP") or ""),
+            expires_at=_expires_at(spec, status),
         )
 
     def place(self, obj: Mapping[str, Any], node: str, now: float) -> Write:
@@ -141,8 +142,8 @@ class PodAdapter:
         new, spec = common.copy(obj), obj.get("spec") or {}
         status = new["status"]
         status["phase"] = PHASES.get(report.stage) or status.get("phase") or "Pending"
-        _set_or_drop(status, "reason", report.reason)
-        _set_or_drop(status, "message", report.message)
+        _put(status, "reason", report.reason)
+        _put(status, "message", report.message)
         if report.node_address:
             status["hostIP"] = report.node_address
             status["hostIPs"] = [{"ip": report.node_address}]
@@ -192,7 +193,12 @@ def _claim(obj: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _set_or_drop(status: dict[str, Any], field: str, value: str) -> None:
+def _expires_at(spec: Mapping[str, Any], status: Mapping[str, Any]) -> float | None:
+    started, seconds = metadata.posix(status.get("startTime")), spec.get("activeDeadlineSeconds")
+    return None if started is None or seconds is None else started + seconds
+
+
+def _put(status: dict[str, Any], field: str, value: str) -> None:
     if value:
         status[field] = value
 

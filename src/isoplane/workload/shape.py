@@ -215,6 +215,8 @@ class Workload(Claim):
     address: str
     """The primary address its status tells; '' before it has one."""
 
+    expires_at: float | None = None
+    """POSIX seconds after which it may not run on, and has failed; None: it may for ever."""
     tolerations: tuple[Mapping[str, Any], ...] = ()
     """Which taints of a node it bears, as declared (core/v1 Toleration)."""
     node_affinity: tuple[Mapping[str, Any], ...] = ()
@@ -234,6 +236,10 @@ class UnitState(StrEnum):
     RUNNING = "Running"
     PAUSED = "Paused"
     EXITED = "Exited"
+
+
+ALIVE = (UnitState.RUNNING, UnitState.PAUSED, UnitState.CREATED)
+"""The states of a unit that has something to be stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +262,8 @@ class UnitObserved:
     message: str = ""
     graceful: bool = False
     """Whether the unit ended itself after being asked, or by its own will (a guest that powered off)."""
+    image: str = ""
+    """What its unit named as image when it was started; '' where that cannot change."""
     image_id: str = ""
     details: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """What only the kind's adapter projects, e.g. {"accelerator": "tcg"}."""

@@ -84,7 +84,7 @@ def test_from_nothing_to_running_and_back() -> None:
     host = Host()
     host.settle(placed((MAIN,)))
     assert host.starts == [("main", 0)]
-    assert stage_of(placed((MAIN,)), host.seen) is Stage.RUNNING
+    assert stage_of(placed((MAIN,)), host.seen, NOW) is Stage.RUNNING
     host.settle(placed((MAIN,), deleting=True, desired=RunState.STOP, stop_deadline=NOW + 30))
     assert host.seen is None
 
@@ -104,14 +104,14 @@ def test_init_units_run_one_after_the_other_and_sidecars_stay() -> None:
     host, workload = Host(), placed(units)
     host.settle(workload)
     assert host.starts == [("first", 0)]
-    assert stage_of(workload, host.seen) is Stage.PREPARING
+    assert stage_of(workload, host.seen, NOW) is Stage.PREPARING
     host.end("first", 0)
     host.settle(workload)
     assert host.starts == [("first", 0), ("proxy", 0), ("second", 0)]
     host.end("second", 0)
     host.settle(workload)
     assert host.starts[-1] == ("main", 0)
-    assert stage_of(workload, host.seen) is Stage.RUNNING
+    assert stage_of(workload, host.seen, NOW) is Stage.RUNNING
 
 
 def test_a_failed_init_unit_is_tried_again_after_a_back_off_and_holds_the_rest() -> None:
@@ -130,7 +130,7 @@ def test_an_init_unit_that_may_not_restart_fails_the_workload() -> None:
     host, workload = Host(), placed((Unit("first", UnitRole.INIT, RestartRule.NEVER), Unit("main")))
     host.settle(workload)
     host.end("first", 1)
-    assert stage_of(workload, host.seen) is Stage.FAILED
+    assert stage_of(workload, host.seen, NOW) is Stage.FAILED
 
 
 def test_restarts_back_off_and_say_when() -> None:
@@ -159,7 +159,47 @@ def test_how_an_end_is_told(rule: RestartRule, code: int, stage: Stage) -> None:
     host, workload = Host(), placed((Unit("main", restart=rule),))
     host.settle(workload)
     host.end("main", code)
-    assert stage_of(workload, host.seen) is stage
+    assert stage_of(workload, host.seen, NOW) is stage
+
+
+def test_a_unit_whose_image_was_changed_is_replaced_at_once_whatever_its_rule() -> None:
+    host = Host()
+    host.settle(placed((replace(MAIN, image="web:1"),)))
+    assert host.seen is not None
+    host.set(replace(host.seen.unit("main"), image="web:1"))
+    wanted = placed((replace(MAIN, image="web:2"),))
+    host.carry_out(delta.plan(wanted, host.seen, Memory(), NOW))
+    assert host.seen.unit("main").state is UnitState.EXITED
+    assert stage_of(wanted, host.seen, NOW) is Stage.RUNNING, "it has not ended: it comes back"
+    host.carry_out(delta.plan(wanted, host.seen, Memory(), NOW))
+    assert host.starts == [("main", 0), ("main", 1)]
+    host.set(replace(host.seen.unit("main"), image="web:2"))
+    assert host.settle(wanted) == Plan()
+
+
+def test_a_deadline_ends_it_gracefully_and_it_has_failed() -> None:
+    host, wanted = Host(), placed((MAIN,), expires_at=NOW + 60, grace_seconds=5)
+    assert host.settle(wanted).wake_at == NOW + 60
+    assert stage_of(wanted, host.seen, NOW + 59) is Stage.RUNNING
+    plan = delta.plan(wanted, host.seen, Memory(), NOW + 60)
+    assert plan.actions == (AskStop("main", "active for longer than its deadline"),)
+    assert stage_of(wanted, host.seen, NOW + 60) is Stage.RUNNING, "until nothing of it runs"
+    asked = Memory(asked={"main": NOW + 60}, asked_first={"main": NOW + 60})
+    assert delta.plan(wanted, host.seen, asked, NOW + 65).actions == (
+        Kill("main", "active for longer than its deadline"),
+    )
+    host.end("main", 0, at=NOW + 61)
+    assert stage_of(wanted, host.seen, NOW + 61) is Stage.FAILED, "however well it ended"
+    assert delta.plan(wanted, host.seen, Memory(), NOW + 61) == Plan()
+
+
+def test_a_deadline_does_not_touch_what_ended_before_it_or_is_deleted() -> None:
+    host, wanted = Host(), placed((MAIN,), expires_at=NOW + 60)
+    host.settle(wanted)
+    host.end("main", 0, at=NOW + 30)
+    assert stage_of(wanted, host.seen, NOW + 90) is Stage.SUCCEEDED, "also when nobody looked meanwhile"
+    assert stage_of(replace(wanted, deleting=True), None, NOW + 90) is Stage.STOPPING
+    assert stage_of(wanted, None, NOW + 90) is Stage.FAILED, "also before it ever ran"
 
 
 def test_a_machine_is_asked_again_until_its_grace_is_over_and_then_destroyed() -> None:

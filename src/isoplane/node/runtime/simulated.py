@@ -52,6 +52,7 @@ class _Unit:
     graceful: bool = False
     paused: bool = False
     stop_seconds: float | None = 0.0
+    image: str = ""
 
 
 @dataclass(slots=True)
@@ -122,7 +123,7 @@ class SimulatedRuntime:
         if known is not None and known.attempt >= attempt:
             return
         started = self._clock() + sandbox.start
-        new = _Unit(attempt, started, exit_code=sandbox.exit_code, stop_seconds=sandbox.stop)
+        new = _Unit(attempt, started, exit_code=sandbox.exit_code, stop_seconds=sandbox.stop, image=unit.image)
         if sandbox.run is not None:
             new.ends = started + sandbox.run
             new.reason = "Completed" if sandbox.exit_code == 0 else "Error"
@@ -268,7 +269,8 @@ class SimulatedRuntime:
 
     def _unit(self, uid: str, name: str, unit: _Unit) -> UnitObserved:
         now = self._clock()
-        seen = UnitObserved(name, UnitState.CREATED, unit.attempt, f"simulated://{uid}/{name}/{unit.attempt}")
+        handle = f"simulated://{uid}/{name}/{unit.attempt}"
+        seen = UnitObserved(name, UnitState.CREATED, unit.attempt, handle, image=unit.image)
         if unit.ends is not None and unit.ends <= now:
             return replace(
                 seen,

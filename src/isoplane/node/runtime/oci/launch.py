@@ -36,6 +36,8 @@ class Launch:
     uid: str
     attempt: Attempt
     container_id: str
+    asked: str
+    """The image as the unit names it."""
     image: Image
     container: spec.Container
     stop_signal: str
@@ -88,6 +90,7 @@ class Starter:
                 {
                     "id": launch.container_id,
                     "runtime": self.launcher.tools.runtime,
+                    "asked": launch.asked,
                     "image": launch.image.reference,
                     "imageID": launch.image.image_id,
                     "stopSignal": launch.stop_signal,

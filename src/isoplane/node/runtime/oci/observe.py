@@ -22,7 +22,6 @@ from isoplane.node.runtime.oci.layout import Attempt, Layout, read_json, write_j
 from isoplane.node.runtime.oci.logs import last_lines
 from isoplane.workload.shape import UnitObserved, UnitState
 
-ALIVE = (UnitState.CREATED, UnitState.RUNNING, UnitState.PAUSED)
 _MESSAGE_LIMIT = 4096
 _FALLBACK_LIMIT = 2048
 _LOST = 255
@@ -95,6 +94,7 @@ def _described(layout: Layout, found: Look) -> UnitObserved:
         reason=str(final.get("reason") or ""),
         message=str(final.get("message") or ""),
         graceful=bool(final) and final.get("exitCode") == 0,
+        image=str(record.get("asked") or ""),
         image_id=str(record.get("imageID") or ""),
     )
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from isoplane.node.runtime.oci import cgroups, processes, sandbox
 from isoplane.node.runtime.oci.launch import Starter
 from isoplane.node.runtime.oci.layout import Layout, read_json, write_json
-from isoplane.node.runtime.oci.observe import ALIVE, Look, look
+from isoplane.node.runtime.oci.observe import Look, look
 from isoplane.node.runtime.protocol import RuntimeFailure
-from isoplane.workload.shape import UnitState
+from isoplane.workload.shape import ALIVE, UnitState
 
 _LOST = 255
 _PATIENCE = 10.0

@@ -21,13 +21,13 @@ from isoplane.node.runtime.oci.exclusive import KeyedLocks
 from isoplane.node.runtime.oci.execute import Execution, Executor
 from isoplane.node.runtime.oci.launcher import Launcher
 from isoplane.node.runtime.oci.layout import Layout
-from isoplane.node.runtime.oci.observe import ALIVE, Look, look
+from isoplane.node.runtime.oci.observe import Look, look
 from isoplane.node.runtime.oci.session import ExecSession
 from isoplane.node.runtime.oci.supervisor import Supervisor
 from isoplane.node.runtime.oci.watch import Watcher
 from isoplane.node.runtime.protocol import ExecResult, Materials, RuntimeFailure, RuntimeReason
 from isoplane.server.node_backend import ExecOptions
-from isoplane.workload.shape import Observed, Unit, UnitState, Workload
+from isoplane.workload.shape import ALIVE, Observed, Unit, UnitState, Workload
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")

@@ -15,10 +15,10 @@ from isoplane.node.runtime.oci.environment import Facts
 from isoplane.node.runtime.oci.launch import Launch, Starter
 from isoplane.node.runtime.oci.launcher import CommandFailure, Launcher
 from isoplane.node.runtime.oci.layout import Layout
-from isoplane.node.runtime.oci.observe import ALIVE, Look, look, observe_unit, settle
+from isoplane.node.runtime.oci.observe import Look, look, observe_unit, settle
 from isoplane.node.runtime.oci.recover import recover
 from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
-from isoplane.workload.shape import Observed, Unit, UnitState
+from isoplane.workload.shape import ALIVE, Observed, Unit, UnitState
 
 LOG_FILES = 5
 """How many files of a log are kept: the kubelet's default."""
@@ -85,6 +85,7 @@ class Supervisor:
                 uid=uid,
                 attempt=attempt,
                 container_id=self._layout.container_id(uid, unit.name, number),
+                asked=unit.image,
                 image=image,
                 container=described,
                 stop_signal=str((unit.recipe.get("lifecycle") or {}).get("stopSignal") or image.config.stop_signal),
