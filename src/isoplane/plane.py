@@ -32,6 +32,7 @@ from isoplane.objects.kinds import WORKLOADS
 from isoplane.objects.metadata import Object
 from isoplane.server.admission import AdmissionPlugin
 from isoplane.server.computed import Derived
+from isoplane.server.ineffective_admission import IneffectiveAdmission
 from isoplane.server.limitrange_admission import LimitRangeAdmission
 from isoplane.server.plane import ApiServer
 from isoplane.server.policy_admission import PolicyAdmission
@@ -182,7 +183,14 @@ class Plane:
 
 def admission_plugins(quota: QuotaAdmission) -> list[AdmissionPlugin]:
     """What looks at every write, in order; quota last, for what it decides on must be what is stored."""
-    return [AcceptedStamp(), PriorityAdmission(), LimitRangeAdmission(), PolicyAdmission(), quota]
+    return [
+        AcceptedStamp(),
+        PriorityAdmission(),
+        LimitRangeAdmission(),
+        PolicyAdmission(),
+        IneffectiveAdmission(),
+        quota,
+    ]
 
 
 def project_workload(record: Record) -> Object | None:

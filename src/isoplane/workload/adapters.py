@@ -117,6 +117,10 @@ class Adapter(Protocol):
         """What one LimitRange holds against a new object."""
         ...
 
+    def ineffective(self, obj: Mapping[str, Any]) -> list[str]:
+        """A line for each field that it sets and that changes nothing here."""
+        ...
+
 
 def adapters() -> dict[Resource, Adapter]:
     """Every kind that is a workload."""

@@ -11,7 +11,7 @@ from typing import Any
 from isoplane.objects import metadata
 from isoplane.objects.kinds import CONFIGMAPS, SECRETS, VIRTUALMACHINEINSTANCES, Resource
 from isoplane.objects.metadata import Object
-from isoplane.workload import common, requests
+from isoplane.workload import common, ineffective, requests
 from isoplane.workload.adapters import PRIORITY_ANNOTATION, QUOTA_GATE, Report, Write
 from isoplane.workload.health import Health
 from isoplane.workload.limits import vmi_violations
@@ -148,6 +148,9 @@ class MachineAdapter:
 
     def limit_violations(self, obj: Mapping[str, Any], limit_range: Mapping[str, Any]) -> list[str]:
         return vmi_violations(obj.get("spec") or {}, limit_range)
+
+    def ineffective(self, obj: Mapping[str, Any]) -> list[str]:
+        return ineffective.found(obj, ineffective.INSTANCE)
 
     def report(self, obj: Mapping[str, Any], report: Report, now: float) -> Object:
         new, spec = common.copy(obj), obj.get("spec") or {}

@@ -76,6 +76,7 @@ def test_memory_may_come_from_resources() -> None:
         ({"machine": {"type": "virt"}}, "spec.domain.machine.type"),
         ({"machine": {"type": "pc,accel=kvm"}}, "spec.domain.machine.type"),
         ({"devices": {"gpus": [{"name": "g"}]}}, "spec.domain.devices.gpus"),
+        ({"devices": {"watchdog": {"name": "w"}}}, "spec.domain.devices.watchdog"),
         ({"devices": {"interfaces": [{"name": "a"}, {"name": "b"}]}}, "spec.domain.devices.interfaces"),
         ({"devices": {"interfaces": [{"name": "a", "model": "ne2k"}]}}, "spec.domain.devices.interfaces[0].model"),
         ({"devices": {"disks": [{"name": "x", "disk": {}}]}}, "spec.domain.devices.disks[0].name"),
@@ -84,6 +85,11 @@ def test_memory_may_come_from_resources() -> None:
 )  # fmt: skip
 def test_refusals_name_the_field(domain: dict[str, Any], path: str) -> None:
     assert refused(spec(**domain)).startswith(f"{path}: ")
+
+
+def test_a_second_kind_of_network_is_refused() -> None:
+    asked = {**spec(), "networks": [{"name": "blue", "multus": {"networkName": "blue"}}]}
+    assert refused(asked).startswith("spec.networks[0].multus: ")
 
 
 def test_volumes_become_disks_in_declared_order() -> None:

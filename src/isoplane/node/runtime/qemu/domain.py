@@ -26,17 +26,19 @@ _CPU_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _FEATURE_SIGNS = {"require": "+", "force": "+", "optional": "+", "disable": "-", "forbid": "-"}
 _NEED_AGENT = {"exec", "guestAgentPing"}
 
-_CANNOT: tuple[tuple[tuple[str, ...], str], ...] = (
+CANNOT: tuple[tuple[tuple[str, ...], str], ...] = (
     (("domain", "devices", "gpus"), "GPU passthrough"),
     (("domain", "devices", "hostDevices"), "host device passthrough"),
     (("domain", "devices", "filesystems"), "virtiofs file systems"),
     (("domain", "devices", "tpm"), "a TPM"),
+    (("domain", "devices", "watchdog"), "a watchdog"),
     (("domain", "launchSecurity"), "confidential launch"),
     (("domain", "memory", "hugepages"), "huge pages"),
     (("domain", "cpu", "dedicatedCpuPlacement"), "dedicated CPU placement"),
     (("domain", "cpu", "numa"), "NUMA placement"),
     (("domain", "firmware", "bootloader", "efi"), "EFI firmware"),
 )
+"""Where in a VMI's spec what stands that this runtime cannot give."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +100,12 @@ class Domain:
 
 def parse(spec: Spec) -> Domain:
     """Read a VMI's spec. Raises RuntimeFailure(CREATE_CONFIG) naming the field that is wrong or cannot be given."""
-    for where, what in _CANNOT:
+    for where, what in CANNOT:
         if _get(spec, *where):
             raise refuse(".".join(where), f"{what} is not something the QEMU runtime can give; remove the field")
+    for index, network in enumerate(items(spec.get("networks"), "networks")):
+        if _get(network, "multus") is not None:
+            raise refuse(f"networks[{index}].multus", "there is one network here, the pod network")
     domain = mapping(spec.get("domain"), "domain")
     firmware = mapping(domain.get("firmware"), "domain.firmware")
     kernel_boot = _kernel_boot(firmware)

@@ -1,0 +1,41 @@
+"""Warnings about fields of Pods and VMIs that have no effect here, as kubectl shows them under what was typed.
+
+Which fields those are each kind's adapter says; nothing is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from isoplane.objects.kinds import VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Resource
+from isoplane.server.admission import SYSTEM, AdmissionRequest, Operation, Plugin
+from isoplane.store.transaction import Transaction
+from isoplane.workload.adapters import Adapter, adapter_for
+
+_STANDS_FOR = {VIRTUALMACHINES: VIRTUALMACHINEINSTANCES}
+"""Whose template is told about as if it were written itself: the plane makes the instance, and nobody is there to be told."""
+MOST = 10
+"""Warnings for one write: a manifest made for a large cluster should not fill the screen."""
+
+
+class IneffectiveAdmission(Plugin):
+    """Tells people; the plane's own writes go by."""
+
+    def handles(self, resource: Resource, operation: Operation, subresource: str) -> bool:
+        return operation == "CREATE" and not subresource and _adapter(resource) is not None
+
+    def in_transaction(self, txn: Transaction, request: AdmissionRequest) -> Iterable[str]:
+        adapter = _adapter(request.resource)
+        if adapter is None or request.obj is None or request.user == SYSTEM:
+            return ()
+        if request.resource in _STANDS_FOR:
+            template = (request.obj.get("spec") or {}).get("template") or {}
+            told = [f"spec.template.{line}" for line in adapter.ineffective(template)]
+        else:
+            told = adapter.ineffective(request.obj)
+        more = [f"{len(told) - MOST} more fields have no effect"] if len(told) > MOST else []
+        return [*told[:MOST], *more]
+
+
+def _adapter(resource: Resource) -> Adapter | None:
+    return adapter_for(_STANDS_FOR.get(resource, resource))

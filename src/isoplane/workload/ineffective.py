@@ -1,0 +1,86 @@
+"""What may be declared of a workload and has no effect on one machine: told as warnings when it is written.
+
+Not everything that Kubernetes and KubeVirt know has a meaning here, and manifests that were written for a cluster should
+still apply.  So what changes nothing that a workload may do or reach is accepted, with a warning that says so; what would
+(a volume nobody has, another runtime) is refused by the runtime, with the field.  Each adapter has its own table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_ONE_NODE = "there is one node, and everything that fits runs on it"
+
+POD: Mapping[str, str] = {
+    "spec.affinity.podAffinity": _ONE_NODE,
+    "spec.affinity.podAntiAffinity": _ONE_NODE,
+    "spec.topologySpreadConstraints": _ONE_NODE,
+    "spec.resourceClaims": "no devices are allocated",
+    "spec.imagePullSecrets": "images are pulled with the credentials that the node has for skopeo",
+    "spec.readinessGates": "a Pod is ready when its containers are",
+    "spec.automountServiceAccountToken": "no token is mounted into any Pod",
+    "spec.setHostnameAsFQDN": "the host name is the Pod's own",
+    "spec.hostnameOverride": "the host name is the Pod's own",
+    "spec.securityContext.appArmorProfile": "no AppArmor profile is applied",
+    "spec.securityContext.seLinuxOptions": "no SELinux label is applied",
+    "spec.securityContext.supplementalGroupsPolicy": "groups of the image are merged",
+    "spec.initContainers[].securityContext.appArmorProfile": "no AppArmor profile is applied",
+    "spec.initContainers[].securityContext.seLinuxOptions": "no SELinux label is applied",
+    "spec.initContainers[].ports[].hostPort": "no port of the node leads to a Pod: use its own address, or hostNetwork",
+    "spec.initContainers[].resources.limits.ephemeral-storage": "what a container writes is not limited",
+    "spec.containers[].securityContext.appArmorProfile": "no AppArmor profile is applied",
+    "spec.containers[].securityContext.seLinuxOptions": "no SELinux label is applied",
+    "spec.containers[].ports[].hostPort": "no port of the node leads to a Pod: use its own address, or hostNetwork",
+    "spec.containers[].resources.limits.ephemeral-storage": "what a container writes is not limited",
+    "spec.containers[].resizePolicy": "resources of a running container are not changed",
+    "spec.containers[].restartPolicyRules": "the Pod's restartPolicy alone counts",
+    "spec.containers[].stdinOnce": "standard input stays open",
+}
+"""Field of a Pod (``[]``: of any item) → why it has no effect."""
+
+INSTANCE: Mapping[str, str] = {
+    "spec.affinity.podAffinity": _ONE_NODE,
+    "spec.affinity.podAntiAffinity": _ONE_NODE,
+    "spec.topologySpreadConstraints": _ONE_NODE,
+    "spec.resourceClaims": "no devices are allocated",
+    "spec.accessCredentials": "nothing is written into a running guest; cloudInitNoCloud can bring keys",
+    "spec.domain.clock.timezone": "a guest's clock starts at UTC",
+    "spec.domain.clock.timer": "QEMU's own timers are used",
+    "spec.domain.devices.inputs": "a guest has a serial console, no screen",
+    "spec.domain.devices.sound": "a guest has a serial console, no screen",
+    "spec.domain.devices.video": "a guest has a serial console, no screen",
+    "spec.domain.devices.panicDevices": "a panic is seen on the machine's own device",
+    "spec.domain.devices.interfaces[].macAddress": "the hardware address is made from the IP address",
+    "spec.domain.devices.interfaces[].dhcpOptions": "DHCP tells address, router, name and MTU",
+    "spec.domain.ioThreadsPolicy": "disks share QEMU's own threads",
+    "spec.domain.memory.maxGuest": "memory is not changed while a guest runs",
+    "spec.domain.cpu.maxSockets": "processors are not added while a guest runs",
+    "spec.domain.cpu.realtime": "vCPUs are ordinary threads",
+    "spec.domain.rebootPolicy": "a guest that reboots goes on in the same machine",
+}
+"""Field of a VirtualMachineInstance → why it has no effect."""
+
+
+def found(obj: Mapping[str, Any], table: Mapping[str, str]) -> list[str]:
+    """A line for each field of the table that an object sets, in the table's order."""
+    return [
+        f"{where}: has no effect: {why}"
+        for path, why in table.items()
+        for where, value in _values(obj, "", path.split("."))
+        if value not in (None, "", False, [], {})
+    ]
+
+
+def _values(value: Any, where: str, rest: list[str]) -> Iterator[tuple[str, Any]]:
+    if not rest:
+        yield where, value
+        return
+    name, items = rest[0].removesuffix("[]"), rest[0].endswith("[]")
+    inner = value.get(name) if isinstance(value, Mapping) else None
+    path = f"{where}.{name}" if where else name
+    if not items:
+        yield from _values(inner, path, rest[1:])
+        return
+    for index, item in enumerate(inner or ()):
+        yield from _values(item, f"{path}[{index}]", rest[1:])

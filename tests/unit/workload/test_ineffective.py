@@ -1,0 +1,85 @@
+"""Fields without effect: told where they stand, and only when they are set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Resource
+from isoplane.objects.schema.structure import structure
+from isoplane.server.admission import SYSTEM, AdmissionRequest, User
+from isoplane.server.ineffective_admission import MOST, IneffectiveAdmission
+from isoplane.workload import ineffective
+from unit.workload import samples
+
+
+def pod(**spec: Any) -> dict[str, Any]:
+    made = samples.pod()
+    return {**made, "spec": {**made["spec"], **spec}}
+
+
+def test_nothing_is_told_of_a_usual_pod_and_machine() -> None:
+    assert ineffective.found(samples.pod(), ineffective.POD) == []
+    assert ineffective.found(samples.vmi(), ineffective.INSTANCE) == []
+
+
+def test_each_field_is_told_with_its_path() -> None:
+    containers = [{"name": "a"}, {"name": "b", "ports": [{"containerPort": 1}, {"containerPort": 2, "hostPort": 80}]}]
+    told = ineffective.found(pod(containers=containers, imagePullSecrets=[{"name": "x"}]), ineffective.POD)
+    assert [line.partition(": ")[0] for line in told] == [
+        "spec.imagePullSecrets",
+        "spec.containers[1].ports[1].hostPort",
+    ]
+
+
+def test_what_is_set_to_nothing_is_not_told() -> None:
+    assert ineffective.found(pod(imagePullSecrets=[], automountServiceAccountToken=False), ineffective.POD) == []
+
+
+@pytest.mark.parametrize(("resource", "table"), [(PODS, "POD"), (VIRTUALMACHINEINSTANCES, "INSTANCE")], ids=str)
+def test_every_field_of_the_tables_exists(resource: Resource, table: str) -> None:
+    """By the schema that writes are checked against: a field that upstream renames must not be forgotten here."""
+    for path in getattr(ineffective, table):
+        node: Any = structure(resource)
+        for name in path.split("."):
+            node = node.child(name.removesuffix("[]")) or node.element
+            assert node is not None, path
+            if name.endswith("[]"):
+                node = node.element
+
+
+def asked(resource: Resource, obj: dict[str, Any], user: User) -> list[str]:
+    request = AdmissionRequest(
+        "CREATE",
+        resource,
+        "",
+        "default",
+        "x",
+        obj,
+        None,
+        user,
+        dry_run=False,
+        now=0.0,
+        view=None,  # type: ignore[arg-type]
+    )
+    return list(IneffectiveAdmission().in_transaction(None, request))  # type: ignore[arg-type]
+
+
+def test_people_are_told_and_the_plane_is_not() -> None:
+    odd = pod(imagePullSecrets=[{"name": "x"}])
+    assert "credentials" in asked(PODS, odd, User("someone"))[0]
+    assert asked(PODS, odd, SYSTEM) == []
+
+
+def test_a_machine_is_told_of_its_template() -> None:
+    template = {"spec": {"topologySpreadConstraints": [{}]}}
+    [told] = asked(VIRTUALMACHINES, {"spec": {"template": template}}, User("someone"))
+    assert told.startswith("spec.template.spec.topologySpreadConstraints: ")
+
+
+def test_a_manifest_for_a_large_cluster_does_not_fill_the_screen() -> None:
+    ports = [{"containerPort": n, "hostPort": n} for n in range(1, 40)]
+    told = asked(PODS, pod(containers=[{"name": "a", "ports": ports}]), User("someone"))
+    assert len(told) == MOST + 1
+    assert told[-1].startswith("29 more")
