@@ -2,6 +2,7 @@
 
     plugin.py    the admission plug-in: which write concerns quota, and how
     session.py   one transaction's work: decide, carry out, wake, write
+    telling.py   … and what it tells: statuses, Events, the trail
     accounts.py  the ledger's bookkeeping over rows of the store
     rows.py      what those rows look like
     config.py    ResourceQuota, QuotaPolicy, Cohort and Node objects → what the decision reads

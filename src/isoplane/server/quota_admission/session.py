@@ -6,62 +6,45 @@ and hold disagree.  A session also takes part in the deletions it causes itself:
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 from isoplane.objects import metadata
-from isoplane.objects.errors import QuotaExceeded
-from isoplane.objects.kinds import EVENTS, RESOURCEQUOTAS, Resource
 from isoplane.objects.metadata import Object
-from isoplane.objects.quantity import render
-from isoplane.quota.audit import Act, Entry, entries
+from isoplane.quota.audit import Entry, entries
 from isoplane.quota.charge import charge_of, object_amounts
 from isoplane.quota.decide import MAX_PLANS, decide, missing
 from isoplane.quota.explain import preempted, refusal, waits_for, would_evict
 from isoplane.quota.lines import full_counts, lines_of
 from isoplane.quota.model import Admit, Ask, Charge, Decision, Deny, Victim, Wait, Waiting
 from isoplane.quota.release import RETRY_ANNOTATION, ask_of, release
-from isoplane.server import deletion, problems, strategy
+from isoplane.server import deletion, strategy
 from isoplane.server.admission import AdmissionPlugin, AdmissionRequest, Chain
 from isoplane.server.call import Call, DeleteOptions
-from isoplane.server.quota_admission.accounts import Lines, RowAccounts
+from isoplane.server.quota_admission.accounts import Lines
 from isoplane.server.quota_admission.counting import ask_for
+from isoplane.server.quota_admission.telling import Telling
 from isoplane.server.writes import Writes
 from isoplane.store.record import Record
 from isoplane.store.transaction import Transaction
-from isoplane.workload.adapters import QUOTA_GATE, Adapter, adapter_for, workload_resources
+from isoplane.workload.adapters import QUOTA_GATE, Adapter
 from isoplane.workload.shape import Claim, Stage
 
 HOLD_SLACK = 120.0
 """Seconds beyond the victims' grace period after which an unconverted hold ends."""
 WOKEN = 64
 """How many other tenants of a cohort one wake-up looks at."""
-COMPONENT = "isoplane-quota"
 
 
-@cache
-def kind_names() -> dict[str, Resource]:
-    """``pod`` → pods, ``vmi`` → virtualmachineinstances: the first part of a workload's id."""
-    return {(r.short_names[0] if r.custom else r.singular): r for r in workload_resources()}
-
-
-class Session:
+class Session(Telling):
     """The quota side of one transaction. Raises QuotaExceeded to refuse it."""
 
     def __init__(self, txn: Transaction, request: AdmissionRequest, lines: Lines, plugin: AdmissionPlugin) -> None:
-        self.txn = txn
-        self.request = request
-        self.now = request.now
-        self.accounts = RowAccounts(txn, lines, dry_run=request.dry_run)
+        super().__init__(txn, request, lines)
         self.warnings: list[str] = []
-        self.audit: list[Entry] = []
-        self._lines = lines
         self._writes = Writes(Chain([plugin]), lambda: request.now)
         self._dirty: dict[str, None] = {}
-        self._tell: dict[tuple[str, str], None] = {}
 
     # a new workload
 
@@ -85,13 +68,6 @@ class Session:
         self.accounts.add(ask.charge)
         if QUOTA_GATE in claim.gates:
             self.request.obj = adapter.ungate(self.request.obj, self.now)
-
-    def refused(self, why: str) -> QuotaExceeded:
-        """The refusal of this request, as Kubernetes words it."""
-        resource, name = self.request.resource, self.request.name
-        return QuotaExceeded(
-            f'{resource.qualified} "{name}" is forbidden: {why}', details=problems.details(resource, name)
-        )
 
     def _carry_out(self, adapter: Adapter, ask: Ask, wait: Wait) -> None:
         """Gate the object of this request, keep its place, let the victims go."""
@@ -334,84 +310,6 @@ class Session:
                 self.accounts.wait(replace(waiting, held=False, victims=(), expires=0))
                 self._note("expire", waiting.charge, "hold-expired")
                 self.dirty(tenant)
-
-    # telling
-
-    def _tell_quota(self, tenant: str, name: str) -> None:
-        """Bring a ResourceQuota's status in line with the ledger."""
-        quota = next((q for q in self.accounts.quotas(tenant) if q.name == name), None)
-        if quota is None:
-            return
-        used, request = self.accounts.totals(tenant, name).used, self.request
-        status_used = {resource: render(resource, used.get(resource, 0)) for resource in quota.hard}
-        if request.obj is not None and request.resource is RESOURCEQUOTAS and request.name == name:
-            obj: Object = request.obj
-            obj["status"] = {"hard": dict((obj.get("spec") or {}).get("hard") or {}), "used": status_used}
-            return
-        record = self.txn.get(RESOURCEQUOTAS, tenant, name)
-        if record is None:
-            return
-        # Written at every admission: parsed only when somebody else wrote it last.
-        written, told = self._lines.told.get((tenant, name), (None, {}))
-        base = told if written is record else record.object()
-        status = {"hard": (base.get("spec") or {}).get("hard") or {}, "used": status_used}
-        obj = {**base, "metadata": dict(base["metadata"]), "status": status}
-        self._lines.told[(tenant, name)] = (self.txn.put(RESOURCEQUOTAS, obj), obj)
-
-    def forget_told(self, tenant: str, name: str) -> None:
-        """A quota is removed: its status is nobody's any more."""
-        self._lines.told.pop((tenant, name), None)
-
-    def tell_quotas(self, tenant: str) -> None:
-        """Write the status of all of a namespace's quotas at the end, changed or not."""
-        self._tell |= {(tenant, quota.name): None for quota in self.accounts.quotas(tenant)}
-
-    def _note(self, act: Act, charge: Charge, rule: str) -> None:
-        self.audit.append(Entry(self.now, act, charge.id, charge.uid, charge.tenant, rule, charge.priority))
-
-    def _event(self, obj: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
-        meta = obj["metadata"]
-        namespace, stamp = str(meta.get("namespace") or ""), metadata.rfc3339(self.now)
-        involved = {"kind": obj.get("kind"), "apiVersion": obj.get("apiVersion"), "namespace": namespace}
-        involved |= {"name": meta["name"], "uid": meta.get("uid")}
-        serial = uuid.uuid4().hex
-        event: Object = {
-            "apiVersion": EVENTS.api_version,
-            "kind": EVENTS.kind,
-            "metadata": {
-                "name": f"{meta['name'][:220]}.{serial[:16]}",
-                "namespace": namespace,
-                "uid": str(uuid.UUID(hex=serial)),
-                "creationTimestamp": stamp,
-            },
-            "involvedObject": involved,
-            "reason": reason,
-            "message": message[:1024],
-            "source": {"component": COMPONENT},
-            "firstTimestamp": stamp,
-            "lastTimestamp": stamp,
-            "count": 1,
-            "type": type_,
-            "eventTime": None,
-            "reportingComponent": COMPONENT,
-            "reportingInstance": "",
-        }
-        self.txn.put(EVENTS, event)
-
-    # finding
-
-    def _adapter(self, charge: Charge) -> Adapter:
-        adapter = adapter_for(kind_names()[charge.id.partition("/")[0]])
-        assert adapter is not None
-        return adapter
-
-    def _stored(self, charge: Charge) -> Record | None:
-        kind, namespace, name = charge.id.split("/", 2)
-        record = self.txn.get(kind_names()[kind], namespace, name)
-        return record if record is not None and record.uid == charge.uid else None
-
-    def _is_request(self, charge: Charge) -> bool:
-        return self.request.obj is not None and metadata.uid(self.request.obj) == charge.uid
 
 
 def _phase(obj: Mapping[str, Any]) -> Any:

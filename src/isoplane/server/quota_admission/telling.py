@@ -1,0 +1,124 @@
+"""What one transaction tells: the status of its quotas, Events, the trail, refusals; and whose object a charge stands for."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from isoplane.objects import metadata
+from isoplane.objects.errors import QuotaExceeded
+from isoplane.objects.kinds import EVENTS, RESOURCEQUOTAS, Resource
+from isoplane.objects.metadata import Object
+from isoplane.objects.quantity import render
+from isoplane.quota.audit import Act, Entry
+from isoplane.quota.model import Charge
+from isoplane.server import problems
+from isoplane.server.admission import AdmissionRequest
+from isoplane.server.quota_admission.accounts import Lines, RowAccounts
+from isoplane.store.record import Record
+from isoplane.store.transaction import Transaction
+from isoplane.workload.adapters import Adapter, adapter_for, workload_resources
+
+COMPONENT = "isoplane-quota"
+
+
+@cache
+def kind_names() -> dict[str, Resource]:
+    """``pod`` → pods, ``vmi`` → virtualmachineinstances: the first part of a workload's id."""
+    return {(r.short_names[0] if r.custom else r.singular): r for r in workload_resources()}
+
+
+class Telling:
+    """The half of a Session that only writes down what the other half did."""
+
+    def __init__(self, txn: Transaction, request: AdmissionRequest, lines: Lines) -> None:
+        self.txn = txn
+        self.request = request
+        self.now = request.now
+        self.accounts = RowAccounts(txn, lines, dry_run=request.dry_run)
+        self.audit: list[Entry] = []
+        self._lines = lines
+        self._tell: dict[tuple[str, str], None] = {}
+
+    def refused(self, why: str) -> QuotaExceeded:
+        """The refusal of this request, as Kubernetes words it."""
+        resource, name = self.request.resource, self.request.name
+        return QuotaExceeded(
+            f'{resource.qualified} "{name}" is forbidden: {why}', details=problems.details(resource, name)
+        )
+
+    def _tell_quota(self, tenant: str, name: str) -> None:
+        """Bring a ResourceQuota's status in line with the ledger."""
+        quota = next((q for q in self.accounts.quotas(tenant) if q.name == name), None)
+        if quota is None:
+            return
+        used, request = self.accounts.totals(tenant, name).used, self.request
+        status_used = {resource: render(resource, used.get(resource, 0)) for resource in quota.hard}
+        if request.obj is not None and request.resource is RESOURCEQUOTAS and request.name == name:
+            obj: Object = request.obj
+            obj["status"] = {"hard": dict((obj.get("spec") or {}).get("hard") or {}), "used": status_used}
+            return
+        record = self.txn.get(RESOURCEQUOTAS, tenant, name)
+        if record is None:
+            return
+        # Written at every admission: parsed only when somebody else wrote it last.
+        written, told = self._lines.told.get((tenant, name), (None, {}))
+        base = told if written is record else record.object()
+        status = {"hard": (base.get("spec") or {}).get("hard") or {}, "used": status_used}
+        obj = {**base, "metadata": dict(base["metadata"]), "status": status}
+        self._lines.told[(tenant, name)] = (self.txn.put(RESOURCEQUOTAS, obj), obj)
+
+    def forget_told(self, tenant: str, name: str) -> None:
+        """A quota is removed: its status is nobody's any more."""
+        self._lines.told.pop((tenant, name), None)
+
+    def tell_quotas(self, tenant: str) -> None:
+        """Write the status of all of a namespace's quotas at the end, changed or not."""
+        self._tell |= {(tenant, quota.name): None for quota in self.accounts.quotas(tenant)}
+
+    def _note(self, act: Act, charge: Charge, rule: str) -> None:
+        self.audit.append(Entry(self.now, act, charge.id, charge.uid, charge.tenant, rule, charge.priority))
+
+    def _event(self, obj: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
+        meta = obj["metadata"]
+        namespace, stamp = str(meta.get("namespace") or ""), metadata.rfc3339(self.now)
+        involved = {"kind": obj.get("kind"), "apiVersion": obj.get("apiVersion"), "namespace": namespace}
+        involved |= {"name": meta["name"], "uid": meta.get("uid")}
+        serial = uuid.uuid4().hex
+        event: Object = {
+            "apiVersion": EVENTS.api_version,
+            "kind": EVENTS.kind,
+            "metadata": {
+                "name": f"{meta['name'][:220]}.{serial[:16]}",
+                "namespace": namespace,
+                "uid": str(uuid.UUID(hex=serial)),
+                "creationTimestamp": stamp,
+            },
+            "involvedObject": involved,
+            "reason": reason,
+            "message": message[:1024],
+            "source": {"component": COMPONENT},
+            "firstTimestamp": stamp,
+            "lastTimestamp": stamp,
+            "count": 1,
+            "type": type_,
+            "eventTime": None,
+            "reportingComponent": COMPONENT,
+            "reportingInstance": "",
+        }
+        self.txn.put(EVENTS, event)
+
+    def _adapter(self, charge: Charge) -> Adapter:
+        adapter = adapter_for(kind_names()[charge.id.partition("/")[0]])
+        assert adapter is not None
+        return adapter
+
+    def _stored(self, charge: Charge) -> Record | None:
+        kind, namespace, name = charge.id.split("/", 2)
+        record = self.txn.get(kind_names()[kind], namespace, name)
+        return record if record is not None and record.uid == charge.uid else None
+
+    def _is_request(self, charge: Charge) -> bool:
+        return self.request.obj is not None and metadata.uid(self.request.obj) == charge.uid
