@@ -4,6 +4,9 @@ Forgetting a connection is not enough: its next packet from the other side would
 is allowed, the forbidden connection would live on the other way round.  So a TCP connection must begin with a SYN, and for
 what has no beginning the replies of a cut connection are dropped until those under way have run dry.
 
+The guard hangs on chains of type nat, which the kernel asks about the first packet of a connection alone: what is established
+does not pay for it.
+
 What is promised of UDP and SCTP: nothing of a cut connection arrives in either direction for QUIET_SECONDS, and afterwards as
 long as its server does not speak first.  An answer that a server gives later than that is a connection of the server's own, and
 judged as one: who must not be reached that way is isolated for ingress.  A connection that is allowed again within QUIET_SECONDS
@@ -19,7 +22,9 @@ from isoplane.node.network.engines.protocol import Connection
 QUIET_SECONDS = 1
 """Longer than a reply is under way or waits in a busy server's queue; a change of mind within it must wait as well."""
 _FAMILIES = (("ip", "ipv4_addr", 4), ("ip6", "ipv6_addr", 6))
-_HOOKS = {"forward": ("iifname", "oifname"), "input": ("iifname",)}
+_HOOKS = {"postrouting": ("iifname", "oifname"), "input": ("iifname",)}
+_BEFORE_NAT = 99
+"""The priority just before source translation's."""
 
 
 def table(main: str) -> str:
@@ -40,7 +45,9 @@ def ruleset(main: str, interfaces: Sequence[str]) -> str:
     chains = ""
     for hook, sides in _HOOKS.items():
         jumps = "".join(f'    {side} "{interface}" goto begun\n' for side in sides for interface in interfaces)
-        chains += f"  chain {hook} {{\n    type filter hook {hook} priority filter - 1\n    ct state != new accept\n{jumps}  }}\n"
+        # What the host itself sends is not guarded: the node always reaches its workloads.
+        own = "    fib saddr type local accept\n" if hook == "postrouting" else ""
+        chains += f"  chain {hook} {{\n    type nat hook {hook} priority {_BEFORE_NAT}\n{own}{jumps}  }}\n"
     begun = (
         "  chain begun {\n    tcp flags & (fin | syn | rst | ack) != syn drop\n"
         f"    meta l4proto tcp accept\n{quiet}  }}\n"
