@@ -151,6 +151,36 @@ async def test_paths_and_parameters(client: httpx.AsyncClient, method: str, path
         assert status != 404 or "details" in body, "kubectl debug reads them without looking whether they are there"
 
 
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"deleteOptions": [{}]},
+        {"deleteOptions": {"preconditions": [1]}},
+        {"deleteOptions": {"dryRun": 5}},
+        {"deleteOptions": "All"},
+        {"metadata": "web"},
+        {"dryRun": "Allways"},
+        {"dryRun": ["Some"]},
+        {"preconditions": ["uid"]},
+        {"gracePeriodSeconds": "5"},
+    ],
+    ids=str,
+)
+async def test_members_of_the_wrong_type_are_refused(
+    client: httpx.AsyncClient, method: str, body: dict[str, object]
+) -> None:
+    """Of a deletion, and of an eviction, which carries one."""
+    pod = {"metadata": {"name": "web"}, "spec": {"containers": [{"name": "a", "image": "i:1"}]}}
+    assert (await client.post(PODS, json=pod)).status_code == 201
+    if method == "POST" and "gracePeriodSeconds" in body:
+        body = {"deleteOptions": body}
+    path = f"{PODS}/web/eviction" if method == "POST" else f"{PODS}/web"
+    answer = await client.request(method, path, json=body)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["reason"] == "BadRequest"
+
+
 @pytest.mark.parametrize(
     ("body", "content_type", "status"),
     [

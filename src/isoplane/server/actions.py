@@ -164,7 +164,7 @@ def _refuse_eviction(decision: Eviction) -> None:
 
 def dry_run(body: Mapping[str, Any]) -> bool:
     """Whether the body of an action asks for a trial only: by its own options, or an Eviction's by those it carries."""
-    return any("All" in (options.get("dryRun") or ()) for options in (body, body.get("deleteOptions") or {}))
+    return any(bool(options.get("dryRun")) for options in (body, body.get("deleteOptions") or {}))
 
 
 def _run_strategy(vm: Object) -> str:

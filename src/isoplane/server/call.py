@@ -43,6 +43,7 @@ class DeleteOptions:
     @classmethod
     def read(cls, body: Mapping[str, Any]) -> DeleteOptions:
         """From a DeleteOptions body (query parameters merged into it). Raises BadRequest."""
+        check_shape(body)
         grace = body.get("gracePeriodSeconds")
         if grace is not None and (isinstance(grace, bool) or not isinstance(grace, int) or grace < 0):
             raise BadRequest(f"gracePeriodSeconds: {grace!r} is not a number of seconds")
@@ -56,6 +57,21 @@ class DeleteOptions:
         if propagation not in (None, "Background", "Foreground", "Orphan"):
             raise BadRequest(f"propagationPolicy: {propagation!r} is not one of Background, Foreground, Orphan")
         return cls(grace, preconditions.get("uid"), preconditions.get("resourceVersion"), propagation)
+
+
+_OBJECTS = ("metadata", "deleteOptions", "preconditions", "target")
+
+
+def check_shape(body: Mapping[str, Any]) -> None:
+    """The members of an action's or a deletion's body that are read on: objects, and dryRun a list. Raises BadRequest."""
+    for name in _OBJECTS:
+        if body.get(name) is not None and not isinstance(body[name], Mapping):
+            raise BadRequest(f"{name}: must be an object")
+    trial = body.get("dryRun")
+    if trial is not None and (not isinstance(trial, list) or any(stage != "All" for stage in trial)):
+        raise BadRequest(f"dryRun: {trial!r} is not supported; the only value is [All]")
+    if body.get("deleteOptions"):
+        check_shape(body["deleteOptions"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from isoplane.objects.decode import APPLY_PATCH, decode_patch
 from isoplane.objects.errors import ApiError, BadRequest, MethodNotAllowed
 from isoplane.objects.kinds import PODS, Resource
 from isoplane.server import actions, launcher, strategy
-from isoplane.server.call import Call, DeleteOptions
+from isoplane.server.call import Call, DeleteOptions, check_shape
 from isoplane.server.http import exec as exec_
 from isoplane.server.http import query, reply
 from isoplane.server.http.body import Receive
@@ -184,7 +184,8 @@ class Handlers:
             )
         call = request.call()
         body = await request.decoded(call, optional=True)
-        call.dry_run = call.dry_run or "All" in (body.get("dryRun") or ())
+        check_shape(body)
+        call.dry_run = call.dry_run or bool(body.get("dryRun"))
         await self._verbs.act(route.resource, route.namespace or "", route.name, route.subresource, body, call)
         code = 202 if route.resource.custom else 201
         await request.answer(code, reply.success(route.resource, route.name, code=code), warnings=call.warnings)
@@ -199,8 +200,9 @@ async def _delete_options(request: Request, call: Call) -> DeleteOptions:
     body = await request.decoded(call, optional=True)
     if body and body.get("kind") not in (None, "", "DeleteOptions"):
         raise BadRequest(f"the body of a delete must be DeleteOptions, not {body.get('kind')}")
-    call.dry_run = call.dry_run or "All" in (body.get("dryRun") or ())
-    return DeleteOptions.read(query.delete_options(request.query, body))
+    options = DeleteOptions.read(query.delete_options(request.query, body))
+    call.dry_run = call.dry_run or bool(body.get("dryRun"))
+    return options
 
 
 async def _stream(request: Request, form: Representation, steps: AsyncIterator[Sequence[Step]]) -> None:
