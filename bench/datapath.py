@@ -292,7 +292,7 @@ class Bed:
         self.engines = {engine.name: engine for engine in found if engine.name in wanted}
         self._plugs = plugs = await fabric.plugs()
         for size in sizes:
-            made = case(size, links["client"].address, links["server"].address, fabric.node_address)
+            made = case(size, links["client"].address, links["server"].address, fabric.node_addresses[0])
             self._tables[size] = tables = compile_tables(made.cluster)
             for name in self.engines:
                 renderer = NodeRules(NODE, fabric.settings, fabric.ranges, [name], lambda plug: plug.uid)

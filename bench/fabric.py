@@ -74,7 +74,9 @@ async def measure(rounds: int) -> dict[str, list[float]]:
         note("start of the fabric, cold", (time.perf_counter() - start) * 1000)
         try:
             for turn in range(rounds):
-                note("by hand", await timed(lambda turn=turn: asyncio.to_thread(by_hand, turn, fabric.node_address)))
+                note(
+                    "by hand", await timed(lambda turn=turn: asyncio.to_thread(by_hand, turn, fabric.node_addresses[0]))
+                )
                 pod, machine = workload("pod"), workload("machine", Attachment.TAP)
                 note("container plug", await timed(lambda pod=pod: fabric.plug(pod)))
                 note("container plug again", await timed(lambda pod=pod: fabric.plug(pod)))

@@ -12,16 +12,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from isoplane.node.network import netns
+from isoplane.node.network.netlink import Netlink
 from isoplane.node.network.verify.guest import TapGuest as MachineGuest
 from isoplane.node.network.verify.lab import spare_range
 from isoplane.node.network.verify.lab import stand_in as workload
-from isoplane.node.network.verify.probes import EchoServer, pings, tcp_reaches, tcp_socket, udp_reaches, udp_socket
+from isoplane.node.network.verify.probes import (
+    EchoServer,
+    family_of,
+    pings,
+    tcp_reaches,
+    tcp_socket,
+    udp_reaches,
+    udp_socket,
+)
 
 __all__ = [
     "EchoServer",
     "TapGuest",
     "closing",
     "eventually",
+    "family_of",
     "peer_seen_by",
     "pings",
     "spare_range",
@@ -36,7 +47,7 @@ __all__ = [
 
 def peer_seen_by(source: str, address: str, port: int) -> str:
     """The address that the server at the other end sees."""
-    with tcp_socket(source) as client:
+    with tcp_socket(source, address) as client:
         client.connect((address, port))
         client.sendall(b"?")
         return client.recv(100).decode()
@@ -63,6 +74,26 @@ class TapGuest(MachineGuest):
         _, address, netmask, router, *_ = answer[0]
         self.use(address, sum(bin(int(part)).count("1") for part in netmask.split(".")), router)
         return address
+
+    def slaac(self) -> str:
+        """Take an address as the node's router advertisements say, without a pause, and tell it."""
+
+        def restart() -> None:
+            for name, value in (("dad_transmits", "0"), ("router_solicitation_delay", "0")):
+                Path(f"/proc/sys/net/ipv6/conf/eth0/{name}").write_text(value)
+            with Netlink() as guest:
+                index = guest.index("eth0")
+                guest.set_link(index, up=False).set_link(index, up=True).commit()
+
+        netns.enter(Path(self.path), restart)
+        deadline = time.monotonic() + 10
+        while True:
+            show = ["ip", "-n", Path(self.path).name, "-6", "-o", "address", "show", "dev", "eth0", "scope", "global"]
+            words = subprocess.check_output(show, text=True).split()
+            if words:
+                return words[words.index("inet6") + 1].partition("/")[0]
+            assert time.monotonic() < deadline, "no router advertisement"
+            time.sleep(0.05)
 
 
 def traces(tag: str, data_dir: Path) -> list[str]:

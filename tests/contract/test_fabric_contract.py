@@ -60,7 +60,11 @@ async def test_every_workload_has_an_address_of_its_own(make: Make) -> None:
     addresses = {link.address for link in links}
     assert len(addresses) == len(links)
     assert all(ipaddress.ip_address(one) in ipaddress.ip_network(RANGE) for one in addresses)
-    assert fabric.node_address not in addresses
+    six = [ipaddress.IPv6Address(link.address6) for link in links]
+    assert len(set(six)) == len(links)
+    assert all(one in ipaddress.ip_network("fd00::/8") for one in six)
+    assert all(ipaddress.ip_address(link.gateway6).is_link_local for link in links)
+    assert not set(fabric.node_addresses) & (addresses | set(map(str, six)))
     assert len({link.mac for link in links}) == len(links)
     for load, link in zip(loads, links, strict=True):
         assert bool(link.tap) is (load.attachment is Attachment.TAP)
@@ -95,7 +99,8 @@ async def test_a_host_workload_has_the_nodes_address_and_no_link(make: Make) -> 
     fabric = make()
     await fabric.start()
     link = await fabric.plug(workload("host", Attachment.HOST))
-    assert (link.address, link.netns, link.tap) == (fabric.node_address, "", "")
+    assert (link.addresses, link.netns, link.tap) == (fabric.node_addresses, "", "")
+    assert len(link.addresses) == 2
     assert await fabric.plugs() == []
 
 
@@ -142,6 +147,42 @@ async def test_another_range_is_refused_while_addresses_are_in_use(make: Make) -
         with pytest.raises(FabricFailure, match="is not usable"):
             await make(cidr=wrong).start()
     await make().start()
+
+
+async def test_without_ipv6_workloads_keep_or_get_ipv4_alone(make: Make) -> None:
+    fabric = make()
+    await fabric.start()
+    assert fabric.ipv6_missing == ""
+    early, late = workload("early"), workload("late", Attachment.TAP)
+    link = await fabric.plug(early)
+    await fabric.close()
+    fabric = make(cidr6="none")
+    await fabric.start()
+    assert "turned off" in fabric.ipv6_missing
+    assert len(fabric.node_addresses) == 1
+    assert (await fabric.plug(early)).addresses == (await fabric.plugs())[0].attachment.addresses == (link.address,)
+    assert (await fabric.plug(late)).address6 == ""
+    await fabric.close()
+    fabric = make()
+    await fabric.start()
+    assert (await fabric.plug(early)).address6 == "", "its link was made, and may have been made again, without"
+    assert (await fabric.plug(workload("later"))).address6
+
+
+async def test_an_ipv6_range_of_ones_own(make: Make) -> None:
+    fabric = make(cidr6="fd12:3456:789a:40::/58")
+    await fabric.start()
+    link = await fabric.plug(workload("pod"))
+    assert ipaddress.IPv6Address(link.address6) in ipaddress.ip_network("fd12:3456:789a:40::/64")
+    await fabric.close()
+    with pytest.raises(FabricFailure, match="have addresses of fd12"):
+        await make(cidr6="fd12:3456:789b::/48").start()
+    for wrong in ("fd12::/64", "10.0.0.0/8", "fd12::1/48", "nonsense"):
+        with pytest.raises(FabricFailure, match="is not usable"):
+            await make(cidr6=wrong).start()
+    fabric = make()
+    await fabric.start()
+    assert [plug.attachment for plug in await fabric.plugs()] == [link]
 
 
 async def test_a_damaged_record_stops_the_start_and_not_the_teardown(make: Make, tmp_path: Path) -> None:

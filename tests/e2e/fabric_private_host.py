@@ -23,6 +23,7 @@ from isoplane.node.network.protocol import FabricFailure
 from isoplane.workload.shape import Attachment
 
 OUTSIDE, HOST_OUTSIDE = "198.51.100.2", "198.51.100.1"
+OUTSIDE6, HOST_OUTSIDE6 = "2001:db8::2", "2001:db8::1"
 
 
 def sh(command: str) -> str:
@@ -38,8 +39,15 @@ async def refusal(fabric: HostFabric) -> str:
     return "it started"
 
 
-def forwarding() -> str:
-    return Path("/proc/sys/net/ipv4/conf/wan0/forwarding").read_text().strip()
+def forwarding() -> list[str]:
+    """Of IPv4; of IPv6 as a whole, on an interface that forwards anyway, and whether routers are listened to."""
+    names = (
+        "ipv4/conf/wan0/forwarding",
+        "ipv6/conf/all/forwarding",
+        "ipv6/conf/lo/forwarding",
+        "ipv6/conf/wan0/accept_ra",
+    )
+    return [Path("/proc/sys/net", name).read_text().strip() for name in names]
 
 
 async def outside(data: Path) -> None:
@@ -49,30 +57,62 @@ async def outside(data: Path) -> None:
     sh(f"ip link set lo up; ip netns add {path.name}; ip link add wan0 type veth peer name wan0 netns {path.name}")
     sh(f"ip addr add {HOST_OUTSIDE}/24 dev wan0; ip link set wan0 up; ip route add default via {OUTSIDE}")
     sh(f"ip -n {path.name} addr add {OUTSIDE}/24 dev wan0; ip -n {path.name} link set wan0 up")
-    sh("iptables -P FORWARD DROP")
+    sh(f"ip addr add {HOST_OUTSIDE6}/64 dev wan0 nodad; ip -n {path.name} addr add {OUTSIDE6}/64 dev wan0 nodad")
+    sh("iptables -P FORWARD DROP; ip6tables -P FORWARD DROP; echo 1 >/proc/sys/net/ipv6/conf/lo/forwarding")
+    before = sh("ip -6 route show; ip -6 rule")
     server = EchoServer(str(path), 7)
     fabric = HostFabric(FabricSettings(data, enforced=False, quarantine_seconds=0))
     try:
-        assert forwarding() == "0"
+        assert forwarding() == ["0", "0", "1", "1"]
         await fabric.start()
+        assert forwarding() == ["1", "1", "1", "2"]
         pod, other = await fabric.plug(workload("pod")), await fabric.plug(workload("other"))
         tap = await fabric.plug(workload("machine", Attachment.TAP))
         guest, inner = TapGuest(tap.tap, tap.mac, "t"), EchoServer(other.netns, 8)
-        guest.use(tap.address, tap.prefix_length, tap.gateway)
+        guest.use(tap.address, tap.prefix_length, tap.gateway, tap.address6, tap.gateway6)
         for source in (pod.netns, guest.path):
             assert await asyncio.to_thread(peer_seen_by, source, OUTSIDE, 7) == HOST_OUTSIDE
-            assert await asyncio.to_thread(tcp_reaches, source, other.address, 8)
-        sh(f"nft delete table ip {fabric.names.nat_table}")
+            assert await asyncio.to_thread(peer_seen_by, source, OUTSIDE6, 7) == HOST_OUTSIDE6
+            for address in other.addresses:
+                assert await asyncio.to_thread(tcp_reaches, source, address, 8)
+        sh(f"nft delete table ip6 {fabric.names.nat_table}; echo 0 >/proc/sys/net/ipv6/conf/all/forwarding")
         await asyncio.sleep(3)
         assert await asyncio.to_thread(peer_seen_by, pod.netns, OUTSIDE, 7) == HOST_OUTSIDE
+        assert await asyncio.to_thread(peer_seen_by, pod.netns, OUTSIDE6, 7) == HOST_OUTSIDE6
         inner.close()
         guest.close()
     finally:
         await fabric.teardown()
         server.close()
         netns.delete(path)
-    assert forwarding() == "0"
-    assert "isoplane" not in sh("iptables-save; nft list ruleset")
+    assert forwarding() == ["0", "0", "1", "1"]
+    assert sh("ip -6 route show; ip -6 rule") == before
+    assert "isoplane" not in sh("iptables-save; ip6tables-save; nft list ruleset")
+    assert traces(fabric.names.tag, data) == []
+
+
+async def without_ipv6(data: Path) -> None:
+    """A host whose IPv6 is switched off runs IPv4 alone and says so, and refuses a range that is asked for."""
+    sh("ip link set lo up; echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6")
+    asked = HostFabric(FabricSettings(data / "a", cidr6="fd12:3456:789a::/48"))
+    assert "net.ipv6.conf.all.disable_ipv6=0 enables it" in await refusal(asked)
+    await asked.teardown()
+    fabric = HostFabric(FabricSettings(data / "b", enforced=False, quarantine_seconds=0))
+    try:
+        await fabric.start()
+        assert "IPv6 is disabled on this host" in fabric.ipv6_missing
+        pod, tap = await fabric.plug(workload("pod")), await fabric.plug(workload("machine", Attachment.TAP))
+        assert (pod.address6, tap.address6, len(fabric.node_addresses)) == ("", "", 1)
+        guest = TapGuest(tap.tap, tap.mac, "t")
+        assert await asyncio.to_thread(guest.dhcp) == tap.address
+        server = EchoServer(pod.netns, 8)
+        assert await asyncio.to_thread(tcp_reaches, guest.path, pod.address, 8)
+        server.close()
+        guest.close()
+        assert sh("ip -6 route show; nft list tables ip6") == ""
+        assert Path("/proc/sys/net/ipv6/conf/all/forwarding").read_text() == "0\n"
+    finally:
+        await fabric.teardown()
     assert traces(fabric.names.tag, data) == []
 
 
@@ -147,5 +187,5 @@ async def squatter(data: Path) -> None:
 
 
 if __name__ == "__main__":
-    scenarios = {one.__name__: one for one in (outside, theirs, user, squatter)}
+    scenarios = {one.__name__: one for one in (outside, without_ipv6, theirs, user, squatter)}
     asyncio.run(scenarios[sys.argv[1]](Path(sys.argv[2])))

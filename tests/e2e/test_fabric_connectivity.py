@@ -64,26 +64,39 @@ async def test_containers_machines_and_the_host_reach_each_other(fabric: HostFab
     guests = [TapGuest(link.tap, link.mac, "t") for link in (first, second)]
     with closing(*guests):
         for guest, link in zip(guests, (first, second), strict=True):
+            assert await asyncio.to_thread(guest.slaac) == link.address6
             assert await asyncio.to_thread(guest.dhcp) == link.address
         places = {
             one.address: one.netns,
             two.address: two.netns,
             first.address: guests[0].path,
             second.address: guests[1].path,
-            fabric.node_address: "",
+            fabric.node_addresses[0]: "",
+        }
+        six = {
+            one.address6: one.netns,
+            two.address6: two.netns,
+            first.address6: guests[0].path,
+            second.address6: guests[1].path,
+            fabric.node_addresses[1]: "",
         }
         servers = [EchoServer(path, 7007) for path in places.values()]
         with closing(*servers):
             await asyncio.to_thread(_all_reach_all, places)
+            await asyncio.to_thread(_all_reach_all, six)
             # a whole lot of data, so that segmentation and checksum off-loads take part
             big = b"x" * 3_000_000
-            assert await asyncio.to_thread(tcp_reaches, one.netns, two.address, 7007, big, 30)
+            for target_address in two.addresses:
+                assert await asyncio.to_thread(tcp_reaches, one.netns, target_address, 7007, big, 30)
             # the stand-in for a machine carries frames one by one: less will do
             for path, target in [(one.netns, first), (guests[0].path, second), (guests[0].path, one)]:
-                assert await asyncio.to_thread(tcp_reaches, path, target.address, 7007, big[:300_000], 30)
+                for target_address in target.addresses:
+                    assert await asyncio.to_thread(tcp_reaches, path, target_address, 7007, big[:300_000], 30)
             for target in (one, first):
-                assert peer_seen_by("", target.address, 7007) == fabric.node_address
-            assert peer_seen_by(one.netns, first.address, 7007) == one.address
+                for target_address, own in zip(target.addresses, fabric.node_addresses, strict=True):
+                    assert peer_seen_by("", target_address, 7007) == own
+            for target_address, own in zip(first.addresses, one.addresses, strict=True):
+                assert peer_seen_by(one.netns, target_address, 7007) == own
 
 
 def _all_reach_all(places: dict[str, str]) -> None:

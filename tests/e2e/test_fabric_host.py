@@ -13,7 +13,7 @@ from support import require
 pytestmark = pytest.mark.root
 
 
-@pytest.mark.parametrize("scenario", ["outside", "theirs", "user", "squatter"])
+@pytest.mark.parametrize("scenario", ["outside", "without_ipv6", "theirs", "user", "squatter"])
 def test_a_host_of_another_kind(tmp_path: Path, scenario: str) -> None:
     require("unshare", "ovs-vswitchd", "ovsdb-server", "ovs-vsctl", "dnsmasq", "nft", "iptables", "busybox", root=True)
     script = Path(__file__).with_name("fabric_private_host.py")

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from fabric_support import EchoServer, TapGuest, closing, spare_range, tcp_reaches, tcp_socket, traces, workload
-from isoplane.node.network import netns
+from isoplane.node.network import netns, sysctl
 from isoplane.node.network.fabric import FabricSettings, HostFabric
 from isoplane.node.network.netlink import Netlink
 from isoplane.node.network.protocol import FabricFailure
@@ -45,20 +45,23 @@ async def test_a_new_plane_adopts_links_and_live_connections(data: Path) -> None
     pod, machine = workload("pod"), workload("machine", Attachment.TAP)
     container, tap = await first.plug(pod), await first.plug(machine)
     guest = TapGuest(tap.tap, tap.mac, "t")
-    guest.use(tap.address, tap.prefix_length, tap.gateway)
+    guest.use(tap.address, tap.prefix_length, tap.gateway, tap.address6, tap.gateway6)
     server = EchoServer(guest.path, 7008)
-    with closing(guest, server), tcp_socket(container.netns) as client:
-        await asyncio.to_thread(client.connect, (tap.address, 7008))
-        client.sendall(b"before")
-        assert client.recv(100) == b"before"
+    clients = [tcp_socket(container.netns, address) for address in tap.addresses]
+    with closing(guest, server, *clients):
+        for client, address in zip(clients, tap.addresses, strict=True):
+            await asyncio.to_thread(client.connect, (address, 7008))
+            client.sendall(b"before")
+            assert client.recv(100) == b"before"
         daemons = [line for line in traces(first.names.tag, data) if line.startswith("process")]
         # nothing is closed: this is what a killed process leaves
         second = HostFabric(_settings(data))
         await second.start()
         assert await second.plug(pod) == container
         assert await second.plug(machine) == tap
-        client.sendall(b"after")
-        assert client.recv(100) == b"after"
+        for client in clients:
+            client.sendall(b"after")
+            assert client.recv(100) == b"after"
         assert [line for line in traces(first.names.tag, data) if line.startswith("process")] == daemons
         assert len(daemons) == 3
         await first.close()
@@ -101,8 +104,10 @@ async def test_a_rebooted_host_gets_the_same_addresses_back(data: Path) -> None:
     guest = TapGuest(links[1].tap, links[1].mac, "t")
     server = EchoServer(links[0].netns, 7012)
     with closing(guest, server):
+        assert await asyncio.to_thread(guest.slaac) == links[1].address6
         assert await asyncio.to_thread(guest.dhcp) == links[1].address
-        assert await asyncio.to_thread(tcp_reaches, guest.path, links[0].address, 7012)
+        for address in links[0].addresses:
+            assert await asyncio.to_thread(tcp_reaches, guest.path, address, 7012)
     with Netlink() as host:  # and somebody who removes a machine's tap gets it back as well
         host.delete_link(links[1].tap).commit()
     await asyncio.sleep(0.2)
@@ -126,9 +131,14 @@ def _forget_all_but_files(fabric: HostFabric, data: Path) -> None:
         for link in host.links():
             if link.name in names or link.name.startswith(fabric.names.link_prefixes):
                 host.delete_link(link.name).commit()
-    for network in fabric.ranges.by_wiring().values():
-        subprocess.run(["ip", "route", "del", "unreachable", str(network)], check=False)
-    subprocess.run(["nft", "delete", "table", "ip", fabric.names.nat_table], check=True)
+    six = fabric.ranges.six
+    assert six is not None
+    for network in (*fabric.ranges.by_wiring().values(), six.routed, six.bridged):
+        family = f"-{network.version}"
+        subprocess.run(["ip", family, "route", "del", "unreachable", str(network), "metric", "4000000"], check=True)
+    for family in ("ip", "ip6"):
+        subprocess.run(["nft", "delete", "table", family, fabric.names.nat_table], check=True)
+    sysctl.give_back(data / "network/sysctl.json")
 
 
 _VICTIM = """

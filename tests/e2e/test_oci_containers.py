@@ -32,7 +32,7 @@ OBJECTS: dict[str, dict[str, Any]] = {
     "secrets/keys": {"data": {"password": base64.b64encode(b"s3cret").decode()}},
 }
 NO_SECRET = {"name": "A", "valueFrom": {"secretKeyRef": {"name": "no", "key": "k"}}}
-MATERIALS = Materials(objects=OBJECTS, node_name="here", node_address="192.0.2.1")
+MATERIALS = Materials(objects=OBJECTS, node_name="here", node_addresses=("192.0.2.1",))
 
 
 def declare(uid: str, containers: list[dict[str, Any]], **spec: Any) -> Workload:

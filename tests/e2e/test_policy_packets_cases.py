@@ -157,8 +157,10 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
 
 async def agree(lab: PolicyLab, case: str, objects: list[dict[str, Any]], wanted: dict[Asked, bool]) -> None:
     await lab.load(objects)
+    """As the case says over IPv4, and as the reference says over either: a block of IPv4 says nothing of IPv6."""
     assert {asked: lab.expected(*asked) for asked in wanted} == wanted, case
-    assert [str(wrong) for wrong in await lab.disagreements(wanted)] == [], case
+    both = [(*asked, family) for asked in wanted for family in lab.families]
+    assert [str(wrong) for wrong in await lab.disagreements(both)] == [], case
 
 
 @pytest.mark.parametrize("mix", ["nftables", "iptables", "openvswitch"])
@@ -225,9 +227,11 @@ async def dhcp_and_neighbours_survive_a_default_deny(lab: PolicyLab) -> None:
     for name in (MACHINE, GUEST):
         guest = lab.places[name].guest
         assert guest is not None
+        assert await asyncio.to_thread(TapGuest.slaac, guest) == lab.places[name].of(6)  # type: ignore[arg-type]
         assert await asyncio.to_thread(TapGuest.dhcp, guest) == lab.places[name].address  # type: ignore[arg-type]
         await run("nsenter", f"--net={lab.places[name].path}", "ip", "neigh", "flush", "dev", "eth0")
-    assert await asyncio.to_thread(tcp_reaches, "", lab.places[MACHINE].address, HTTP), "the node finds it again"
+    for address in lab.places[MACHINE].addresses:
+        assert await asyncio.to_thread(tcp_reaches, "", address, HTTP), "the node finds it again"
 
 
 async def a_workload_reaches_itself_and_its_node_it(lab: PolicyLab) -> None:
@@ -236,29 +240,29 @@ async def a_workload_reaches_itself_and_its_node_it(lab: PolicyLab) -> None:
         assert await asyncio.to_thread(tcp_reaches, place.path, place.address, HTTP), place.id
         assert await asyncio.to_thread(tcp_reaches, "", place.address, HTTP), place.id
         assert await asyncio.to_thread(pings, "", place.address), place.id
-        assert not await asyncio.to_thread(pings, place.path, lab.fabric.node_address, 0.3), place.id
+        assert not await asyncio.to_thread(pings, place.path, lab.fabric.node_addresses[0], 0.3), place.id
 
 
 async def host_network_is_no_peer(lab: PolicyLab) -> None:
     """15: the labels of a workload in the host's network open nothing to or from it."""
     host = {"kind": "Pod", "metadata": {"name": "host", "namespace": "a", "labels": {"app": "host"}}}
-    host |= {"spec": {"hostNetwork": True, "nodeName": "node"}, "status": {"podIP": lab.fabric.node_address}}
+    host |= {"spec": {"hostNetwork": True, "nodeName": "node"}, "status": {"podIP": lab.fabric.node_addresses[0]}}
     await lab.load(
         [*loads(), host, policy("{policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {app: host}}}]}]}")]
     )
     for name in (CLIENT, MACHINE):
-        assert not await asyncio.to_thread(pings, lab.places[name].path, lab.fabric.node_address, 0.3), name
+        assert not await asyncio.to_thread(pings, lab.places[name].path, lab.fabric.node_addresses[0], 0.3), name
     await lab.load(
         [
             *loads(),
             host,
             policy(
-                f"{{policyTypes: [Egress], egress: [{{to: [{{ipBlock: {{cidr: {lab.fabric.node_address}/32}}}}]}}]}}"
+                f"{{policyTypes: [Egress], egress: [{{to: [{{ipBlock: {{cidr: {lab.fabric.node_addresses[0]}/32}}}}]}}]}}"
             ),
         ]
     )
     for name in (CLIENT, MACHINE):
-        assert await asyncio.to_thread(pings, lab.places[name].path, lab.fabric.node_address), (
+        assert await asyncio.to_thread(pings, lab.places[name].path, lab.fabric.node_addresses[0]), (
             "5: a block covers the node"
         )
 
@@ -407,7 +411,7 @@ async def an_address_is_used_again(lab: PolicyLab) -> None:
             link = await lab.fabric.plug(workload(name.rpartition("/")[2], uid=name, namespace=name.split("/")[1]))
             addresses.append(link.address)
             lab._names[name], lab.cluster = name, before
-            lab.cluster = lab.with_address(name, link.address)
+            lab.cluster = lab.with_addresses(name, link.addresses)
             await lab.enforcer.request()
             with udp_socket(link.netns) as server:
                 server.bind(("0.0.0.0", 40005))

@@ -54,14 +54,16 @@ async def test_packets_agree_with_the_table_of_the_example(start: Start, mix: st
         for row in rows:
             if not row["to"].startswith("ip:"):
                 port, _, protocol = row["port"].partition("/")
-                wanted[_id(lab, row["from"]), _id(lab, row["to"]), protocol, int(port)] = row["allowed"]
+                for family in lab.families:
+                    wanted[_id(lab, row["from"]), _id(lab, row["to"]), protocol, int(port), family] = row["allowed"]
         assert {question: lab.expected(*question) for question in wanted} == wanted
         assert await lab.disagreements(wanted) == []
         # and every other pair, as the reference says
         assert await lab.disagreements() == []
         for place in lab.places.values():
-            assert await asyncio.to_thread(tcp_reaches, "", place.address, 8080), "the node reaches its own workloads"
-            assert await asyncio.to_thread(pings, "", place.address)
+            for address in place.addresses:
+                assert await asyncio.to_thread(tcp_reaches, "", address, 8080), "the node reaches its own workloads"
+                assert await asyncio.to_thread(pings, "", address)
 
 
 @pytest.mark.parametrize("mix", sorted(MIXES))
@@ -72,14 +74,14 @@ async def test_a_change_cuts_what_it_forbids_and_nothing_else(start: Start, mix:
     shared = (_id(lab, "shared/backup"), _id(lab, "tenant-b/workstation"))
     streams = {}
     for pair in (inside, machine, shared):
-        streams[pair] = tcp_socket(lab.places[pair[0]].path)
-        await asyncio.to_thread(streams[pair].connect, (lab.places[pair[1]].address, 8080))
-        assert await _echo(streams[pair])
+        for address in lab.places[pair[1]].addresses:
+            streams[pair, address] = tcp_socket(lab.places[pair[0]].path, address)
+            await asyncio.to_thread(streams[pair, address].connect, (address, 8080))
+            assert await _echo(streams[pair, address])
     await lab.load(_objects("policy.yaml"))  # nothing but DNS leaves tenant-a from now on
-    assert await _echo(streams[shared])
-    assert not await _echo(streams[inside])
-    assert not await _echo(streams[machine])
-    assert lab.enforcer.status.cut >= 2
+    echoes = await asyncio.gather(*map(_echo, streams.values()))
+    assert dict(zip(streams, echoes, strict=True)) == {key: key[0] == shared for key in streams}
+    assert lab.enforcer.status.cut >= 4
     for stream in streams.values():
         stream.close()
 

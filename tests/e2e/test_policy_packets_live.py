@@ -69,10 +69,10 @@ class Talk:
 
     def __init__(self, kind: str, client: str, server: str, address: str, port: int) -> None:
         make = tcp_socket if kind == "TCP" else udp_socket
-        listener = make(server)
+        listener = make(server, address)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("0.0.0.0", port))
-        self._near = make(client)
+        listener.bind((address, port))
+        self._near = make(client, address)
         if kind == "TCP":
             listener.listen(1)
             self._near.connect((address, port))
@@ -140,7 +140,8 @@ async def test_live_talk_ends_when_it_is_forbidden(start: Start, mix: str, kind:
 
     def talk(source: str, target: str, port: int) -> Talk:
         place = lab.places[target]
-        return Talk(kind, lab.places[source].path, place.path, place.address, port)
+        family = 6 if port % 2 == (kind == "TCP") else 4  # each pair in both, one with either protocol
+        return Talk(kind, lab.places[source].path, place.path, place.of(family), port)
 
     forbidden = {
         pair: await asyncio.to_thread(talk, f"{pair[0]}/a/client", f"{pair[1]}/a/server", PORT + turn)

@@ -20,9 +20,10 @@ Start = Callable[[str, list[Any]], Awaitable[PolicyLab]]
 PORTS = (7, 8, 9)
 SPACES = ("a", "b")
 APPS = ("x", "y")
-QUESTIONS = 900
+QUESTIONS = 1800
 """At least; three draws of policies on every choice of engines."""
 CIDR = spare_range()
+WIDE = ("0.0.0.0/0", "::/0", "fd00::/8")
 BASE = CIDR.removesuffix(".0/24")
 
 
@@ -78,7 +79,7 @@ def policies(dice: random.Random) -> list[dict[str, Any]]:
                 {"podSelector": selector()},
                 {"namespaceSelector": space()},
                 {"namespaceSelector": space(), "podSelector": selector()},
-                {"ipBlock": dice.choice([{"cidr": "0.0.0.0/0"}, {"cidr": f"{BASE}.0/25"}, block])},
+                {"ipBlock": dice.choice([*({"cidr": one} for one in WIDE), {"cidr": f"{BASE}.0/25"}, block])},
             ]
         )
 

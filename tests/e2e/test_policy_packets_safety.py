@@ -19,6 +19,7 @@ from fabric_support import (
     TapGuest,
     closing,
     eventually,
+    family_of,
     pings,
     spare_range,
     tcp_reaches,
@@ -77,7 +78,7 @@ async def test_a_new_port_is_closed_until_its_rules_are_loaded(start: Start) -> 
         link = await lab.fabric.plug(load)
         if kind is Attachment.TAP:
             guest = TapGuest(link.tap, link.mac, "t")
-            guest.use(link.address, link.prefix_length, link.gateway)
+            guest.use(link.address, link.prefix_length, link.gateway, link.address6, link.gateway6)
             path = guest.path
         else:
             guest, path = None, link.netns
@@ -85,15 +86,18 @@ async def test_a_new_port_is_closed_until_its_rules_are_loaded(start: Start) -> 
         with closing(server, *([guest] if guest else [])):
             other = lab.places["pod/a/one"]
             assert lab.enforcer.enforced(name) is None
-            assert not await asyncio.to_thread(tcp_reaches, other.path, link.address, 8080, timeout=0.3)
-            assert not await asyncio.to_thread(tcp_reaches, path, other.address, 8080, timeout=0.3)
-            assert not await asyncio.to_thread(udp_reaches, path, lab.places["vmi/a/first"].address, 8080)
+            for own, theirs in zip(link.addresses, other.addresses, strict=True):
+                assert not await asyncio.to_thread(tcp_reaches, other.path, own, 8080, timeout=0.3)
+                assert not await asyncio.to_thread(tcp_reaches, path, theirs, 8080, timeout=0.3)
+            for theirs in lab.places["vmi/a/first"].addresses:
+                assert not await asyncio.to_thread(udp_reaches, path, theirs, 8080, 0.3)
             lab._names[name] = name
-            lab.cluster = lab.with_address(name, link.address)
+            lab.cluster = lab.with_addresses(name, link.addresses)
             await lab.enforcer.request()
             assert lab.enforcer.enforced(name)
-            assert await asyncio.to_thread(tcp_reaches, other.path, link.address, 8080)
-            assert await asyncio.to_thread(tcp_reaches, path, other.address, 8080)
+            for own, theirs in zip(link.addresses, other.addresses, strict=True):
+                assert await asyncio.to_thread(tcp_reaches, other.path, own, 8080)
+                assert await asyncio.to_thread(tcp_reaches, path, theirs, 8080)
         await lab.fabric.unplug(name)
 
 
@@ -114,7 +118,7 @@ async def test_rules_deleted_by_hand_come_back(start: Start) -> None:
     meddling = [
         ["nft", "delete", "table", "inet", table],
         ["nft", "flush", "chain", "inet", table, "forward"],
-        ["nft", "flush", "map", "inet", table, "ingress4"],
+        ["nft", "flush", "map", "inet", table, "ingress6"],
         ["ovs-ofctl", "-OOpenFlow14", "del-flows", f"unix:{management}"],
         ["ovs-ofctl", "-OOpenFlow14", "add-flow", f"unix:{management}", "table=0,priority=65000,actions=NORMAL"],
         ["ovs-ofctl", "-OOpenFlow14", "mod-flows", f"unix:{management}", "table=30,actions=resubmit(,40)"],
@@ -133,7 +137,8 @@ async def test_rules_of_iptables_deleted_by_hand_come_back(start: Start) -> None
     meddling = [
         ["iptables", "-F", f"ISP{tag}-FORWARD"],
         ["iptables", "-D", "FORWARD", "-j", f"ISP{tag}-FORWARD"],
-        ["ipset", "flush", f"isp{tag}-workloads4"],
+        ["ip6tables", "-F", f"ISP{tag}-FORWARD"],
+        ["ipset", "flush", f"isp{tag}-workloads6"],
         ["sh", "-c", f"ipset add $(ipset list -n | grep 'isp{tag}-i4.*-w$' | head -n 1) 0.0.0.0/1"],
     ]
     for turn, command in enumerate(meddling, 1):
@@ -163,34 +168,46 @@ async def test_a_killed_switch_is_closed_until_its_rules_are_back(start: Start, 
 async def test_a_false_source_address_is_dropped(start: Start, mix: str) -> None:
     lab = await start(ONLY_ONE, mix=mix)
     targets = [lab.places["pod/a/two"], lab.places["vmi/a/first"]]
-    honest = lab.places["pod/a/one"].address
+    honest = lab.places["pod/a/one"].addresses
+    lies = [*honest, *lab.fabric.node_addresses, "192.0.2.77", "2001:db8::77", "fe80::77"]
     for liar in ("vmi/a/second", "pod/a/two", "vmi/a/first"):
         for target in targets:
             if target.id == liar:
                 continue
-            with udp_socket(target.path) as listener:
-                listener.bind(("0.0.0.0", 9999))
+            with udp_socket(target.path, "::") as listener:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                listener.bind(("::", 9999))
                 listener.settimeout(0.3)
-                for false in (honest, lab.fabric.node_address, "192.0.2.77"):
-                    await asyncio.to_thread(_send_raw, lab.places[liar].path, false, target.address, 9999)
+                for false in lies:
+                    aim = target.addresses[":" in false]
+                    await asyncio.to_thread(_send_raw, lab.places[liar].path, false, aim, 9999)
                 with pytest.raises(TimeoutError):
                     print(liar, target.id, await asyncio.to_thread(listener.recvfrom, 100))
     # and the rules still work for the honest
-    assert await asyncio.to_thread(tcp_reaches, lab.places["pod/a/one"].path, targets[1].address, 8080)
-    assert await asyncio.to_thread(pings, "", targets[1].address)
+    for address in targets[1].addresses:
+        assert await asyncio.to_thread(tcp_reaches, lab.places["pod/a/one"].path, address, 8080)
+        assert await asyncio.to_thread(pings, "", address)
 
 
 def _send_raw(path: str, source: str, target: str, port: int) -> None:
     """One UDP packet with a source address of one's choice."""
     payload = b"false"
+    family = family_of(target)
+    ends = socket.inet_pton(family, source) + socket.inet_pton(family, target)
     udp = struct.pack("!HHHH", 40000, port, 8 + len(payload), 0) + payload
-    header = struct.pack(
-        "!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0, socket.inet_aton(source), socket.inet_aton(target)
-    )
+    if family == socket.AF_INET6:
+        total = sum(struct.unpack(f"!{len(ends) // 2}H", ends)) + 17 + len(udp)  # IPv6 takes no packet without checksum
+        total += sum(struct.unpack(f"!{(len(udp) + 1) // 2}H", udp + bytes(len(udp) % 2)))
+        total = (total >> 16) + (total & 0xFFFF)
+        udp = udp[:6] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + udp[8:]
+        header = struct.pack("!IHBB", 6 << 28, len(udp), 17, 64) + ends
+    else:
+        header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0) + ends
 
     def inside() -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
-            raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
+        with socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+            if family == socket.AF_INET:
+                raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
             raw.sendto(header + udp, (target, 0))
 
     netns.enter(Path(path), inside)

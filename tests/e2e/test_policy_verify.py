@@ -33,7 +33,7 @@ def test_the_founding_example_on_the_default_engines() -> None:
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert [one["manifests"] for one in found] == ["workloads.yaml", "policy.yaml", "corrected/policy.yaml"]
-    assert all(one["good"] and one["packets"] == 7 * 6 * 7 for one in found)
+    assert all(one["good"] and one["packets"] == 7 * 6 * 7 * 2 for one in found)
 
 
 @pytest.mark.root
@@ -41,15 +41,15 @@ def test_a_packet_against_the_reference_is_told(monkeypatch: pytest.MonkeyPatch)
     require("nft", root=True)
     right = PolicyLab.expected
     monkeypatch.setattr(lab, "PATIENCE", 0.2)
-    odd = ("pod/tenant-b/intruder", "pod/tenant-a/web", "TCP", 8080)
+    odd = ("pod/tenant-b/intruder", "pod/tenant-a/web", "TCP", 8080, 6)
     monkeypatch.setattr(PolicyLab, "expected", lambda own, *asked: right(own, *asked) ^ (asked == odd))
     done = verify(*FILES, "--engines", "nftables")
     assert done.exit_code == 1
     assert (
-        "pod/tenant-b/intruder -> pod/tenant-a/web on 8080/TCP: the packet was lost, the policies allow it"
+        "pod/tenant-b/intruder -> pod/tenant-a/web on 8080/TCP over IPv6: the packet was lost, the policies allow it"
         in done.stdout
     )
-    assert "294 packets, 1 disagreements" in done.stdout
+    assert "588 packets, 1 disagreements" in done.stdout
     assert "    name: intruder" in done.stdout.partition("the least that shows it")[2]
 
 

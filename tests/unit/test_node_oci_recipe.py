@@ -24,7 +24,7 @@ def pod(container: dict[str, Any], **fields: Any) -> Workload:
 
 def facts(workload: Workload, objects: dict[str, Any] | None = None) -> Facts:
     units = {unit.name: unit for unit in workload.units}
-    return Facts(workload, Materials(objects=objects or {}), "192.0.2.9", 4000, 8 << 30, units)
+    return Facts(workload, Materials(objects=objects or {}), ("192.0.2.9", "fd00::9"), 4000, 8 << 30, units)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,7 @@ def test_command_line(recipe: dict[str, Any], expected: list[str]) -> None:
         ({"fieldRef": {"fieldPath": "metadata.annotations['b']"}}, "2\n3"),
         ({"fieldRef": {"fieldPath": "metadata.labels['absent']"}}, ""),
         ({"fieldRef": {"fieldPath": "status.podIP"}}, "192.0.2.9"),
+        ({"fieldRef": {"fieldPath": "status.podIPs"}}, "192.0.2.9,fd00::9"),
         ({"fieldRef": {"fieldPath": "spec.serviceAccountName"}}, "default"),
         ({"resourceFieldRef": {"resource": "limits.cpu"}}, "4"),
         ({"resourceFieldRef": {"resource": "limits.cpu", "divisor": "1m"}}, "4000"),

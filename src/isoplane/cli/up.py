@@ -48,6 +48,12 @@ def up(
         Engine.NFTABLES, "--container-engine", help="What enforces policy on containers."
     ),
     vm_engine: Engine = typer.Option(Engine.OPENVSWITCH, "--vm-engine", help="What enforces policy on VMs."),
+    cluster_cidr: str = typer.Option(
+        "", "--cluster-cidr", metavar="RANGE", help="Workloads' IPv4 range [default: one that no route overlaps]."
+    ),
+    cluster_cidr6: str = typer.Option(
+        "", "--cluster-cidr6", metavar="RANGE|none", help="Their IPv6 range [default: a unique local one], or none."
+    ),
     images: Path | None = typer.Option(None, "--images", help="Image store to use [default: DATA/images]."),
     node_name: str = typer.Option("", "--node-name", help="This node's name [default: the host's]."),
     stop_workloads: bool = typer.Option(False, "--stop-workloads", help="On SIGTERM stop the workloads too."),
@@ -78,6 +84,8 @@ def up(
             simulated=simulated,
             container_engine=container_engine.value,
             vm_engine=vm_engine.value,
+            cidr=cluster_cidr,
+            cidr6=cluster_cidr6,
             images=images.absolute() if images else None,
         ),
         node_name=node_name,

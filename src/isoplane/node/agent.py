@@ -115,7 +115,9 @@ class NodeAgent:
         await self._informers.start()
         if self._enforcement is not None:
             await self._enforcement.start()
-        self._registration = Registration(self._api, self.name, self._machine(), self._fabric.node_address, self._clock)
+        self._registration = Registration(
+            self._api, self.name, self._machine(), self._fabric.node_addresses, self._clock, self._fabric.ipv6_missing
+        )
         await self._registration.register()
         await self._adopt()
         await self.controller.start()

@@ -27,6 +27,8 @@ class NodeOptions:
     vm_engine: str = "openvswitch"
     cidr: str = ""
     """The node's address range; '' takes one that no route of the host overlaps."""
+    cidr6: str = ""
+    """Its IPv6 range, a /63 or larger; '' derives a unique local one, 'none' does without."""
     images: Path | None = None
     """The image store; None: ``images`` in the data directory."""
     paces: Mapping[str, Pace] = field(default_factory=lambda: {"oci": CONTAINER_PACE, "qemu": MACHINE_PACE})
@@ -67,7 +69,7 @@ def _simulated(data_dir: Path, options: NodeOptions) -> NodeParts:
         name: SimulatedRuntime(data_dir, name, pace) for name, pace in options.paces.items()
     }
     # Records of its own: what a real node on the same directory remembers is for links that exist.
-    fabric = SimulatedFabric(FabricSettings(data_dir=data_dir / "simulated"))
+    fabric = SimulatedFabric(FabricSettings(data_dir=data_dir / "simulated", cidr=options.cidr, cidr6=options.cidr6))
     return NodeParts(runtimes, fabric, simulated_machine)
 
 

@@ -152,9 +152,9 @@ class NodeEnforcement:
         return f"{kind}/{plug.namespace}/{plug.name}"
 
     async def _compile(self, plugs: Sequence[Plug]) -> Rendered:
-        addresses = {plug.uid: plug.attachment.address for plug in plugs}
+        addresses = {plug.uid: plug.attachment.addresses for plug in plugs}
         ranges = self._fabric.ranges
-        cluster = self._view.cluster(addresses, [Node(self._node, (ranges.node, ranges.bridge_gateway))])
+        cluster = self._view.cluster(addresses, [Node(self._node, ranges.hosts)])
         tables = await asyncio.to_thread(self._tables, cluster)
         if self._hits is not None:
             self._hits.use(cluster)

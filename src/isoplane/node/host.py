@@ -40,6 +40,7 @@ def settings(data_dir: Path, options: NodeOptions) -> FabricSettings:
     return FabricSettings(
         data_dir=data_dir,
         cidr=options.cidr,
+        cidr6=options.cidr6,
         container_wiring=wiring(options.container_engine),
         machine_wiring=wiring(options.vm_engine),
         routed_engine=next(iter(routed), "nftables"),

@@ -22,16 +22,15 @@ from isoplane.workload.shape import Attachment, Workload
 WATCHED: tuple[Resource, ...] = (NAMESPACES, NETWORKPOLICIES, CLUSTERNETWORKPOLICIES)
 
 
-def endpoint_of(workload: Workload, address: str) -> Endpoint:
-    """The endpoint that a workload is. ``address`` is what the fabric plugged in, known before the status tells it."""
+def endpoint_of(workload: Workload, addresses: tuple[str, ...]) -> Endpoint:
+    """The endpoint that a workload is. ``addresses`` are what the fabric plugged in, known before the status tells them."""
     kind, _, _ = workload.id.partition("/")
-    ip = address or workload.address
     return Endpoint(
         kind=kind,
         namespace=workload.namespace,
         name=workload.name,
         labels=workload.labels,
-        ips=(ip,) if ip else (),
+        ips=addresses or workload.addresses,
         ports=tuple(NamedPort(p.name, p.protocol, p.number) for p in workload.ports),
         host_network=workload.attachment is Attachment.HOST,
         node=workload.node,
@@ -64,7 +63,7 @@ class PolicyView:
                 changed()
                 return
             before, after = informer.derived(adapter.project, old), informer.derived(adapter.project, new)
-            if endpoint_of(before, "") != endpoint_of(after, ""):
+            if endpoint_of(before, ()) != endpoint_of(after, ()):
                 changed()
 
         informer.on_change(seen)
@@ -77,12 +76,12 @@ class PolicyView:
             for obj in informer.items():
                 yield informer.derived(adapter.project, obj)
 
-    def cluster(self, addresses: Mapping[str, str], nodes: Iterable[Node]) -> Cluster:
-        """The snapshot now. ``addresses``: workload uid → address, for those plugged in on this node.
+    def cluster(self, addresses: Mapping[str, tuple[str, ...]], nodes: Iterable[Node]) -> Cluster:
+        """The snapshot now. ``addresses``: workload uid → its addresses, for those plugged in on this node.
 
         Raises Invalid for a stored policy that cannot be read.
         """
-        endpoints = [endpoint_of(w, addresses.get(w.uid, "")) for w in self.workloads()]
+        endpoints = [endpoint_of(w, addresses.get(w.uid, ())) for w in self.workloads()]
         namespaces = {metadata.name(obj): metadata.labels(obj) for obj in self._namespaces.items()}
         policies = [self._policies.derived(network_policy, obj) for obj in self._policies.items()]
         wide = [self._cluster_policies.derived(cluster_network_policy, obj) for obj in self._cluster_policies.items()]

@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,13 +88,25 @@ def _os_image() -> str:
 
 
 class Registration:
-    """Creates and renews the node's objects. ``clock`` in POSIX seconds."""
+    """Creates and renews the node's objects. ``clock`` in POSIX seconds.
 
-    def __init__(self, api: Api, name: str, machine: Machine, address: str, clock: Callable[[], float]) -> None:
+    ``ipv6_missing``: why its workloads have no IPv6 addresses, '' when they have.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        name: str,
+        machine: Machine,
+        addresses: Sequence[str],
+        clock: Callable[[], float],
+        ipv6_missing: str = "",
+    ) -> None:
         self._api = api
         self._name = name
         self._machine = machine
-        self._address = address
+        self._addresses = tuple(addresses)
+        self._ipv6_missing = ipv6_missing
         self._clock = clock
 
     async def register(self) -> None:
@@ -169,6 +181,16 @@ class Registration:
             "spec": {},
         }
 
+    def _ipv6(self) -> Object:
+        """A condition of our own: whether workloads here have IPv6 addresses."""
+        missing = self._ipv6_missing
+        return {
+            "type": "IPv6",
+            "status": "False" if missing else "True",
+            "reason": "NoIPv6" if missing else "AddressesGiven",
+            "message": missing or "workloads have IPv6 addresses",
+        }
+
     def _status_fields(self, node: Mapping[str, object]) -> Object:
         machine, now = self._machine, self._clock()
         resources = {
@@ -194,10 +216,10 @@ class Registration:
             "capacity": resources,
             "allocatable": dict(resources),
             "addresses": [
-                {"type": "InternalIP", "address": self._address},
+                *({"type": "InternalIP", "address": address} for address in self._addresses),
                 {"type": "Hostname", "address": self._name},
             ],
-            "conditions": metadata.set_condition(conditions, ready, stamp),
+            "conditions": metadata.set_condition(metadata.set_condition(conditions, ready, stamp), self._ipv6(), stamp),
             "nodeInfo": {
                 "architecture": machine.architecture,
                 "bootID": machine.boot_id,

@@ -42,7 +42,7 @@ class StatusWriter:
         reached = stage or stage_of(workload, observed, now)
         late = reached is Stage.FAILED and overran(workload, observed, now)
         track.stages.setdefault(reached, now)
-        address = await self._address(workload, observed, reached, track)
+        addresses = await self._addresses(workload, observed, reached, track)
         report = Report(
             stage=reached,
             observed=observed,
@@ -50,9 +50,9 @@ class StatusWriter:
             health=dict(track.health),
             waiting=dict(track.waiting),
             transitions={s: at for s, at in track.stages.items() if str(s) not in workload.transitions},
-            addresses=(address,) if address else (),
+            addresses=addresses,
             node=self._node,
-            node_address=self._fabric.node_address,
+            node_addresses=self._fabric.node_addresses,
             enforced=self._enforcement.enforced(uid) if self._enforcement else None,
             reason="DeadlineExceeded" if late else "",
             message="it was active on the node for longer than the specified deadline" if late else "",
@@ -66,13 +66,15 @@ class StatusWriter:
         """Whether it has a port of its own that policies guard."""
         return workload.attachment is not Attachment.HOST
 
-    async def _address(self, workload: Workload, observed: Observed | None, stage: Stage, track: Track) -> str:
+    async def _addresses(
+        self, workload: Workload, observed: Observed | None, stage: Stage, track: Track
+    ) -> tuple[str, ...]:
         if workload.attachment is Attachment.HOST:
-            return self._fabric.node_address
-        known = workload.address or track.address or (observed.addresses[0] if observed and observed.addresses else "")
+            return self._fabric.node_addresses
+        known = track.addresses or workload.addresses or (observed.addresses if observed else ())
         if not known and observed is not None and stage in (Stage.PREPARING, Stage.RUNNING):
             # Plugged in by an earlier process that did not live to tell.
-            known = (await self._fabric.plug(workload)).address
+            known = (await self._fabric.plug(workload)).addresses
         return known
 
     async def _write(self, desired: Desired, report: Report, track: Track) -> None:

@@ -41,7 +41,7 @@ class Track:
     """Stages seen and not yet on the object, POSIX seconds."""
     latest: Object | None = None
     """The newest version of the object that this node wrote."""
-    address: str = ""
+    addresses: tuple[str, ...] = ()
 
     def memory(self) -> Memory:
         """An immutable view for the pure core."""

@@ -181,10 +181,10 @@ class WorkloadController(Controller):
     async def _materials(self, workload: Workload, track: Track) -> Materials:
         objects = await gather(self._api, workload)
         network = await self._fabric.plug(workload)
-        track.address = network.address
+        track.addresses = network.addresses
         if self._enforcement is not None and workload.attachment is not Attachment.HOST:
             self._enforcement.changed(workload.uid)
-        return Materials(objects, network, self._node, self._fabric.node_address)
+        return Materials(objects, network, self._node, self._fabric.node_addresses)
 
     async def _start(self, desired: Desired, runtime: Runtime, name: str, attempt: int, track: Track) -> None:
         workload = desired.workload

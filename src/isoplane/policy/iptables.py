@@ -170,6 +170,7 @@ class _Builder:
         if family == 6:
             for source in ("::/128", "fe80::/10"):
                 rules += [f"-s {source} -p icmpv6 --icmpv6-type {kind} -j RETURN" for kind in _DISCOVERY]
+            rules.append("-s fe80::/10 -p udp -m udp --sport 546 --dport 547 -j RETURN")
         else:
             rules.append("-s 0.0.0.0/32 -p udp -m udp --sport 68 --dport 67 -j RETURN")
         rules.append(f"-m set --match-set {PREFIX}-sources{family} src,src -j RETURN")

@@ -285,6 +285,7 @@ def _base(node: NodeNetwork) -> dict[str, tuple[str, ...]]:
         "guarded": (
             f"ip6 saddr {{ ::, fe80::/10 }} {_NEIGHBOURS} return",
             "ip saddr 0.0.0.0 udp sport 68 udp dport 67 return",
+            "ip6 saddr fe80::/10 udp sport 546 udp dport 547 return",
             "counter drop",
         ),
         "source_guard": (

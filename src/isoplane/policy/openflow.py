@@ -13,6 +13,7 @@
 Classes go by content, so equal tables share flows; a port range costs masked matches.  Userspace connection tracking
 keys SCTP without its ports: every SCTP packet is judged, a reply by the connection it claims to answer.  No flow can
 tell an INIT from a reply, so between two ends on the bridge one passes whose opposite, from that very port, is allowed.
+Every echo request of ICMPv6 is judged as well: that tracking cannot be made to forget a single one (see the engine).
 
 Addresses on the bridge are those of attachments with an ``ofport``; all others are beyond its local port, where the
 host routes, and judged by address all the same.  Apply with ``ovs-ofctl -O OpenFlow14 --bundle replace-flows``.
@@ -129,6 +130,7 @@ def _tracked(swapped: bool, node: NodeNetwork) -> Iterator[str]:
         sctp, reply = _PROTOCOL[family]["SCTP"], 120 if swapped else DELIVER
         yield f"table={TRACKED},priority=90,{sctp},ct_state=+trk+est+rpl,{known},actions=resubmit(,{reply})"
         yield f"table={TRACKED},priority=85,{sctp},actions=resubmit(,20)"
+    yield f"table={TRACKED},priority=90,icmp6,icmp_type=128,actions=resubmit(,20)"
     yield f"table={TRACKED},priority=80,ct_state=+trk+est,{known},actions=resubmit(,{DELIVER})"
     yield f"table={TRACKED},priority=80,ct_state=+trk+rel,{known},actions=resubmit(,{DELIVER})"
     yield f"table={TRACKED},priority=0,actions=resubmit(,20)"

@@ -47,7 +47,7 @@ class Report:
     """Stages first reached since the object's last word, POSIX seconds."""
     addresses: tuple[str, ...] = ()
     node: str = ""
-    node_address: str = ""
+    node_addresses: tuple[str, ...] = ()
     enforced: str | None = None
     """The policy revision enforced on its port; None while it is closed or nothing enforces."""
     not_enforced: str = ""

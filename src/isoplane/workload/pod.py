@@ -81,7 +81,7 @@ class PodAdapter:
             scheduler=str(spec.get("schedulerName") or ""),
             transitions=common.transitions(obj),
             owner_uid=str((metadata.controller_of(obj) or {}).get("uid") or ""),
-            address=str(status.get("podIP") or ""),
+            addresses=_addresses(status),
             expires_at=_expires_at(spec, status),
         )
 
@@ -147,9 +147,9 @@ class PodAdapter:
         status["phase"] = PHASES.get(report.stage) or status.get("phase") or "Pending"
         _put(status, "reason", report.reason)
         _put(status, "message", report.message)
-        if report.node_address:
-            status["hostIP"] = report.node_address
-            status["hostIPs"] = [{"ip": report.node_address}]
+        if report.node_addresses:
+            status["hostIP"] = report.node_addresses[0]
+            status["hostIPs"] = [{"ip": address} for address in report.node_addresses]
         if report.addresses:
             status["podIP"] = report.addresses[0]
             status["podIPs"] = [{"ip": address} for address in report.addresses]
@@ -168,6 +168,12 @@ class PodAdapter:
         _conditions(new, report, now)
         common.with_transitions(new, report.transitions)
         return new
+
+
+def _addresses(status: Mapping[str, Any]) -> tuple[str, ...]:
+    """The status's addresses, the primary one first."""
+    listed = (status.get("podIP"), *(item.get("ip") for item in status.get("podIPs") or ()))
+    return tuple(dict.fromkeys(str(one) for one in listed if one))
 
 
 def _claim(obj: Mapping[str, Any]) -> dict[str, Any]:

@@ -212,8 +212,8 @@ class Workload(Claim):
     """Stage → POSIX seconds at which it was first reached, as recorded on the object."""
     owner_uid: str
     """uid of the controlling owner; '' for a bare workload."""
-    address: str
-    """The primary address its status tells; '' before it has one."""
+    addresses: tuple[str, ...]
+    """What its status tells, one a family, the primary first; nothing before it has any."""
 
     expires_at: float | None = None
     """POSIX seconds after which it may not run on, and has failed; None: it may for ever."""
@@ -226,6 +226,11 @@ class Workload(Claim):
     recipe: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Its spec as declared, for what concerns the whole sandbox (a Pod's securityContext, hostAliases, dnsPolicy…); read by
     its own runtime only."""
+
+    @property
+    def address(self) -> str:
+        """The primary address its status tells; '' before it has one."""
+        return self.addresses[0] if self.addresses else ""
 
 
 class UnitState(StrEnum):

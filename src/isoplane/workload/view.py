@@ -47,6 +47,7 @@ def workload_object(adapter: Adapter, obj: Mapping[str, Any]) -> Object:
             "reachable": reachable,
             "node": workload.node,
             "ip": workload.address,
+            "ips": list(workload.addresses),
             "transitions": steps(workload),
             "policyRevision": _revision(enforced),
         },

@@ -98,7 +98,7 @@ class MachineAdapter:
             scheduler=str(spec.get("schedulerName") or ""),
             transitions=common.transitions(obj),
             owner_uid=str((metadata.controller_of(obj) or {}).get("uid") or ""),
-            address=str(interfaces[0].get("ipAddress") or "") if interfaces else "",
+            addresses=_addresses(interfaces[0]) if interfaces else (),
         )
 
     def place(self, obj: Mapping[str, Any], node: str, now: float) -> Write:
@@ -189,6 +189,12 @@ class MachineAdapter:
         if phase not in {entry.get("phase") for entry in stamps}:
             stamp = {"phase": phase, "phaseTransitionTimestamp": metadata.rfc3339(now)}
             status["phaseTransitionTimestamps"] = [*stamps, stamp]
+
+
+def _addresses(interface: Mapping[str, Any]) -> tuple[str, ...]:
+    """The interface's addresses, its primary one first."""
+    listed = (interface.get("ipAddress"), *(interface.get("ipAddresses") or ()))
+    return tuple(dict.fromkeys(str(one) for one in listed if one))
 
 
 def _claim(obj: Mapping[str, Any], mode: str) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from isoplane.node.network.ipam import Lease
+from isoplane.node.network.ipam import Lease, mac_of
+from isoplane.node.network.ipv6 import link_local
+from isoplane.node.network.links import HOST_END_MAC
 from isoplane.node.network.protocol import Plug
 from isoplane.node.network.settings import FabricSettings, Wiring
 from isoplane.node.runtime.protocol import NetworkAttachment
@@ -15,13 +17,17 @@ def attachment_of(lease: Lease, settings: FabricSettings) -> NetworkAttachment:
     link = names.link(lease.kind, lease.uid)
     tap = lease.kind is Attachment.TAP
     alone = lease.wiring is Wiring.ROUTED and not tap
+    gateway = str(lease.network[1])
+    gateway_mac = HOST_END_MAC if lease.wiring is Wiring.ROUTED else mac_of(gateway)
     return NetworkAttachment(
         netns="" if tap else str(names.netns_path(lease.uid)),
         tap=link if tap else "",
         mac=lease.mac,
         address=lease.address,
         prefix_length=32 if alone else lease.network.prefixlen,
-        gateway=str(lease.network[1]),
+        gateway=gateway,
+        address6=lease.address6,
+        gateway6=link_local(gateway_mac) if lease.address6 else "",
         mtu=settings.mtu,
         host_interface=link,
     )

@@ -27,7 +27,8 @@ class MachineBridge:
         self._settings, self._ranges, self._links, self._workers = settings, ranges, links, workers
         self.name = settings.names.bridge
         self._daemons = OpenvswitchDaemons(settings)
-        self._dhcp = Dhcp(settings.directory / "dhcp", self.name, ranges.bridged)
+        network6 = ranges.six.bridged if ranges.six else None
+        self._dhcp = Dhcp(settings.directory / "dhcp", self.name, ranges.bridged, network6)
         self._switch: Switch | None = None
 
     @property

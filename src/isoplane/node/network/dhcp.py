@@ -1,6 +1,8 @@
 """DHCP for machines: one dnsmasq that gives every known MAC its reserved address, and nobody else anything.
 
-It serves no names.  It outlives the plane like the switch does, and reads its host file again on SIGHUP.
+For IPv6 it advertises the node as the router and the network as one to take addresses in, and answers DHCPv6: whichever way
+a guest goes, its address is the same.  It serves no names.  It outlives the plane like the switch does, and reads its host
+file again on SIGHUP.
 """
 
 from __future__ import annotations
@@ -11,14 +13,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from isoplane.node.network.ipam import Lease
+from isoplane.node.network.ipv6 import Network6
 from isoplane.node.network.process import Daemon, run
 
 
 class Dhcp:
     """The DHCP server of one node. ``interface`` may end in a star for links that come and go; each has the network's gateway."""
 
-    def __init__(self, directory: Path, interface: str, network: ipaddress.IPv4Network) -> None:
-        self._directory, self._interface, self._network = directory, interface, network
+    def __init__(
+        self, directory: Path, interface: str, network: ipaddress.IPv4Network, network6: Network6 | None = None
+    ) -> None:
+        self._directory, self._interface, self._network, self._network6 = directory, interface, network, network6
         self._hosts = directory / "hosts"
         self._daemon = Daemon(directory / "dnsmasq.pid")
 
@@ -27,16 +32,21 @@ class Dhcp:
         return bool(self._daemon.pid)
 
     async def start(self, mtu: int, restart: bool = False) -> None:
-        """Start unless it runs; ``restart`` when the interface it listened on was made anew."""
-        if restart:
+        """Start unless it runs; ``restart`` when the interface it listened on was made anew. One that serves otherwise goes."""
+        arguments = self._arguments(mtu)
+        if restart or self._daemon.arguments not in ([], arguments):
             await self._daemon.stop()
         if self._daemon.pid:
             return
         self._directory.mkdir(parents=True, exist_ok=True)
         self._hosts.touch()
+        await run("dnsmasq", *arguments)
+
+    def _arguments(self, mtu: int) -> list[str]:
         network, gateway = self._network, self._network[1]
-        await run(
-            "dnsmasq",
+        # Nobody else is on the link as a guest sees it: all goes to the router, which delivers.
+        range6 = f"--dhcp-range={self._network6[0]},static,slaac,off-link,64,infinite" if self._network6 else ""
+        return [
             "--conf-file=/dev/null",
             f"--pid-file={self._daemon.pid_file}",
             "--user=root",
@@ -55,12 +65,14 @@ class Dhcp:
             "--no-resolv",
             "--quiet-dhcp",
             f"--log-facility={self._directory}/dnsmasq.log",
-        )
+            *(("--enable-ra", range6) if range6 else ()),
+        ]
 
     def serve(self, leases: Iterable[Lease]) -> None:
         """Reserve exactly these, from now on."""
         text = "".join(
-            f"{lease.mac},{lease.address},{lease.name.replace('.', '-')[:63].rstrip('-')},infinite\n"
+            f"{lease.mac},{lease.address},{f'[{lease.address6}],' if lease.address6 else ''}"
+            f"{lease.name.replace('.', '-')[:63].rstrip('-')},infinite\n"
             for lease in sorted(leases, key=lambda one: one.number)
         )
         if self._hosts.exists() and self._hosts.read_text() == text:

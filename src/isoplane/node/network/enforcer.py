@@ -105,7 +105,7 @@ class Enforcer:
         self._loaded: dict[str, tuple[str, str]] = {}
         """Engine → (revision, complete text) that it has; nothing while that is unknown."""
         self._enforced: dict[str, str] = {}
-        self._addresses: dict[str, str] = {}
+        self._addresses: dict[str, tuple[str, ...]] = {}
         self._revision = ""
         self._loaded_at: float | None = None
         self._failures: dict[str, str] = {}
@@ -246,10 +246,11 @@ class Enforcer:
 
     async def _settle(self, plugs: Sequence[Plug], rendered: Rendered) -> None:
         """Cut what is now denied, and what belonged to workloads that are gone; then tell."""
-        addresses = {plug.uid: plug.attachment.address for plug in plugs}
-        gone = {address for uid, address in self._addresses.items() if addresses.get(uid) != address}
+        addresses = {plug.uid: plug.attachment.addresses for plug in plugs}
+        ours = {one for own in addresses.values() for one in own}
+        gone = {one for uid, own in self._addresses.items() for one in own if one not in addresses.get(uid, ())}
         if self._owed or gone:
-            await self._cut_denied(set(addresses.values()), gone, rendered.permits)
+            await self._cut_denied(ours, gone, rendered.permits)
             self._owed = False
         if self._loaded_at is None or self._revision != rendered.revision:
             self._loaded_at = asyncio.get_running_loop().time()

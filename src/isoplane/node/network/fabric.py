@@ -4,6 +4,7 @@
                                         ├ host routes ── iso-br… ┤ (LOCAL, 10.244.128.1)
     container eth0 10.244.0.6/32 ── iv… ┘                        └ it…
 
+Each has an IPv6 address as well (see ``ipv6``), unless the host has none.
 It makes and removes links and remembers addresses; which packets pass is for the engines.  Everything needed to go on after
 kill -9 is in the kernel, in the address record and in the switch's database; nothing is only in memory.
 """
@@ -26,6 +27,7 @@ from isoplane.node.network.engines import nfnetlink
 from isoplane.node.network.engines.iptables import IptablesEngine
 from isoplane.node.network.engines.protocol import EngineFailure
 from isoplane.node.network.ipam import Ipam, Lease
+from isoplane.node.network.ipv6 import Ranges6
 from isoplane.node.network.keyed import KeyedLocks
 from isoplane.node.network.links import SANDBOX_INTERFACE, Links
 from isoplane.node.network.protocol import FabricFailure, Plug
@@ -53,6 +55,8 @@ class HostFabric:
         self._watcher: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[], None]] = []
         self._ranges: Ranges | None = None
+        self.ipv6_missing = ""
+        """Why workloads have no IPv6 addresses; '' when they have."""
         self.bridge: MachineBridge | None = None
         self._dhcp: Dhcp | None = None
         """For machines on links of their own; the bridge brings its own."""
@@ -64,8 +68,8 @@ class HostFabric:
         return self._ranges
 
     @property
-    def node_address(self) -> str:
-        return self.ranges.node
+    def node_addresses(self) -> tuple[str, ...]:
+        return self.ranges.nodes
 
     @property
     def _links(self) -> Links:
@@ -83,7 +87,8 @@ class HostFabric:
 
     async def start(self) -> None:
         self._ipam.open()
-        self._ranges = await self._work("settling the node's range", settle, self.settings, self._ipam)
+        settled = await self._work("settling the node's ranges", settle, self.settings, self._ipam)
+        self._ranges, self.ipv6_missing = settled
         await self._work("preparing the host", self._prepare)
         await forwarding.enable(self.names)
         if self.settings.masquerade:
@@ -93,7 +98,8 @@ class HostFabric:
             await self.bridge.start(self._bridge_leases())
         if self.settings.machine_wiring is Wiring.ROUTED or self._machine_leases():
             pattern = self.names.link_prefixes[1] + "*"
-            self._dhcp = Dhcp(self.settings.directory / "dhcp-routed", pattern, self.ranges.routed)
+            routed6 = self.ranges.six.routed if self.ranges.six else None
+            self._dhcp = Dhcp(self.settings.directory / "dhcp-routed", pattern, self.ranges.routed, routed6)
             await self._dhcp.start(self.settings.mtu)
             self._dhcp.serve(self._machine_leases())
         self._watcher = asyncio.create_task(self._watch())
@@ -101,9 +107,11 @@ class HostFabric:
     def _prepare(self) -> None:
         self.settings.directory.mkdir(parents=True, exist_ok=True)
         netns.prepare(NETNS_DIRECTORY)
-        self._range_copy.write_text(str(self.ranges.whole))
+        six = self.ranges.six
+        self._range_copy.write_text(f"{self.ranges.whole} {six.whole}" if six else str(self.ranges.whole))
+        if six:
+            sysctl.forward_ipv6(self._note)
         self._links.prepare_node(f"isoplane {self.settings.data_dir.resolve()}")
-        sysctl.apply(self.names.node_link, {"ipv6/conf/{}/disable_ipv6": "1"})
         orphans = self._links.leftovers([lease.uid for lease in self._ipam.leases()])
         if orphans:
             log.warning("removing links without an owner: %s", ", ".join(orphans))
@@ -115,9 +123,11 @@ class HostFabric:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             try:
+                if self.ranges.six:  # another plane that leaves takes its own wish with it
+                    sysctl.forward_ipv6(self._note)
                 if self.settings.masquerade and (now := await asyncio.to_thread(nfnetlink.generation)) != generation:
                     generation = now
-                    if not await nat.exists(self.names):
+                    if not await nat.exists(self.names, self.ranges):
                         await nat.enable(self.names, self.ranges, self._note)
                 if self._dhcp is not None:
                     await self._dhcp.start(self.settings.mtu)
@@ -134,7 +144,8 @@ class HostFabric:
 
     async def plug(self, workload: Workload) -> NetworkAttachment:
         if workload.attachment is Attachment.HOST:
-            return NetworkAttachment(address=self.node_address, mtu=self.settings.mtu)
+            address, *six = self.node_addresses
+            return NetworkAttachment(address=address, address6="".join(six), mtu=self.settings.mtu)
         async with self._locks.hold(workload.uid):
             wiring = self.settings.wiring_of(workload.attachment)
             if wiring is Wiring.BRIDGED and self.bridge is None:
@@ -182,10 +193,11 @@ class HostFabric:
 
     async def teardown(self) -> None:
         await self._stop_watching()
-        known = self._remembered_range() or self.settings.cidr
+        known, known6 = self._remembered_ranges()
+        known = known or self.settings.cidr
         if self._ranges is None:
             # Without any memory of the range its links are found by their names, and only its routes may stay.
-            self._ranges = Ranges.of(known or DEFAULT_RANGES[0])
+            self._ranges = Ranges.of(known or DEFAULT_RANGES[0], Ranges6.of(known6) if known6 else None)
         bridge = self.bridge or MachineBridge(self.settings, self.ranges, self._links, self._workers)
         await bridge.teardown()
         await Dhcp(self.settings.directory / "dhcp-routed", "", self._ranges.routed).stop()
@@ -208,14 +220,17 @@ class HostFabric:
                 await self._watcher
             self._watcher = None
 
-    def _remembered_range(self) -> str:
-        """From the record, or, when that is damaged, from a copy that is kept for this moment."""
+    def _remembered_ranges(self) -> tuple[str, str]:
+        """From the record, or, when that is damaged, from a copy that is kept for this moment; '' for what is not known."""
         try:
             self._ipam.open()
-            return self._ipam.range
+            return self._ipam.range, self._ipam.range6
         except FabricFailure as failure:
             log.warning("%s", failure)
-            return self._range_copy.read_text().strip() if self._range_copy.exists() else ""
+            known, _, known6 = (
+                self._range_copy.read_text().partition(" ") if self._range_copy.exists() else ("", "", "")
+            )
+            return known, known6
 
     def _remove_links(self, routes: bool) -> None:
         self._links.remove_named(self._links.leftovers(()))

@@ -9,6 +9,8 @@ from isoplane.node.network.process import find, run
 from isoplane.node.network.protocol import FabricFailure
 from isoplane.node.network.settings import Names
 
+_TOOLS = ("iptables", "ip6tables")
+
 
 def accepting(names: Names) -> list[str]:
     """The rules, as iptables-save writes them."""
@@ -32,25 +34,27 @@ def present(saved: str, names: Names) -> list[str]:
 
 
 async def enable(names: Names) -> None:
-    """Add what is missing. A host without iptables has no such firewall."""
-    if (saved := await _saved()) and (rules := missing(saved, names)):
-        await _restore(rules)
+    """Add what is missing, in both families. A host without iptables has no such firewall."""
+    for tool in _TOOLS:
+        if (saved := await _saved(tool)) and (rules := missing(saved, names)):
+            await _restore(tool, rules)
 
 
 async def disable(names: Names) -> None:
-    if saved := await _saved():
-        await _restore([rule.replace("-A ", "-D ", 1) for rule in present(saved, names)])
+    for tool in _TOOLS:
+        if saved := await _saved(tool):
+            await _restore(tool, [rule.replace("-A ", "-D ", 1) for rule in present(saved, names)])
 
 
-async def _saved() -> str:
+async def _saved(tool: str) -> str:
     try:
-        find("iptables-save")
-        return (await run("iptables-save", "-t", "filter")).decode()
+        find(f"{tool}-save")
+        return (await run(f"{tool}-save", "-t", "filter")).decode()
     except FabricFailure:
         return ""
 
 
-async def _restore(rules: list[str]) -> None:
+async def _restore(tool: str, rules: list[str]) -> None:
     if rules:
         text = "".join(f"{line}\n" for line in ["*filter", *rules, "COMMIT"])
-        await run("iptables-restore", "--noflush", "-w", "10", stdin=text.encode())
+        await run(f"{tool}-restore", "--noflush", "-w", "10", stdin=text.encode())

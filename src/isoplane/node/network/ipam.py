@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import chain, takewhile
 from pathlib import Path
 
+from isoplane.node.network.ipv6 import Network6, interface_address
 from isoplane.node.network.protocol import FabricFailure
 from isoplane.node.network.settings import Ranges, Wiring
 from isoplane.workload.shape import Attachment
@@ -28,7 +29,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS lease (
   uid TEXT PRIMARY KEY, namespace TEXT NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL, wiring TEXT NOT NULL,
-  number INTEGER NOT NULL, UNIQUE (wiring, number)) WITHOUT ROWID;
+  number INTEGER NOT NULL, six INTEGER NOT NULL DEFAULT 0, UNIQUE (wiring, number)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS resting (
   wiring TEXT NOT NULL, number INTEGER NOT NULL, until REAL NOT NULL, PRIMARY KEY (wiring, number)) WITHOUT ROWID;
 """
@@ -57,10 +58,17 @@ class Lease:
     wiring: Wiring
     number: int
     network: ipaddress.IPv4Network
+    network6: Network6 | None = None
+    """A /64; None for a workload without an IPv6 address."""
 
     @property
     def address(self) -> str:
         return str(self.network[self.number])
+
+    @property
+    def address6(self) -> str:
+        """'' for a workload without."""
+        return interface_address(self.network6, self.mac) if self.network6 else ""
 
     @property
     def mac(self) -> str:
@@ -79,6 +87,7 @@ class Ipam:
         self._path, self._quarantine, self._clock = path, quarantine, clock
         self._lock = threading.RLock()
         self._ranges: Mapping[Wiring, ipaddress.IPv4Network] = {}
+        self._ranges6: Mapping[Wiring, Network6] = {}
         self._leases: dict[str, Lease] = {}
         self._leased: dict[Wiring, set[int]] = {wiring: set() for wiring in Wiring}
         self._resting: dict[Wiring, dict[int, float]] = {wiring: {} for wiring in Wiring}
@@ -97,6 +106,8 @@ class Ipam:
             opened.execute("PRAGMA journal_mode=WAL")
             opened.execute("PRAGMA synchronous=NORMAL")
             opened.executescript(_SCHEMA)
+            if "six" not in {row[1] for row in opened.execute("PRAGMA table_info(lease)")}:
+                opened.execute("ALTER TABLE lease ADD COLUMN six INTEGER NOT NULL DEFAULT 0")
         except OSError as error:
             raise FabricFailure(f"the record of addresses {self._path} cannot be opened: {error}") from error
         except sqlite3.Error as error:
@@ -120,14 +131,23 @@ class Ipam:
     @property
     def range(self) -> str:
         """The node's range as remembered; '' before one was settled."""
-        row = self._db.execute("SELECT value FROM setting WHERE key='range'").fetchone()
+        return self._setting("range")
+
+    @property
+    def range6(self) -> str:
+        """The node's IPv6 range as remembered, also while it is not in use; '' before there was one."""
+        return self._setting("range6")
+
+    def _setting(self, key: str) -> str:
+        row = self._db.execute("SELECT value FROM setting WHERE key=?", (key,)).fetchone()
         return str(row[0]) if row else ""
 
     def settle(self, ranges: Ranges) -> None:
         """Use this range from now on. FabricFailure when leases of another range are in use."""
         with self._lock:
             previous = self.range
-            rows = self._db.execute("SELECT uid, namespace, name, kind, wiring, number FROM lease").fetchall()
+            self._settle_six(ranges)
+            rows = self._db.execute("SELECT uid, namespace, name, kind, wiring, number, six FROM lease").fetchall()
             if previous and previous != str(ranges.whole) and rows:
                 raise FabricFailure(
                     f"the range {ranges.whole} is asked for, but {len(rows)} workloads have addresses of {previous}: "
@@ -139,15 +159,33 @@ class Ipam:
                 self._db.execute("DELETE FROM resting")
             self._load(rows)
 
-    def _load(self, rows: Sequence[tuple[str, str, str, str, str, int]]) -> None:
+    def _settle_six(self, ranges: Ranges) -> None:
+        """A lease has an IPv6 address for life, or none; without a range all lose theirs and do not get it back."""
+        six, previous = ranges.six, self.range6
+        self._ranges6 = {Wiring.ROUTED: six.routed, Wiring.BRIDGED: six.bridged} if six else {}
+        if six is None:
+            self._db.execute("UPDATE lease SET six=0")
+            return
+        (used,) = self._db.execute("SELECT count(*) FROM lease WHERE six=1").fetchone()
+        if previous and previous != str(six.whole) and used:
+            raise FabricFailure(
+                f"the range {six.whole} is asked for, but {used} workloads have addresses of {previous}: "
+                "delete them first, or keep the range"
+            )
+        self._db.execute("INSERT OR REPLACE INTO setting VALUES ('range6', ?)", (str(six.whole),))
+
+    def _load(self, rows: Sequence[tuple[str, str, str, str, str, int, int]]) -> None:
         self._leased = {wiring: set() for wiring in Wiring}
         self._resting = {wiring: {} for wiring in Wiring}
         for wiring, number, until in self._db.execute("SELECT wiring, number, until FROM resting ORDER BY until"):
             self._resting[Wiring(wiring)][number] = until
         self._leases = {}
-        for uid, namespace, name, kind, wiring_text, number in rows:
+        for uid, namespace, name, kind, wiring_text, number, six in rows:
             wiring = Wiring(wiring_text)
-            self._leases[uid] = Lease(uid, namespace, name, Attachment(kind), wiring, number, self._ranges[wiring])
+            network6 = self._ranges6.get(wiring) if six else None
+            self._leases[uid] = Lease(
+                uid, namespace, name, Attachment(kind), wiring, number, self._ranges[wiring], network6
+            )
             self._leased[wiring].add(number)
         self._cursor = {wiring: max((*self._leased[wiring], *self._resting[wiring]), default=0) for wiring in Wiring}
 
@@ -171,13 +209,13 @@ class Ipam:
                     f"no free address in {network} for {namespace}/{name}: {last - 1 - resting} in use, {resting} released "
                     "a moment ago and resting; delete workloads or configure a larger range"
                 )
-            made = Lease(uid, namespace, name, kind, wiring, number, network)
+            network6 = self._ranges6.get(wiring)
+            made = Lease(uid, namespace, name, kind, wiring, number, network, network6)
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 self._db.execute("DELETE FROM resting WHERE wiring=? AND number=?", (wiring.value, number))
-                self._db.execute(
-                    "INSERT INTO lease VALUES (?,?,?,?,?,?)", (uid, namespace, name, kind.value, wiring.value, number)
-                )
+                row = (uid, namespace, name, kind.value, wiring.value, number, int(network6 is not None))
+                self._db.execute("INSERT INTO lease VALUES (?,?,?,?,?,?,?)", row)
                 self._db.execute("COMMIT")
             except sqlite3.Error as error:
                 self._undo()

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from isoplane.node.network import netns, sysctl, tap
-from isoplane.node.network.ipam import Lease
+from isoplane.node.network.ipam import Lease, mac_of
+from isoplane.node.network.ipv6 import link_local
 from isoplane.node.network.netlink import Link, Netlink, NetlinkError
 from isoplane.node.network.settings import NETNS_DIRECTORY, Names, Ranges, Wiring
 from isoplane.workload.shape import Attachment
@@ -66,15 +67,21 @@ class Links:
         self.remove(lease.uid)
         routed = lease.wiring is Wiring.ROUTED
         gateway = self.ranges.node if routed else self.ranges.bridge_gateway
+        gateway_mac = HOST_END_MAC if routed else mac_of(gateway)
 
         def inside(namespace: int) -> None:
             host().veth(name, HOST_END_MAC, SANDBOX_INTERFACE, lease.mac, namespace, self.mtu, lease.uid).commit()
+            sysctl.apply(SANDBOX_INTERFACE, sysctl.WITH_IPV6 if lease.address6 else sysctl.WITHOUT_IPV6)
             with Netlink() as sandbox:
                 sandbox.set_link(1, up=True).set_link(_PEER_INDEX, up=True)
                 sandbox.address(_PEER_INDEX, lease.address, 32 if routed else lease.network.prefixlen)
                 if routed:
                     sandbox.route(f"{gateway}/32", _PEER_INDEX).neighbour(_PEER_INDEX, gateway, HOST_END_MAC)
                 sandbox.route("0.0.0.0/0", _PEER_INDEX, gateway=gateway)
+                if lease.address6:
+                    gateway6 = link_local(gateway_mac)
+                    sandbox.address(_PEER_INDEX, lease.address6, 128).neighbour(_PEER_INDEX, gateway6, gateway_mac)
+                    sandbox.route("::/0", _PEER_INDEX, gateway=gateway6)
                 sandbox.commit()
 
         netns.create(path, inside)
@@ -97,12 +104,19 @@ class Links:
         if lease.wiring is Wiring.ROUTED:
             machine = lease.kind is Attachment.TAP
             sysctl.apply(name, sysctl.ROUTED_MACHINE if machine else sysctl.ROUTED_PORT)
+            sysctl.apply(name, sysctl.WITH_IPV6 if lease.address6 else sysctl.WITHOUT_IPV6)
             socket.set_link(index, up=True, mac=HOST_END_MAC, mtu=self.mtu)
             if machine:
                 # DHCP is served where the gateway's address is; the node's own route to it stays the one it had.
                 socket.address(index, self.ranges.node, lease.network.prefixlen, routed=False)
             socket.route(f"{lease.address}/32", index, source=self.ranges.node)
             socket.neighbour(index, lease.address, lease.mac)
+            if lease.address6 and self.ranges.six:
+                socket.address(index, link_local(HOST_END_MAC), 64)
+                if machine:
+                    socket.address(index, self.ranges.six.node, 64, routed=False)
+                socket.route(f"{lease.address6}/128", index, source=self.ranges.six.node)
+                socket.neighbour(index, lease.address6, lease.mac)
         else:
             sysctl.apply(name, sysctl.BRIDGED_PORT)
             socket.set_link(index, up=True, mtu=self.mtu)
@@ -128,10 +142,20 @@ class Links:
             raise NetlinkError(
                 0, f"{self.names.node_link} belongs to the plane in {link and link.alias}: move one of the two"
             )
+        six = self.ranges.six
+        sysctl.apply(self.names.node_link, sysctl.WITH_IPV6 if six else sysctl.WITHOUT_IPV6)
         socket.set_link(link.index, up=True, alias=owner).address(link.index, self.ranges.node, 32)
-        for network in (self.ranges.routed, self.ranges.bridged):
-            socket.route(str(network), 0, metric=_UNREACHABLE_METRIC)
+        if six:
+            socket.address(link.index, six.node, 128)
+        for network in self._networks():
+            socket.route(network, 0, metric=_UNREACHABLE_METRIC)
         socket.commit()
+
+    def _networks(self) -> list[str]:
+        """What is ours to route, in both families."""
+        six = self.ranges.six
+        halves = (self.ranges.routed, self.ranges.bridged, *((six.routed, six.bridged) if six else ()))
+        return [str(network) for network in halves]
 
     def prepare_gateway(self, bridge: str) -> None:
         """The bridge's LOCAL port as the gateway of bridged workloads; the host itself speaks with the node's address."""
@@ -140,7 +164,14 @@ class Links:
         sysctl.apply(bridge, sysctl.ROUTED_PORT)
         network = self.ranges.bridged
         socket.set_link(index, up=True).address(index, self.ranges.bridge_gateway, network.prefixlen, routed=False)
-        socket.route(str(network), index, source=self.ranges.node).commit()
+        socket.route(str(network), index, source=self.ranges.node)
+        six = self.ranges.six
+        sysctl.apply(bridge, sysctl.WITH_IPV6 if six else sysctl.WITHOUT_IPV6)
+        if six:
+            socket.address(index, link_local(mac_of(self.ranges.bridge_gateway)), 64)
+            socket.address(index, six.bridge_gateway, 64, routed=False)
+            socket.route(str(six.bridged), index, source=six.node)
+        socket.commit()
 
     def leftovers(self, known: Sequence[str]) -> Sequence[str]:
         """Names of links and namespaces of this plane that belong to none of the uids ``known``."""
@@ -161,7 +192,7 @@ class Links:
     def remove_node(self, routes: bool) -> None:
         """Everything that ``prepare_node`` made; ``routes`` False when the range is not known to be ours."""
         socket = host()
-        for network in (self.ranges.routed, self.ranges.bridged) if routes else ():
-            socket.delete_unreachable(str(network), _UNREACHABLE_METRIC)
+        for network in self._networks() if routes else ():
+            socket.delete_unreachable(network, _UNREACHABLE_METRIC)
         socket.delete_link(self.names.node_link)
         socket.commit()

@@ -25,12 +25,17 @@ def outside_interfaces() -> list[str]:
 
 def ruleset(names: Names, ranges: Ranges) -> str:
     """One nft transaction that makes the table what it must be, whatever it was."""
-    table = f"ip {names.nat_table}"
-    return (
-        f"add table {table}\ndelete table {table}\ntable {table} {{\n"
-        "  chain postrouting {\n    type nat hook postrouting priority srcnat\n"
-        f"    ip saddr {ranges.whole} ip daddr != {ranges.whole} fib daddr type != local masquerade\n  }}\n}}\n"
-    )
+    text = ""
+    for family, whole in (("ip", ranges.whole), ("ip6", ranges.six.whole if ranges.six else None)):
+        if whole is None:
+            continue
+        table = f"{family} {names.nat_table}"
+        text += (
+            f"add table {table}\ndelete table {table}\ntable {table} {{\n"
+            "  chain postrouting {\n    type nat hook postrouting priority srcnat\n"
+            f"    {family} saddr {whole} {family} daddr != {whole} fib daddr type != local masquerade\n  }}\n}}\n"
+        )
+    return text
 
 
 async def enable(names: Names, ranges: Ranges, note: Path) -> None:
@@ -38,16 +43,24 @@ async def enable(names: Names, ranges: Ranges, note: Path) -> None:
     sysctl.borrow(note, {f"ipv4/conf/{interface}/forwarding": "1" for interface in outside_interfaces()})
 
 
-async def exists(names: Names) -> bool:
-    """Whether the table is there."""
-    return f"table ip {names.nat_table}\n" in (await run("nft", "list", "tables")).decode()
+async def exists(names: Names, ranges: Ranges) -> bool:
+    """Whether the table of each family is there."""
+    wanted = {f"table ip {names.nat_table}", *([f"table ip6 {names.nat_table}"] if ranges.six else [])}
+    return wanted <= await _tables()
+
+
+async def _tables() -> set[str]:
+    return set((await run("nft", "list", "tables")).decode().splitlines())
 
 
 async def remove_tables(names: Names) -> None:
-    """Remove this table and the policy engine's two. A host without nft has neither."""
+    """Remove these tables and the policy engine's two. A host without nft has none."""
     try:
         find("nft")
     except FabricFailure:
         return
-    tables = (f"ip {names.nat_table}", f"inet {names.table}", nft_guard.table(f"inet {names.table}"))
-    await run("nft", "-f", "-", stdin="".join(f"add table {one}\ndelete table {one}\n" for one in tables).encode())
+    main = f"inet {names.table}"
+    ours = (f"ip {names.nat_table}", f"ip6 {names.nat_table}", main, nft_guard.table(main))
+    there = await _tables()
+    if text := "".join(f"delete table {one}\n" for one in ours if f"table {one}" in there):
+        await run("nft", "-f", "-", stdin=text.encode())

@@ -23,7 +23,7 @@ RT_TABLE_MAIN, RTPROT_STATIC, RTN_UNICAST, RTN_UNREACHABLE = 254, 4, 1, 7
 SCOPE_UNIVERSE, SCOPE_LINK = 0, 253
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO, IFLA_NET_NS_FD, IFLA_IFALIAS = 1, 3, 4, 18, 28, 20
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
-IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS, IFA_F_NOPREFIXROUTE = 1, 2, 4, 8, 0x200
+IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS, IFA_F_NOPREFIXROUTE, IFA_F_NODAD = 1, 2, 4, 8, 0x200, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 4, 5, 6, 7
 NDA_DST, NDA_LLADDR, NUD_PERMANENT = 1, 2, 0x80
 
@@ -66,6 +66,15 @@ def _number(kind: int, value: int) -> bytes:
     return attribute(kind, struct.pack("=I", value))
 
 
+def _family(value: str) -> socket.AddressFamily:
+    """Of an address or a CIDR."""
+    return socket.AF_INET6 if ":" in value else socket.AF_INET
+
+
+def _packed(value: str) -> bytes:
+    return socket.inet_pton(_family(value), value)
+
+
 def _mac(value: str) -> bytes:
     return bytes.fromhex(value.replace(":", ""))
 
@@ -96,7 +105,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One IPv4 route of the main table. ``destination`` is a CIDR ('0.0.0.0/0' for the default)."""
+    """One route of the main table. ``destination`` is a CIDR ('0.0.0.0/0' or '::/0' for the default)."""
 
     destination: str
     interface: int
@@ -169,15 +178,16 @@ class Netlink:
         return self
 
     def address(self, index: int, address: str, prefix_length: int, *, routed: bool = True) -> Netlink:
-        """An address; with ``routed`` False the kernel adds no route for its network."""
-        packed = socket.inet_aton(address)
-        body = struct.pack("=BBBBi", socket.AF_INET, prefix_length, 0, SCOPE_UNIVERSE, index)
+        """An address; with ``routed`` False the kernel adds no route for its network. IPv6: usable at once, unasked."""
+        packed, family = _packed(address), _family(address)
+        body = struct.pack("=BBBBi", family, prefix_length, 0, SCOPE_UNIVERSE, index)
         body += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
-        if prefix_length < 31:
+        if family == socket.AF_INET and prefix_length < 31:
             mask = (1 << (32 - prefix_length)) - 1
             broadcast = struct.pack("!I", struct.unpack("!I", packed)[0] | mask)
             body += attribute(IFA_BROADCAST, broadcast)
-        body += b"" if routed else _number(IFA_FLAGS, IFA_F_NOPREFIXROUTE)
+        flags = (0 if routed else IFA_F_NOPREFIXROUTE) | (IFA_F_NODAD if family == socket.AF_INET6 else 0)
+        body += _number(IFA_FLAGS, flags) if flags else b""
         self._add(f"address {address}/{prefix_length}", RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, body, errno.EEXIST)
         return self
 
@@ -186,26 +196,26 @@ class Netlink:
         network, _, length = destination.partition("/")
         kind = RTN_UNICAST if index else RTN_UNREACHABLE
         scope = SCOPE_LINK if index and not gateway else SCOPE_UNIVERSE
-        body = _ROUTE.pack(socket.AF_INET, int(length), 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, scope, kind, 0)
-        body += attribute(RTA_DST, socket.inet_aton(network)) if int(length) else b""
+        body = _ROUTE.pack(_family(network), int(length), 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, scope, kind, 0)
+        body += attribute(RTA_DST, _packed(network)) if int(length) else b""
         body += _number(RTA_OIF, index) if index else b""
-        body += attribute(RTA_GATEWAY, socket.inet_aton(gateway)) if gateway else b""
-        body += attribute(RTA_PREFSRC, socket.inet_aton(source)) if source else b""
+        body += attribute(RTA_GATEWAY, _packed(gateway)) if gateway else b""
+        body += attribute(RTA_PREFSRC, _packed(source)) if source else b""
         body += _number(RTA_PRIORITY, metric) if metric else b""
         self._add(f"route {destination}", RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body)
         return self
 
     def delete_unreachable(self, destination: str, metric: int) -> Netlink:
         network, _, length = destination.partition("/")
-        body = _ROUTE.pack(socket.AF_INET, int(length), 0, 0, RT_TABLE_MAIN, 0, 0, RTN_UNREACHABLE, 0)
-        body += attribute(RTA_DST, socket.inet_aton(network)) + _number(RTA_PRIORITY, metric)
+        body = _ROUTE.pack(_family(network), int(length), 0, 0, RT_TABLE_MAIN, 0, 0, RTN_UNREACHABLE, 0)
+        body += attribute(RTA_DST, _packed(network)) + _number(RTA_PRIORITY, metric)
         self._add(f"removal of route {destination}", RTM_DELROUTE, 0, body, errno.ESRCH)
         return self
 
     def neighbour(self, index: int, address: str, mac: str) -> Netlink:
-        """A permanent neighbour: no ARP is asked, and none can be forged."""
-        body = struct.pack("=BxxxiHBB", socket.AF_INET, index, NUD_PERMANENT, 0, 0)
-        body += attribute(NDA_DST, socket.inet_aton(address)) + attribute(NDA_LLADDR, _mac(mac))
+        """A permanent neighbour: nobody is asked (ARP, discovery), and no answer can be forged."""
+        body = struct.pack("=BxxxiHBB", _family(address), index, NUD_PERMANENT, 0, 0)
+        body += attribute(NDA_DST, _packed(address)) + attribute(NDA_LLADDR, _mac(mac))
         self._add(f"neighbour {address}", RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body)
         return self
 
@@ -271,15 +281,16 @@ class Netlink:
     def links(self) -> list[Link]:
         return list(self._links(_LINK.pack(0, 0, 0, 0, 0), NLM_F_DUMP))
 
-    def routes(self) -> list[Route]:
-        """IPv4 routes of the main table."""
+    def routes(self, family: socket.AddressFamily = socket.AF_INET) -> list[Route]:
+        """Routes of the main table."""
         found = []
-        for payload in self._dump(RTM_GETROUTE, _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0), NLM_F_DUMP):
+        anything = bytes(4 if family == socket.AF_INET else 16)
+        for payload in self._dump(RTM_GETROUTE, _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0), NLM_F_DUMP):
             _, length, _, _, table, _, _, _, _ = _ROUTE.unpack_from(payload)
             parts = attributes(payload[_ROUTE.size :])
             if table != RT_TABLE_MAIN:
                 continue
-            destination = socket.inet_ntoa(parts.get(RTA_DST, b"\0" * 4))
+            destination = socket.inet_ntop(family, parts.get(RTA_DST, anything))
             interface = struct.unpack("=i", parts[RTA_OIF])[0] if RTA_OIF in parts else 0
             found.append(Route(f"{destination}/{length}", interface))
         return found

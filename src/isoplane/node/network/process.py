@@ -98,6 +98,12 @@ class Daemon:
         others = [int(entry) for entry in os.listdir("/proc") if entry.isdecimal() and self._is_it(int(entry))]
         return min(others, default=0)
 
+    @property
+    def arguments(self) -> Sequence[str]:
+        """What it was started with, its own name apart; nothing while it does not run."""
+        pid = self.pid
+        return _command_line(pid)[1:-1] if pid else []
+
     def handle(self) -> int:
         """A pidfd of this daemon and no other process, for the caller to close; -1 when it is not running."""
         pid = self.pid

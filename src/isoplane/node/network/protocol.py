@@ -60,6 +60,11 @@ class Fabric(Protocol):
         ...
 
     @property
-    def node_address(self) -> str:
-        """The node's own address as workloads see it."""
+    def node_addresses(self) -> tuple[str, ...]:
+        """The node's own addresses as workloads see them, one a family, IPv4 first."""
+        ...
+
+    @property
+    def ipv6_missing(self) -> str:
+        """Why workloads have no IPv6 addresses; '' when they have. The started fabric tells."""
         ...

@@ -34,7 +34,7 @@ def node_network(node: str, settings: FabricSettings, ranges: Ranges) -> NodeNet
     own = int(settings.names.tag, 16) % 65534 + 1
     return NodeNetwork(
         name=node,
-        ips=(ranges.node, ranges.bridge_gateway),
+        ips=ranges.hosts,
         bridge_mac=mac_of(ranges.bridge_gateway),
         guarded=settings.names.link_prefixes,
         zone=own,
@@ -47,7 +47,7 @@ def attachments_of(plugs: Sequence[Plug], settings: FabricSettings, ids: Callabl
     return [
         Attachment(
             ids(plug),
-            (plug.attachment.address,),
+            plug.attachment.addresses,
             settings.names.bridge if plug.ofport else plug.attachment.host_interface,
             plug.ofport,
             plug.attachment.mac,
@@ -123,7 +123,7 @@ class NodeRules:
         for plug in plugs:
             entry = tables.endpoints.get(self._ids(plug))
             if entry is not None:
-                found[plug.uid] = revision_of(plug.attachment.address, entry.ingress.key, entry.egress.key)
+                found[plug.uid] = revision_of(*plug.attachment.addresses, entry.ingress.key, entry.egress.key)
         return found
 
     def _rulesets(self, tables: Tables, attached: Sequence[Attachment]) -> _Rulesets:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from isoplane.node.network.ipv6 import Ranges6
 from isoplane.workload.shape import Attachment
 
 DEFAULT_RANGES = tuple(f"10.{second}.0.0/16" for second in (244, 245, 246, 247, 248, 249, 236, 237, 238, 239))
@@ -38,6 +39,8 @@ class FabricSettings:
     data_dir: Path
     cidr: str = ""
     """The node's range, halved into routed and bridged addresses; '' probes DEFAULT_RANGES."""
+    cidr6: str = ""
+    """The node's IPv6 range, a /63 or larger; '' derives a unique local one, 'none' does without IPv6."""
     container_wiring: Wiring = Wiring.ROUTED
     machine_wiring: Wiring = Wiring.BRIDGED
     routed_engine: str = "nftables"
@@ -68,23 +71,35 @@ class FabricSettings:
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
-    """A node's range in two halves: the first address of each is the host's."""
+    """A node's range in two halves: the first address of each is the host's. ``six``: the same for IPv6, None without."""
 
     whole: ipaddress.IPv4Network
     routed: ipaddress.IPv4Network
     bridged: ipaddress.IPv4Network
+    six: Ranges6 | None = None
 
     @classmethod
-    def of(cls, cidr: str) -> Ranges:
+    def of(cls, cidr: str, six: Ranges6 | None = None) -> Ranges:
         """ValueError when the text is no IPv4 network or too small to halve (at least a /28)."""
         whole = ipaddress.IPv4Network(cidr)
         if whole.prefixlen > 28:
             raise ValueError(f"{cidr} is too small for a node: use a /28 or larger")
         routed, bridged = whole.subnets(prefixlen_diff=1)
-        return cls(whole, routed, bridged)
+        return cls(whole, routed, bridged, six)
 
     def by_wiring(self) -> Mapping[Wiring, ipaddress.IPv4Network]:
         return {Wiring.ROUTED: self.routed, Wiring.BRIDGED: self.bridged}
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The node's address in each family."""
+        return (self.node, *((self.six.node,) if self.six else ()))
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Every address that the host itself has in the range."""
+        own = (self.node, self.bridge_gateway)
+        return own if self.six is None else (*own, self.six.node, self.six.bridge_gateway)
 
     @property
     def node(self) -> str:

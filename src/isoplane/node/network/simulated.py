@@ -8,7 +8,9 @@ from dataclasses import replace
 
 from isoplane.node.network.attachment import attachment_of, plug_of
 from isoplane.node.network.ipam import Ipam
+from isoplane.node.network.ipv6 import OFF, derived
 from isoplane.node.network.protocol import FabricFailure, Plug
+from isoplane.node.network.ranges import pick6
 from isoplane.node.network.settings import FabricSettings, Ranges
 from isoplane.node.runtime.protocol import NetworkAttachment
 from isoplane.workload.shape import Attachment, Workload
@@ -26,10 +28,14 @@ class SimulatedFabric:
         self._ranges: Ranges | None = None
 
     @property
-    def node_address(self) -> str:
+    def node_addresses(self) -> tuple[str, ...]:
         if self._ranges is None:
             raise FabricFailure("the fabric is not started")
-        return self._ranges.node
+        return self._ranges.nodes
+
+    @property
+    def ipv6_missing(self) -> str:
+        return f"it was turned off ({OFF})" if self.settings.cidr6 == OFF else ""
 
     async def start(self) -> None:
         try:
@@ -37,6 +43,9 @@ class SimulatedFabric:
         except ValueError as error:
             raise FabricFailure(f"the node's range {self.settings.cidr!r} is not usable: {error}") from error
         self._ipam.open()
+        if not self.ipv6_missing:
+            remembered = self._ipam.range6 or derived(str(self.settings.data_dir.resolve()))
+            ranges = replace(ranges, six=pick6(self.settings.cidr6, [remembered], ()))
         self._ipam.settle(ranges)
         self._ranges = ranges
 
@@ -45,7 +54,8 @@ class SimulatedFabric:
 
     async def plug(self, workload: Workload) -> NetworkAttachment:
         if workload.attachment is Attachment.HOST:
-            return NetworkAttachment(address=self.node_address, mtu=self.settings.mtu)
+            address, *six = self.node_addresses
+            return NetworkAttachment(address=address, address6="".join(six), mtu=self.settings.mtu)
         wiring = self.settings.wiring_of(workload.attachment)
         lease = self._ipam.lease(workload.uid, workload.namespace, workload.name, workload.attachment, wiring)
         return attachment_of(lease, self.settings)

@@ -49,8 +49,17 @@ class NetworkAttachment:
     address: str = ""
     prefix_length: int = 0
     gateway: str = ""
+    address6: str = ""
+    """Alone on its link: a /128 behind ``gateway6``. '' without IPv6."""
+    gateway6: str = ""
+    """Link-local, and so the same however the range changes."""
     mtu: int = 1500
     host_interface: str = ""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """One a family, IPv4 first."""
+        return tuple(one for one in (self.address, self.address6) if one)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,8 @@ class Materials:
     objects: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     network: NetworkAttachment = field(default_factory=NetworkAttachment)
     node_name: str = ""
-    node_address: str = ""
+    node_addresses: tuple[str, ...] = ()
+    """One a family, IPv4 first."""
 
 
 @dataclass(frozen=True, slots=True)

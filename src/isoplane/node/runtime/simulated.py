@@ -59,7 +59,7 @@ class _Unit:
 class _Sandbox:
     namespace: str
     name: str
-    address: str = ""
+    addresses: tuple[str, ...] = ()
     start: float = 0.0
     stop: float | None = 0.0
     run: float | None = None
@@ -109,7 +109,7 @@ class SimulatedRuntime:
         self._sandboxes[workload.uid] = _Sandbox(
             workload.namespace,
             workload.name,
-            materials.network.address,
+            materials.network.addresses,
             start=float(wanted.get(PREFIX + "start-seconds", self._pace.start)),
             stop=None if stop == "never" else float(stop) if stop else self._pace.stop,
             run=float(run) if run else None,
@@ -264,8 +264,7 @@ class SimulatedRuntime:
 
     def _observed(self, uid: str, sandbox: _Sandbox) -> Observed:
         units = {name: self._unit(uid, name, unit) for name, unit in sandbox.units.items()}
-        addresses = (sandbox.address,) if sandbox.address else ()
-        return Observed(uid, sandbox.namespace, sandbox.name, True, units, addresses)
+        return Observed(uid, sandbox.namespace, sandbox.name, True, units, sandbox.addresses)
 
     def _unit(self, uid: str, name: str, unit: _Unit) -> UnitObserved:
         now = self._clock()

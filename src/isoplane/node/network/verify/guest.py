@@ -51,13 +51,16 @@ class TapGuest:
         """Whether frames are carried: until it is closed, or somebody removes the tap."""
         return self._thread.is_alive()
 
-    def use(self, address: str, prefix: int, gateway: str) -> None:
-        """Configure by hand."""
+    def use(self, address: str, prefix: int, gateway: str, address6: str = "", gateway6: str = "") -> None:
+        """Configure by hand. An IPv6 address is alone on its link."""
 
         def inside() -> None:
             with Netlink() as guest:
                 index = guest.index("eth0")
-                guest.address(index, address, prefix).route("0.0.0.0/0", index, gateway=gateway).commit()
+                guest.address(index, address, prefix).route("0.0.0.0/0", index, gateway=gateway)
+                if address6:
+                    guest.address(index, address6, 128).route("::/0", index, gateway=gateway6)
+                guest.commit()
 
         netns.enter(Path(self.path), inside)
 

@@ -44,6 +44,8 @@ MIXES = {
 NODE = "node"
 PATIENCE = 4.0
 """Seconds after which a packet that is allowed counts as lost."""
+Question = tuple[str, str, str, int, int]
+"""(source, target, protocol, port, family)."""
 MACHINES = ("vm", "vmi")
 """The kinds of endpoint that hang on a tap; every other is a container's."""
 
@@ -90,7 +92,7 @@ def stand_in(
         deleting=False,
         owner_uid="",
         owned_by_tenant=False,
-        address="",
+        addresses=(),
     )
 
 
@@ -117,14 +119,16 @@ class Disagreement:
     target: str
     protocol: str
     port: int
+    family: int
     passed: bool
 
     @property
-    def question(self) -> tuple[str, str, str, int]:
-        return self.source, self.target, self.protocol, self.port
+    def question(self) -> Question:
+        return self.source, self.target, self.protocol, self.port, self.family
 
     def __str__(self) -> str:
         what = "ICMP" if self.protocol == OTHER else f"{self.port}/{self.protocol}"
+        what += " over IPv6" if self.family == 6 else ""
         told = "passed, the policies forbid it" if self.passed else "was lost, the policies allow it"
         return f"{self.source} -> {self.target} on {what}: the packet {told}"
 
@@ -135,11 +139,19 @@ class Place:
 
     id: str
     path: str
-    address: str
+    addresses: tuple[str, ...]
     guest: TapGuest | None
     servers: list[EchoServer | SctpServer]
     bridged: bool = False
     """Whether it hangs on the bridge itself."""
+
+    @property
+    def address(self) -> str:
+        return self.addresses[0]
+
+    def of(self, family: int) -> str:
+        """Its address in family 4 or 6."""
+        return next(one for one in self.addresses if (":" in one) is (family == 6))
 
 
 class PolicyLab:
@@ -167,8 +179,8 @@ class PolicyLab:
         self._names: dict[str, str] = {}
         """uid → endpoint id."""
         self._own_ports = itertools.cycle(range(32768, 60000))
-        self._own_port: dict[tuple[str, str, int], int] = {}
-        """The port from which SCTP was last sent: (source, target, port) → port."""
+        self._own_port: dict[tuple[str, str, int, int], int] = {}
+        """The port from which SCTP was last sent: (source, target, port, family) → port."""
         self._threads = ThreadPoolExecutor(48)
 
     async def start(self, objects: Iterable[Mapping[str, Any]]) -> None:
@@ -200,13 +212,13 @@ class PolicyLab:
         path = link.netns
         if kind is Attachment.TAP:
             guest = TapGuest(link.tap, link.mac, "t")
-            guest.use(link.address, link.prefix_length, link.gateway)
+            guest.use(link.address, link.prefix_length, link.gateway, link.address6, link.gateway6)
             path = guest.path
         serves = self._serve is None or endpoint.name in self._serve
         servers: list[EchoServer | SctpServer] = []
         if serves and self.ports:
             servers = [*(EchoServer(path, port) for port in self.ports), SctpServer(path, self.ports)]
-        self.places[endpoint.id] = Place(endpoint.id, path, link.address, guest, servers, self._bridged(kind))
+        self.places[endpoint.id] = Place(endpoint.id, path, link.addresses, guest, servers, self._bridged(kind))
 
     def _bridged(self, kind: Attachment) -> bool:
         settings = self.fabric.settings
@@ -216,52 +228,60 @@ class PolicyLab:
         """Other policies from now on; the endpoints stay. Raises EngineFailure when an engine refuses their rules."""
         found = from_objects(objects)
         placed = tuple(
-            replace(endpoint, ips=(self.places[endpoint.id].address,), node=NODE)
+            replace(endpoint, ips=self.places[endpoint.id].addresses, node=NODE)
             for endpoint in found.endpoints
             if endpoint.id in self.places
         )
-        self.cluster = replace(found, endpoints=placed, nodes=(Node(NODE, (self.fabric.node_address,)),))
+        self.cluster = replace(found, endpoints=placed, nodes=(Node(NODE, self.fabric.node_addresses),))
         await self.enforcer.request()
         if failures := self.enforcer.status.failures:
             raise EngineFailure("; ".join(f"{name}: {why}" for name, why in failures.items()))
 
-    def with_address(self, id: str, address: str) -> Cluster:
-        """The cluster with one more endpoint, by the address that it was plugged in with."""
+    def with_addresses(self, id: str, addresses: tuple[str, ...]) -> Cluster:
+        """The cluster with one more endpoint, by the addresses that it was plugged in with."""
         kind, namespace, name = id.split("/")
-        late = Endpoint(kind, namespace, name, ips=(address,), node=NODE)
+        late = Endpoint(kind, namespace, name, ips=addresses, node=NODE)
         return replace(self.cluster, endpoints=(*self.cluster.endpoints, late))
 
-    def expected(self, source: str, target: str, protocol: str, port: int) -> bool:
+    @property
+    def families(self) -> tuple[int, ...]:
+        """Those that the host has."""
+        return (4, 6) if self.fabric.ranges.six else (4,)
+
+    def expected(self, source: str, target: str, protocol: str, port: int, family: int = 4) -> bool:
         """The reference's answer."""
-        one, two = self.places[source].address, self.places[target].address
+        one, two = self.places[source].of(family), self.places[target].of(family)
         verdict = judge(self.cluster, Connection(party(self.cluster, one), party(self.cluster, two), protocol, port))
         return verdict.allowed
 
-    def reaches(self, source: str, target: str, protocol: str, port: int, timeout: float = 0.4) -> bool:
+    def reaches(
+        self, source: str, target: str, protocol: str, port: int, family: int = 4, timeout: float = 0.4
+    ) -> bool:
         """The packet's answer. Blocking, at most ``timeout`` seconds or a little more."""
-        path, address = self.places[source].path, self.places[target].address
+        path, address = self.places[source].path, self.places[target].of(family)
         if protocol == "TCP":
             return tcp_reaches(path, address, port, timeout=timeout)
         if protocol == "SCTP":
-            self._own_port[source, target, port] = own = next(self._own_ports)
+            self._own_port[source, target, port, family] = own = next(self._own_ports)
             return sctp_reaches(path, address, port, timeout, own)
         return udp_reaches(path, address, port, timeout) if protocol == "UDP" else pings(path, address, timeout)
 
-    def claimed(self, source: str, target: str, protocol: str, port: int) -> bool:
+    def claimed(self, source: str, target: str, protocol: str, port: int, family: int = 4) -> bool:
         """Whether the last packet of this question passes for a reply that the policies allow.
 
         On the bridge SCTP is judged without memory, and no flow can tell what begins an association from what answers one.
         """
         if protocol != "SCTP" or not (self.places[source].bridged and self.places[target].bridged):
             return False
-        return self.expected(target, source, protocol, self._own_port[source, target, port])
+        return self.expected(target, source, protocol, self._own_port[source, target, port, family], family)
 
-    def questions(self) -> list[tuple[str, str, str, int]]:
-        """Every pair of places on every port, and ICMP."""
+    def questions(self) -> list[Question]:
+        """Every pair of places on every port, and ICMP, in every family."""
         kinds = [(protocol, port) for protocol in PORT_PROTOCOLS for port in self.ports] + [(OTHER, 0)]
-        return [(one, two, *kind) for one in self.places for two in self.places if one != two for kind in kinds]
+        pairs = [(one, two) for one in self.places for two in self.places if one != two]
+        return [(*pair, *kind, family) for pair in pairs for kind in kinds for family in self.families]
 
-    async def disagreements(self, wanted: Iterable[tuple[str, str, str, int]] | None = None) -> list[Disagreement]:
+    async def disagreements(self, wanted: Iterable[Question] | None = None) -> list[Disagreement]:
         """Every question whose packet and reference disagree; all pairs on all ports unless told."""
         questions = self.questions() if wanted is None else list(wanted)
         loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Packets sent and answered inside network namespaces: TCP and UDP echo, and ICMP. Blocking; for worker threads."""
+"""Packets sent and answered inside network namespaces, in both families: TCP and UDP echo, and ICMP. Blocking; for threads."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 from isoplane.node.network import netns
+from isoplane.node.network.ipv6 import missing
 
 
-def udp_socket(path: str) -> socket.socket:
-    """A UDP socket inside the namespace at ``path`` ('' is the host's)."""
-    return inside(path, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+def family_of(address: str) -> socket.AddressFamily:
+    """The family of an address; '' is IPv4."""
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def tcp_socket(path: str) -> socket.socket:
+def udp_socket(path: str, towards: str = "") -> socket.socket:
+    """A UDP socket inside the namespace at ``path`` ('' is the host's), of the family of the address ``towards``."""
+    return inside(path, lambda: socket.socket(family_of(towards), socket.SOCK_DGRAM))
+
+
+def tcp_socket(path: str, towards: str = "") -> socket.socket:
     """A TCP socket, as above."""
-    return inside(path, socket.socket)
+    return inside(path, lambda: socket.socket(family_of(towards)))
 
 
 def inside(path: str, make: Callable[[], socket.socket]) -> socket.socket:
@@ -31,15 +37,23 @@ def inside(path: str, make: Callable[[], socket.socket]) -> socket.socket:
     return made
 
 
+def _anyone() -> str:
+    """What a server of both families binds to; of IPv4 alone where the kernel has no other."""
+    return "0.0.0.0" if missing() else "::"
+
+
 class EchoServer:
     """TCP and UDP echo on one port inside a namespace. A TCP client that sends ``?`` is told its own address."""
 
     def __init__(self, path: str, port: int) -> None:
-        self.tcp, self.udp = tcp_socket(path), udp_socket(path)
+        anyone = _anyone()
+        self.tcp, self.udp = tcp_socket(path, anyone), udp_socket(path, anyone)
         self.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.tcp.bind(("0.0.0.0", port))
+        for one in (self.tcp, self.udp):
+            if anyone == "::":
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            one.bind((anyone, port))
         self.tcp.listen(64)
-        self.udp.bind(("0.0.0.0", port))
         self._stop = os.eventfd(0)
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
@@ -65,7 +79,7 @@ class EchoServer:
                             streams.remove(one)
                             one.close()
                         else:
-                            one.sendall(one.getpeername()[0].encode() if data == b"?" else data)
+                            one.sendall(one.getpeername()[0].removeprefix("::ffff:").encode() if data == b"?" else data)
                 except OSError:
                     if one in streams:
                         streams.remove(one)
@@ -81,7 +95,7 @@ class EchoServer:
 
 def tcp_reaches(source: str, address: str, port: int, payload: bytes = b"hello", timeout: float = 3.0) -> bool:
     """Whether a TCP connection from the namespace ``source`` is answered with what it sent."""
-    with tcp_socket(source) as client:
+    with tcp_socket(source, address) as client:
         client.settimeout(timeout)
         try:
             client.connect((address, port))
@@ -115,7 +129,7 @@ def _echoed(client: socket.socket, payload: bytes, timeout: float) -> bool:
 
 def udp_reaches(source: str, address: str, port: int, timeout: float = 0.5) -> bool:
     """Whether a datagram from the namespace ``source`` comes back."""
-    with udp_socket(source) as client:
+    with udp_socket(source, address) as client:
         client.settimeout(timeout)
         try:
             client.sendto(b"hello", (address, port))
@@ -129,11 +143,16 @@ _IDENTS = itertools.count(os.getpid())
 
 def pings(source: str, address: str, timeout: float = 2.0) -> bool:
     """Whether one ICMP echo is answered, asked by a raw socket."""
-    client = inside(source, lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP))
+    six = family_of(address) == socket.AF_INET6
+    asking, answering, header = (
+        (128, 129, 0) if six else (8, 0, 20)
+    )  # what IPv6 sends up has no header, and is summed below
+    protocol = socket.IPPROTO_ICMPV6 if six else socket.IPPROTO_ICMP
+    client = inside(source, lambda: socket.socket(family_of(address), socket.SOCK_RAW, protocol))
     with client:
         client.settimeout(timeout)
         ident = next(_IDENTS) & 0xFFFF
-        body = struct.pack("!BBHHH", 8, 0, 0, ident, 1) + b"isoplane"
+        body = struct.pack("!BBHHH", asking, 0, 0, ident, 1) + b"isoplane"
         total = sum(struct.unpack(f"!{len(body) // 2}H", body))
         total = (total >> 16) + (total & 0xFFFF)
         checksum = ~(total + (total >> 16)) & 0xFFFF
@@ -141,7 +160,7 @@ def pings(source: str, address: str, timeout: float = 2.0) -> bool:
             client.sendto(body[:2] + struct.pack("!H", checksum) + body[4:], (address, 0))
             while True:
                 data = client.recv(1500)
-                if data[20] == 0 and struct.unpack_from("!H", data, 24)[0] == ident:
+                if data[header] == answering and struct.unpack_from("!H", data, header + 4)[0] == ident:
                     return True
         except OSError:
             return False

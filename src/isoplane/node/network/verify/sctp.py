@@ -13,8 +13,10 @@ import struct
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 
-from isoplane.node.network.verify.probes import inside
+from isoplane.node.network.ipv6 import missing
+from isoplane.node.network.verify.probes import family_of, inside
 
 PROTOCOL = 132
 _HEADER = struct.Struct("!HHII")
@@ -73,43 +75,52 @@ def answers(packet: bytes, source: int, destination: int, tag: int) -> bool:
     return _HEADER.unpack_from(packet)[:3] == (destination, source, tag)
 
 
-def sctp_socket(path: str) -> socket.socket:
-    """A raw IPv4 socket for SCTP inside the namespace at ``path`` ('' is the host's); it reads packets with their IP header."""
-    return inside(path, lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, PROTOCOL))
+def sctp_socket(path: str, towards: str = "") -> socket.socket:
+    """A raw socket for SCTP inside the namespace at ``path`` ('' is the host's), of the family of the address ``towards``.
+
+    It reads packets of IPv4 with their IP header.
+    """
+    return inside(path, lambda: socket.socket(family_of(towards), socket.SOCK_RAW, PROTOCOL))
 
 
-def _without_header(data: bytes) -> bytes:
-    return data[(data[0] & 15) * 4 :]
+def _received(one: socket.socket) -> tuple[bytes, str]:
+    """A packet without its IP header, and who sent it."""
+    data, sender = one.recvfrom(2048)
+    return data[(data[0] & 15) * 4 :] if one.family == socket.AF_INET else data, sender[0]
 
 
 class SctpServer:
-    """Answers INITs for some ports inside a namespace."""
+    """Answers INITs for some ports inside a namespace, in both families where the kernel has them."""
 
     def __init__(self, path: str, ports: Iterable[int]) -> None:
         self._ports = frozenset(ports)
-        self._socket = sctp_socket(path)
+        self._sockets = [sctp_socket(path), *([] if missing() else [sctp_socket(path, "::")])]
         self._stop = os.eventfd(0)
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     def _serve(self) -> None:
         while True:
-            both: list[socket.socket | int] = [self._socket, self._stop]
-            ready, _, _ = select.select(both, [], [])
+            listening: list[socket.socket | int] = [*self._sockets, self._stop]
+            ready, _, _ = select.select(listening, [], [])
             if self._stop in ready:
                 return
-            data, sender = self._socket.recvfrom(2048)
-            reply = answer(_without_header(data), self._ports)
-            if reply is not None:
-                try:
-                    self._socket.sendto(reply, (sender[0], 0))
-                except OSError:
-                    continue  # No way back: the asker will tell.
+            for one in self._sockets:
+                if one in ready:
+                    self._answer(one)
+
+    def _answer(self, one: socket.socket) -> None:
+        data, sender = _received(one)
+        reply = answer(data, self._ports)
+        if reply is not None:
+            with suppress(OSError):  # No way back: the asker will tell.
+                one.sendto(reply, (sender, 0))
 
     def close(self) -> None:
         os.eventfd_write(self._stop, 1)
         self._thread.join()
-        self._socket.close()
+        for one in self._sockets:
+            one.close()
         os.close(self._stop)
 
 
@@ -117,14 +128,14 @@ def sctp_reaches(source: str, address: str, port: int, timeout: float = 0.5, own
     """Whether an INIT from the namespace ``source`` is answered by an INIT ACK. ``own_port`` 0: one by chance."""
     own = own_port or 32768 + int.from_bytes(os.urandom(2), "big") % 28000
     tag = int.from_bytes(os.urandom(4), "big") | 1
-    with sctp_socket(source) as client:
+    with sctp_socket(source, address) as client:
         deadline = time.monotonic() + timeout
         try:
             client.sendto(init(own, port, tag), (address, 0))
             while (left := deadline - time.monotonic()) > 0:
                 client.settimeout(left)
-                data, sender = client.recvfrom(2048)
-                if sender[0] == address and answers(_without_header(data), own, port, tag):
+                data, sender = _received(client)
+                if sender == address and answers(data, own, port, tag):
                     return True
         except OSError:
             return False

@@ -27,12 +27,18 @@ class Facts:
 
     workload: Workload
     materials: Materials
-    address: str = ""
+    addresses: tuple[str, ...] = ()
+    """Its own, one a family, the primary first."""
     host_cpu: int = 0
     """Millicores, for a limit that was not set."""
     host_memory: int = 0
     """Bytes, likewise."""
     units: Mapping[str, Unit] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        """The primary address; '' without any."""
+        return self.addresses[0] if self.addresses else ""
 
 
 def expand(text: str, values: Mapping[str, str]) -> str:
@@ -155,9 +161,9 @@ def field_value(path: str, facts: Facts) -> str:
         "spec.nodeName": workload.node or facts.materials.node_name,
         "spec.serviceAccountName": workload.service_account,
         "status.podIP": facts.address,
-        "status.podIPs": facts.address,
-        "status.hostIP": facts.materials.node_address,
-        "status.hostIPs": facts.materials.node_address,
+        "status.podIPs": ",".join(facts.addresses),
+        "status.hostIP": "".join(facts.materials.node_addresses[:1]),
+        "status.hostIPs": ",".join(facts.materials.node_addresses),
     }
     if path in plain:
         return plain[path]

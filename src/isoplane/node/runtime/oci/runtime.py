@@ -222,11 +222,12 @@ class OciRuntime:
         return self._launcher
 
     def _facts(self, workload: Workload, materials: Materials) -> Facts:
-        address = materials.network.address or (materials.node_address if not materials.network.netns else "")
+        network = materials.network
+        addresses = network.addresses or (materials.node_addresses if not network.netns else ())
         return Facts(
             workload=workload,
             materials=materials,
-            address=address,
+            addresses=addresses,
             host_cpu=container.host_cpu(),
             host_memory=container.host_memory(),
             units={unit.name: unit for unit in workload.units},

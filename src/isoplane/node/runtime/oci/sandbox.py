@@ -43,7 +43,7 @@ def prepare(layout: Layout, facts: Facts) -> None:
                 "namespace": workload.namespace,
                 "name": workload.name,
                 "netns": network.netns,
-                "address": facts.address,
+                "addresses": list(facts.addresses),
                 "grace": workload.grace_seconds,
             },
         )

@@ -244,8 +244,8 @@ def write_network_files(directory: Path, facts: Facts) -> None:
             "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
             "fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n"
         )
-        if facts.address:
-            text += f"{facts.address}\t{' '.join([*names, workload.hostname])}\n"
+        for address in facts.addresses:
+            text += f"{address}\t{' '.join([*names, workload.hostname])}\n"
     else:
         text = "# Kubernetes-managed hosts file (host network).\n" + _host_file("/etc/hosts")
     for alias in spec.get("hostAliases") or ():

@@ -41,14 +41,17 @@ def seed(
 
 
 def _network(network: NetworkAttachment) -> bytes:
-    family = "::/0" if ":" in network.address else "0.0.0.0/0"
     interface: dict[str, Any] = {
         "match": {"macaddress": network.mac.lower()},
         "addresses": [f"{network.address}/{network.prefix_length}"],
         "mtu": network.mtu,
     }
-    if network.gateway:
-        interface["routes"] = [{"to": family, "via": network.gateway}]
+    routes = [{"to": "0.0.0.0/0", "via": network.gateway}] if network.gateway else []
+    if network.address6:
+        interface["addresses"].append(f"{network.address6}/128")
+        routes.append({"to": "::/0", "via": network.gateway6})
+    if routes:
+        interface["routes"] = routes
     return json.dumps({"version": 2, "ethernets": {"pod": interface}}, indent=1).encode() + b"\n"
 
 

@@ -21,13 +21,13 @@ from isoplane.node.runtime.qemu.disks import BootFiles, DiskFile, ImageUse
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """A prepared machine: whose it is, what it boots from, the address and MAC it was given."""
+    """A prepared machine: whose it is, what it boots from, the addresses and MAC it was given."""
 
     uid: str
     namespace: str
     name: str
     unit: str
-    address: str
+    addresses: tuple[str, ...]
     mac: str
     files: BootFiles
 
@@ -81,7 +81,12 @@ def load_sandbox(path: Path) -> Sandbox | None:
         files = found["files"]
         disks = {name: DiskFile(**disk) for name, disk in files["disks"].items()}
         images = tuple(ImageUse(**image) for image in files["images"])
-        return Sandbox(**{**found, "files": BootFiles(**{**files, "disks": disks, "images": images})})
+        plain = {key: value for key, value in found.items() if key != "address"}
+        # records of older versions have one address
+        addresses = tuple(one for one in found.get("addresses") or [found.get("address")] if one)
+        return Sandbox(
+            **{**plain, "addresses": addresses, "files": BootFiles(**{**files, "disks": disks, "images": images})}
+        )
     except (KeyError, TypeError):
         return None
 

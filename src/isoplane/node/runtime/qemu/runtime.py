@@ -144,7 +144,7 @@ class QemuRuntime:
                 hostname=workload.hostname or workload.name,
             )
             net = materials.network
-            sandbox = Sandbox(workload.uid, workload.namespace, workload.name, unit.name, net.address, net.mac, files)
+            sandbox = Sandbox(workload.uid, workload.namespace, workload.name, unit.name, net.addresses, net.mac, files)
             try:
                 records.save(machine.directory / "sandbox.json", sandbox)
             except OSError as error:
@@ -297,7 +297,7 @@ def _observed(machine: Machine) -> Observed:
         name=sandbox.name if sandbox else "",
         prepared=sandbox is not None,
         units={unit.name: unit} if unit else {},
-        addresses=(sandbox.address,) if sandbox and sandbox.address else (),
+        addresses=sandbox.addresses if sandbox else (),
     )
 
 
