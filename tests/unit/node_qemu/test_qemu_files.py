@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,13 @@ def test_a_seed_configures_the_network_unless_the_user_did() -> None:
         "addresses": ["10.0.0.2/24"],
         "mtu": 1400,
         "routes": [{"to": "0.0.0.0/0", "via": "10.0.0.1"}],
+    }
+    six = replace(NET, address6="fd00::9", gateway6="fe80::1")
+    assert json.loads(seed(CloudInit(), six)["network-config"])["ethernets"]["pod"] == {
+        "match": {"macaddress": "52:54:00:ab:00:01"},
+        "addresses": ["10.0.0.2/24", "fd00::9/128"],
+        "mtu": 1400,
+        "routes": [{"to": "0.0.0.0/0", "via": "10.0.0.1"}, {"to": "::/0", "via": "fe80::1"}],
     }
     assert seed(CloudInit(network_data="mine"))["network-config"] == b"mine"
     assert "network-config" not in seed(CloudInit(), NetworkAttachment())

@@ -63,14 +63,18 @@ def test_a_report_is_told_in_the_kinds_own_phases_and_read_back_as_the_same_stag
     obj = placed.body if not placed.action else {**obj, "spec": {**obj["spec"], "nodeName": "n1"}}
     for stage, state in ((Stage.RUNNING, UnitState.RUNNING), (Stage.SUCCEEDED, UnitState.EXITED)):
         report = Report(
-            stage, observed(make(), state, exit_code=0), node="n1", addresses=("10.0.0.9",), transitions={stage: NOW}
+            stage,
+            observed(make(), state, exit_code=0),
+            node="n1",
+            addresses=("10.0.0.9", "fd00::9"),
+            transitions={stage: NOW},
         )
         before = copy.deepcopy(obj)
         told = adapter(resource).report(obj, report, NOW)
         assert obj == before, "an adapter never changes its argument"
         back = adapter(resource).project(told)
         assert back.stage is stage
-        assert back.address == "10.0.0.9"
+        assert (back.address, back.addresses) == ("10.0.0.9", ("10.0.0.9", "fd00::9"))
         assert back.node == "n1"
         assert back.transitions[stage] == NOW
         ready = metadata.condition(told, "Ready")
