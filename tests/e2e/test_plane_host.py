@@ -66,8 +66,16 @@ def plane(tmp_path: Path) -> Iterator[PlaneProcess]:
 
 
 def page(address: str) -> str:
-    with urllib.request.urlopen(f"http://{address}:8080/", timeout=3) as answer:
+    host = f"[{address}]" if ":" in address else address
+    with urllib.request.urlopen(f"http://{host}:8080/", timeout=3) as answer:
         return str(answer.read().decode())
+
+
+def answers(address: str) -> bool:
+    try:
+        return bool(page(address))
+    except OSError:
+        return False
 
 
 def test_both_kinds_from_apply_to_down(plane: PlaneProcess) -> None:
@@ -81,9 +89,13 @@ def test_both_kinds_from_apply_to_down(plane: PlaneProcess) -> None:
         ["VirtualMachineInstance", "Running", "True"],
         ["VirtualMachineInstance", "Running", "True"],
     ]
-    assert "container" in page(kubectl("get", "pod", "web", "-n", "shop", "-o", "jsonpath={.status.podIP}"))
-    address = kubectl("get", "vmi", "guest", "-n", "shop", "-o", "jsonpath={.status.interfaces[0].ipAddress}")
-    assert "virtual machine" in page(address)
+    for address in kubectl("get", "pod", "web", "-n", "shop", "-o", "jsonpath={.status.podIPs[*].ip}").split():
+        assert "container" in page(address)
+    ask = ("get", "vmi", "guest", "-n", "shop", "-o", "jsonpath={.status.interfaces[0].ipAddresses[*]}")
+    four, six = kubectl(*ask).split()
+    assert "virtual machine" in page(four)
+    wait_until(lambda: answers(six), 20, "the guest to take its IPv6 address from the router's advertisement")
+    assert "virtual machine" in page(six)
     assert "serving" in kubectl("logs", "-n", "shop", "web")
     kubectl("delete", "pod", "web", "-n", "shop", "--timeout=30s")
     kubectl("delete", "vm", "keeper", "-n", "shop", "--timeout=60s")
