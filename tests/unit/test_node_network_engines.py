@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isoplane.node.network.engines import openvswitch
 from isoplane.node.network.engines.nftables import digest_of
-from isoplane.node.network.engines.openvswitch import difference, parse_connection
+from isoplane.node.network.engines.openvswitch import OpenvswitchEngine, difference, parse_connection
 from isoplane.node.network.engines.protocol import Connection
 
 
@@ -49,6 +52,20 @@ def test_other_lines_are_no_connections() -> None:
     assert parse_connection("conntrack limits") is None
     host = "tcp,orig=(src=10.0.0.1,dst=10.0.0.2,sport=1,dport=80),reply=(src=10.0.0.2,dst=10.0.0.1,sport=80,dport=1)"
     assert parse_connection(host) is None, "in no zone: the kernel tracks it, no flow does"
+
+
+async def test_connections_of_icmpv6_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open vSwitch 3.1 aborts when it is asked to forget one."""
+    ends = "orig=(src=fd00::1,dst=fd00::2,{0}),reply=(src=fd00::2,dst=fd00::1,{1}),zone=3"
+    echo = "icmpv6," + ends.format("id=7,type=128,code=0", "id=7,type=129,code=0")
+    talk = "udp," + ends.format("sport=5353,dport=53", "sport=53,dport=5353")
+
+    async def tracked(control: Path, method: str, arguments: list[str]) -> str:
+        return f"{echo}\n{talk}\n"
+
+    monkeypatch.setattr(openvswitch.jsonrpc, "call", tracked)
+    engine = OpenvswitchEngine(lambda: Path("/x"), lambda: Path("/x"), lambda: "netdev@x")
+    assert [one.protocol for one in await engine.connections({"fd00::1"})] == ["UDP"]
 
 
 FLOWS = st.frozensets(

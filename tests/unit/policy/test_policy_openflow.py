@@ -131,6 +131,19 @@ def test_only_connections_that_were_judged_pass_as_established() -> None:
     assert flows.walk(reply, frozenset({"trk", "inv"}), mark=1).outputs == []
 
 
+def test_echo_requests_of_icmpv6_are_judged_one_by_one() -> None:
+    """No connection of ICMPv6 can be cut, so the next request after a change must not pass as established."""
+    request = {**ONE, "dl_type": "86dd", "proto": "icmp", "icmp_type": 128, "icmp_code": 0}
+    request |= {"ipv6_src": "fd00::1", "ipv6_dst": "fd00::2"}
+    answer = {**TWO, "dl_type": "86dd", "proto": "icmp", "icmp_type": 129, "icmp_code": 0}
+    answer |= {"ipv6_src": "fd00::2", "ipv6_dst": "fd00::1"}
+    established, replied = frozenset({"trk", "est"}), frozenset({"trk", "est", "rpl"})
+    assert two_vms().walk(request, established, mark=1).outputs == ["2"]
+    shut = two_vms(policy(policyTypes=["Ingress"]))
+    assert shut.walk(request, established, mark=1).outputs == []
+    assert shut.walk(answer, replied, mark=1).outputs == ["1"], "what was asked before the change is answered"
+
+
 def test_sctp_is_judged_packet_by_packet() -> None:
     """Tracking knows the pair of hosts only, so a reply must come from a port that was allowed."""
     allow = policy(
