@@ -1,6 +1,6 @@
 """The data-path benchmark on a second host, whose kernel has Open vSwitch's datapath (tools/second_host.py).
 
-    sudo python bench/datapath_guest.py [--sizes 10 1000 10000 50000] [--rounds 3] [--out FILE]
+    sudo python bench/datapath_guest.py [--sizes 10 1000 10000 50000] [--rounds 2] [--out FILE]
 
 The same program, `bench/datapath.py`, inside a QEMU guest under Debian's cloud kernel: the product finds the kernel's datapath
 there and uses it.  Only ratios mean anything: without KVM each instruction is emulated, so that work in the kernel costs some
@@ -24,7 +24,7 @@ WARM = "1.0"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", default=["10", "1000", "10000", "50000"], help="how many rules")
-    parser.add_argument("--rounds", default="3")
+    parser.add_argument("--rounds", default="2")
     parser.add_argument("--seconds", default="0.7", help="of each measurement")
     parser.add_argument("--out", type=Path, help="keep every sample as JSON")
     arguments = parser.parse_args()
