@@ -6,11 +6,14 @@ Only endpoints that policies can govern are in it; they are named by their posit
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from isoplane.objects.selectors import EVERYTHING, Selector
 from isoplane.policy.model import Cluster, Endpoint
 from isoplane.policy.rules import Peer
 
+_FEW = 32
+"""Endpoints of a namespace that are sooner looked through than looked up."""
 Selected = tuple[str | None, Selector | None, Selector | None]
 """What ``Directory.select`` is asked: namespace, selector of namespaces, selector of pods."""
 
@@ -67,7 +70,12 @@ class Directory:
     def _select(self, namespace: str | None, spaces: Selector | None, pods: Selector | None) -> Iterable[int]:
         if namespace is not None:
             inside = self._members.get(namespace, [])
-            return inside if pods is None or pods == EVERYTHING else self._filter(inside, pods)
+            if pods is None or pods == EVERYTHING:
+                return inside
+            known = self._candidates(pods, len(inside)) if len(inside) > _FEW else None
+            if known is None:
+                return self._filter(inside, pods)
+            return sorted(i for i in self._filter(known, pods) if self.endpoints[i].namespace == namespace)
         chosen = self.namespaces(spaces if spaces is not None else EVERYTHING)
         everywhere = len(chosen) == len(self.cluster.namespaces)
         if pods is None or pods == EVERYTHING:
@@ -87,20 +95,22 @@ class Directory:
     def _filter(self, positions: Iterable[int], pods: Selector) -> list[int]:
         return [i for i in positions if pods.matches(self.endpoints[i].labels)]
 
-    def _candidates(self, pods: Selector) -> set[int] | None:
-        """A superset by the most selective equality requirement; None when there is none to start from."""
+    def _candidates(self, pods: Selector, fewer_than: int | None = None) -> Iterable[int] | None:
+        """A superset by the most selective equality requirement; None when none says enough to start from."""
         if pods.nothing:
-            return set()
+            return ()
         index = self._label_index()
-        best: set[int] | None = None
+        best: list[set[int]] | None = None
+        size = fewer_than
         for requirement in pods.requirements:
             if requirement.operator != "In":
                 continue
             values = index.get(requirement.key, {})
-            found = {i for value in requirement.values for i in values.get(value, ())}
-            if best is None or len(found) < len(best):
-                best = found
-        return best
+            found = [values[value] for value in requirement.values if value in values]
+            count = sum(map(len, found))
+            if size is None or count < size:
+                best, size = found, count
+        return None if best is None else chain.from_iterable(best)
 
     def _label_index(self) -> dict[str, dict[str, set[int]]]:
         if self._labels is None:
