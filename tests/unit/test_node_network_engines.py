@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isoplane.node.network.engines import openvswitch
+from isoplane.node.network.engines.iptables import IptablesEngine
 from isoplane.node.network.engines.nftables import digest_of
 from isoplane.node.network.engines.openvswitch import OpenvswitchEngine, difference, parse_connection
-from isoplane.node.network.engines.protocol import Connection
+from isoplane.node.network.engines.protocol import Connection, EngineFailure
 
 
 @pytest.mark.parametrize(
@@ -109,3 +110,43 @@ def test_a_listing_is_the_same_in_whatever_order_its_elements_come() -> None:
     less = two.replace("10.0.0.3, ", "")
     assert digest_of(one) == digest_of(two) != digest_of(less)
     assert digest_of(one) != digest_of(one.replace("x; y", "y; x"))
+
+
+class BusySets(IptablesEngine):
+    """Whose sets somebody lists just when they are changed: ipset stops at that line, and has done those before."""
+
+    def __init__(self, times: int, complaint: str) -> None:
+        super().__init__("t123", ("iv", "it"))
+        self.times, self.complaint = times, complaint
+        self.done: list[str] = []
+
+    async def _run(self, tool: str, *arguments: str, stdin: str | None = None) -> str:
+        lines = (stdin or "").splitlines()
+        if self.times:
+            self.times -= 1
+            self.done += lines[:1]
+            raise EngineFailure(
+                f"iptables: ipset restore failed with 1: ipset v7.17: Error in line 2: {self.complaint}"
+            )
+        self.done += lines
+        return ""
+
+
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        "Kernel error received: Device or resource busy",
+        "Set cannot be destroyed: it is in use by a kernel component",
+    ],
+)
+async def test_a_set_that_is_being_listed_is_changed_a_moment_later(complaint: str) -> None:
+    engine = BusySets(2, complaint)
+    await engine._change_sets("create a hash:ip\nswap a b\ndestroy a\n")
+    assert engine.done == ["create a hash:ip", "swap a b", "destroy a"], "every line once, in order"
+
+
+async def test_what_ipset_refuses_for_another_reason_is_told_at_once() -> None:
+    engine = BusySets(1, "The set with the given name does not exist")
+    with pytest.raises(EngineFailure, match="does not exist"):
+        await engine._change_sets("create a hash:ip\nswap a b\n")
+    assert engine.done == ["create a hash:ip"]

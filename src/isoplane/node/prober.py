@@ -30,7 +30,8 @@ class Prober:
 
     def follow(self, workload: Workload, observed: Observed) -> None:
         """Probe exactly the units that run now; a restarted unit is probed afresh."""
-        address = workload.address or (observed.addresses[0] if observed.addresses else "")
+        # The host knows better than the object, which may tell of a sandbox that is gone.
+        address = observed.addresses[0] if observed.addresses else workload.address
         wanted: set[_Key] = set()
         for unit in workload.units:
             seen = observed.unit(unit.name)

@@ -71,7 +71,7 @@ class StatusWriter:
     ) -> tuple[str, ...]:
         if workload.attachment is Attachment.HOST:
             return self._fabric.node_addresses
-        known = track.addresses or workload.addresses or (observed.addresses if observed else ())
+        known = track.addresses or (observed.addresses if observed else ()) or workload.addresses
         if not known and observed is not None and stage in (Stage.PREPARING, Stage.RUNNING):
             # Plugged in by an earlier process that did not live to tell.
             known = (await self._fabric.plug(workload)).addresses

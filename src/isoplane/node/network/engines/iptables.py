@@ -25,6 +25,9 @@ _SECTIONS = ("## ipset", "## iptables", "## ip6tables", "## ipset afterwards")
 _RENDERED = re.compile(r"\b(isp|ISP)-")
 _RESTORE = {4: "iptables-restore", 6: "ip6tables-restore"}
 _SAVE = {4: "iptables-save", 6: "ip6tables-save"}
+_BUSY = re.compile(r"Error in line (\d+): .*(?:Device or resource busy|in use by a kernel component)")
+BUSY_TRIES, BUSY_SECONDS = 80, 0.025
+"""How often, and after which time, what a listing of the same set held up is tried again."""
 _BEGUN_HOOKS = (("filter", "FORWARD", "ISP-BEGUN"), ("filter", "INPUT", "ISP-BEGUN"))
 
 
@@ -105,13 +108,27 @@ class IptablesEngine:
 
     async def _load(self, steps: Steps, revision: str, whole: bool) -> None:
         before = self._quiet_sets() + (await self._over_existing(steps.before) if whole else steps.before)
-        await self._run("ipset", "restore", stdin=before)
+        await self._change_sets(before)
         for family, text in ((4, steps.v4), (6, steps.v6)):
             lines = text + (self._begun(family) + await self._jumps(family) if whole else "")
             lines += self._mark(revision) if family == 4 else ""
             await self._run(_RESTORE[family], "--noflush", "-w", "10", stdin=lines)
         if steps.after:
-            await self._run("ipset", "restore", stdin=steps.after)
+            await self._change_sets(steps.after)
+
+    async def _change_sets(self, text: str) -> None:
+        """``ipset restore``. A set that somebody lists at this moment can be neither exchanged nor destroyed: go on there."""
+        lines = text.splitlines(keepends=True)
+        for left in reversed(range(BUSY_TRIES)):
+            try:
+                await self._run("ipset", "restore", stdin="".join(lines))
+                return
+            except EngineFailure as failure:
+                busy = _BUSY.search(str(failure))
+                if busy is None or not left:
+                    raise
+                lines = lines[int(busy[1]) - 1 :]
+            await asyncio.sleep(BUSY_SECONDS)
 
     def _mark(self, revision: str) -> str:
         """An empty chain that carries the revision in its name."""
@@ -197,7 +214,7 @@ class IptablesEngine:
         listed = (await self._run("ipset", "list", "-n")).split()
         stale = [name for name in listed if name.startswith(f"isp{self._tag}-") and name not in kept]
         if stale:
-            await self._run("ipset", "restore", stdin="".join(f"destroy {name}\n" for name in stale))
+            await self._change_sets("".join(f"destroy {name}\n" for name in stale))
 
     async def revision(self) -> str:
         saved = await self._run(_SAVE[4], "-t", "filter")
