@@ -60,6 +60,11 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         assert traces(lab.fabric.names.tag, tmp_path) == []
 
 
+PACE = 0.004
+"""Seconds between two sends: without pause, and yet leaving the threads that carry a machine's frames their turn, for a frame
+that waits there for longer than QUIET_SECONDS is a late answer, too."""
+
+
 class Talk:
     """A client that sends without pause and a server that answers, over TCP without being asked; counts what arrives.
 
@@ -102,7 +107,7 @@ class Talk:
                 end.send(struct.pack("!d", time.monotonic()) + b"x" * 92)
             except OSError:
                 pass
-            time.sleep(0.001)
+            time.sleep(PACE)
 
     def _receive(self, name: str, end: socket.socket) -> None:
         while self._running:
