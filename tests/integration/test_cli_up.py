@@ -241,3 +241,11 @@ def test_a_simulation_keeps_its_records_apart(tmp_path: Path) -> None:
     assert plane.stop() == 0
     assert not (tmp_path / "data" / "network").exists()
     assert (tmp_path / "data" / "simulated" / "network").is_dir()
+
+
+@pytest.mark.parametrize(("typed", "offered"), [("isoplane po", "policy"), ("isoplane policy ex", "explain")])
+def test_the_shell_completes_commands(typed: str, offered: str) -> None:
+    asked = {"_ISOPLANE_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+    command = [str(Path(sys.executable).with_name("isoplane"))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **asked})
+    assert offered in done.stdout.split()
