@@ -13,6 +13,7 @@ from isoplane.client.informer import Informers
 from isoplane.node import denials
 from isoplane.node.denials import Denials
 from isoplane.node.hits import HitCounter
+from isoplane.node.network.background import Background
 from isoplane.node.network.enforcer import EnforcementStatus, Enforcer, Rendered
 from isoplane.node.network.engines.choose import engines_for
 from isoplane.node.network.fabric import HostFabric
@@ -48,7 +49,7 @@ class NodeEnforcement:
         self._denials: Denials | None = None
         self._hits: HitCounter | None = None
         self._failure = ""
-        self._watch: asyncio.Task[None] | None = None
+        self._watch = Background()
         self._rules: NodeRules
         self._enforcer: Enforcer | None = None
         self._live: LiveTables | None = None
@@ -63,7 +64,7 @@ class NodeEnforcement:
         self._fabric.on_reset(self._enforcer.reset)
         await self._enforcer.start()
         self._view.on_change(self._enforcer.poke)
-        self._watch = asyncio.create_task(self._watch_failures(self._enforcer))
+        self._watch.start(self._watch_failures(self._enforcer))
         self._hits = HitCounter(engines, self._rules.counted)
         self._hits.start()
         own = node_network(self._node, self._fabric.settings, self._fabric.ranges)
@@ -80,10 +81,7 @@ class NodeEnforcement:
             self._denials = None
         if self._hits is not None:
             await self._hits.close()
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
-            self._watch = None
+        await self._watch.close()
         if self._enforcer is not None:
             await self._enforcer.close()
 

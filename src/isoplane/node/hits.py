@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 
+from isoplane.node.network.background import Background
 from isoplane.node.network.engines.protocol import Engine, EngineFailure
 from isoplane.policy.hits import Counted, Hits, RuleHits
 from isoplane.policy.model import Cluster
@@ -30,19 +30,15 @@ class HitCounter:
         self._hits = Hits()
         self._cluster = Cluster()
         self._failing: set[str] = set()
-        self._task: asyncio.Task[None] | None = None
+        self._reading = Background()
 
     def start(self) -> None:
         """Begin to read, on the running event loop."""
-        self._task = asyncio.create_task(self._run())
+        self._reading.start(self._run())
 
     async def close(self) -> None:
         """Stop reading."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self._reading.close()
 
     def use(self, cluster: Cluster) -> None:
         """These are the policies from now on."""

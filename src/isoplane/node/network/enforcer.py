@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from isoplane.node.network.background import Background
 from isoplane.node.network.engines.protocol import Connection, Engine, EngineFailure, Look
 from isoplane.node.network.protocol import Plug
 
@@ -101,7 +102,7 @@ class Enforcer:
         self._wanted, self._done = 0, 0
         self._wake = asyncio.Event()
         self._finished = asyncio.Condition()
-        self._task: asyncio.Task[None] | None = None
+        self._passes = Background()
         self._loaded: dict[str, tuple[str, str]] = {}
         """Engine → (revision, complete text) that it has; nothing while that is unknown."""
         self._enforced: dict[str, str] = {}
@@ -122,15 +123,11 @@ class Enforcer:
         for engine in self._engines:
             await engine.start()
         self.poke()
-        self._task = asyncio.create_task(self._run())
+        self._passes.start(self._run())
 
     async def close(self) -> None:
         """Stop; the loaded rules stay and keep working."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self._passes.close()
 
     async def clear(self) -> None:
         """Stop and remove every rule (``isoplane down``). What cannot be reached goes with the fabric's teardown."""

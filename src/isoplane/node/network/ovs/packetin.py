@@ -10,9 +10,9 @@ import asyncio
 import logging
 import struct
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from pathlib import Path
 
+from isoplane.node.network.background import Background
 from isoplane.node.network.ovs import jsonrpc
 from isoplane.node.network.packet import SNAPPED, Seen, seen
 from isoplane.node.network.protocol import FabricFailure
@@ -52,20 +52,16 @@ class PacketIns:
 
     def __init__(self, management: Callable[[], Path], tell: Callable[[Seen], None], again: float = AGAIN) -> None:
         self._management, self._tell, self._again = management, tell, again
-        self._task: asyncio.Task[None] | None = None
+        self._listening = Background()
         self._lost = False
 
     def start(self) -> None:
         """Begin to listen, on the running event loop."""
-        self._task = asyncio.create_task(self._run())
+        self._listening.start(self._run())
 
     async def close(self) -> None:
         """Stop listening."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self._listening.close()
 
     async def _run(self) -> None:
         while True:
