@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -218,3 +219,24 @@ async def test_two_planes_share_a_host(data: Path, tmp_path_factory: pytest.Temp
         await two.teardown()
     assert traces(two.names.tag, other) == []
     await one.close()
+
+
+async def test_what_its_records_no_longer_tell_is_removed_by_its_settings(tmp_path: Path) -> None:
+    """Somebody deleted the network's records under a running plane: the ranges that were asked for are known all the same."""
+    require("ovs-vswitchd", "ovsdb-server", "dnsmasq", "nft", root=True)
+    six = f"fd{random.randrange(1 << 8):02x}:{random.randrange(1 << 16):x}:5::/48"
+    settings = FabricSettings(tmp_path, cidr=spare_range(20), cidr6=six, enforced=False)
+    fabric = HostFabric(settings)
+    await fabric.start()
+    await fabric.plug(workload("pod"))
+    assert fabric.ranges.six is not None
+    networks = [str(network) for network in (fabric.ranges.routed, fabric.ranges.six.routed)]
+    await fabric.close()
+    for file in settings.directory.iterdir():
+        if file.is_file():
+            file.unlink()
+    await HostFabric(settings).teardown()
+    assert traces(settings.names.tag, tmp_path) == []
+    with Netlink() as host:
+        left = {route.destination for family in (socket.AF_INET, socket.AF_INET6) for route in host.routes(family)}
+    assert left.isdisjoint(networks)

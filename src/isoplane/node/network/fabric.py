@@ -16,18 +16,18 @@ import logging
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import TypeVar
 
 from isoplane.node.network import forwarding, nat, netns, sysctl
 from isoplane.node.network.attachment import attachment_of, plug_of
+from isoplane.node.network.background import Background
 from isoplane.node.network.bridge import MachineBridge
 from isoplane.node.network.dhcp import Dhcp
 from isoplane.node.network.engines import nfnetlink
 from isoplane.node.network.engines.iptables import IptablesEngine
 from isoplane.node.network.engines.protocol import EngineFailure
 from isoplane.node.network.ipam import Ipam, Lease
-from isoplane.node.network.ipv6 import Ranges6
+from isoplane.node.network.ipv6 import OFF, Ranges6
 from isoplane.node.network.keyed import KeyedLocks
 from isoplane.node.network.links import SANDBOX_INTERFACE, Links
 from isoplane.node.network.protocol import FabricFailure, Plug
@@ -52,7 +52,7 @@ class HostFabric:
         self._locks = KeyedLocks()
         self._note = settings.directory / "sysctl.json"
         self._range_copy = settings.directory / "range"
-        self._watcher: asyncio.Task[None] | None = None
+        self._watcher = Background()
         self._listeners: list[Callable[[], None]] = []
         self._ranges: Ranges | None = None
         self.ipv6_missing = ""
@@ -102,7 +102,7 @@ class HostFabric:
             self._dhcp = Dhcp(self.settings.directory / "dhcp-routed", pattern, self.ranges.routed, routed6)
             await self._dhcp.start(self.settings.mtu)
             self._dhcp.serve(self._machine_leases())
-        self._watcher = asyncio.create_task(self._watch())
+        self._watcher.start(self._watch())
 
     def _prepare(self) -> None:
         self.settings.directory.mkdir(parents=True, exist_ok=True)
@@ -138,7 +138,7 @@ class HostFabric:
                 log.error("a daemon of the network cannot be brought back: %s", failure)
 
     async def close(self) -> None:
-        await self._stop_watching()
+        await self._watcher.close()
         self._workers.shutdown()
         self._ipam.close()
 
@@ -192,9 +192,10 @@ class HostFabric:
         ]
 
     async def teardown(self) -> None:
-        await self._stop_watching()
+        await self._watcher.close()
         known, known6 = self._remembered_ranges()
         known = known or self.settings.cidr
+        known6 = known6 or ("" if self.settings.cidr6 == OFF else self.settings.cidr6)
         if self._ranges is None:
             # Without any memory of the range its links are found by their names, and only its routes may stay.
             self._ranges = Ranges.of(known or DEFAULT_RANGES[0], Ranges6.of(known6) if known6 else None)
@@ -212,13 +213,6 @@ class HostFabric:
         self._ipam.close()
         self._workers.shutdown()
         shutil.rmtree(self.settings.directory, ignore_errors=True)
-
-    async def _stop_watching(self) -> None:
-        if self._watcher is not None:
-            self._watcher.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watcher
-            self._watcher = None
 
     def _remembered_ranges(self) -> tuple[str, str]:
         """From the record, or, when that is damaged, from a copy that is kept for this moment; '' for what is not known."""
