@@ -140,6 +140,7 @@ async def test_a_namespace_that_is_deleted_in_the_middle_of_a_preemption_leaves_
     # In the order in which the namespace controller may come across them: the quota first is the worst.
     await plane.api.delete(RESOURCEQUOTAS, "q", "a")
     await plane.api.delete(QUOTAPOLICIES, "default", "a")
+    assert gated(await get(plane, "patient")), "nobody begins to run in a namespace that goes"
     for resource in (PODS, VIRTUALMACHINEINSTANCES):
         for obj in (await plane.api.list(resource, "a")).items:
             await plane.gone(obj["metadata"]["name"], resource=resource)

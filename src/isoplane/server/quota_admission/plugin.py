@@ -69,7 +69,7 @@ class QuotaAdmission(Plugin):
         try:
             self._handle(session, request)
             session.finish()
-            if request.resource in _CONFIGURES:
+            if request.resource in _CONFIGURES or request.operation == "DELETE":
                 forget_unused(session, request.namespace)
         except QuotaExceeded:
             if not request.dry_run:

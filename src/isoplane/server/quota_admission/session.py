@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from isoplane.objects import metadata
+from isoplane.objects.kinds import NAMESPACES
 from isoplane.objects.metadata import Object
 from isoplane.quota.audit import Entry, entries
 from isoplane.quota.charge import charge_of, object_amounts
@@ -276,6 +277,9 @@ class Session(Telling):
         if not len(line):
             self._lines.busy.get(self.accounts.policy(tenant).cohort, set()).discard(tenant)
             return
+        namespace = self.txn.get(NAMESPACES, "", tenant)
+        if namespace is not None and namespace.deleting:
+            return  # everybody goes, and perhaps the quota first: nobody begins to run for that moment
         release(self.accounts, line, self.now, HOLD_SLACK, self._released)
 
     def _released(self, waiting: Waiting, decision: Decision) -> None:
