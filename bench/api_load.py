@@ -45,21 +45,50 @@ def request(method: str, path: str, body: bytes = b"", content_type: str = "appl
     return head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-class Connection(asyncio.Protocol):
+class Answers(asyncio.Protocol):
+    """Reads one answer after another; a subclass says in :meth:`answered` what becomes of each."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._body_at, self._ends_at, self._ok = 0, -1, False
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def answered(self, answer: bytes, ok: bool, body_at: int) -> None:
+        """``ok``: whether its status is a 2xx."""
+        raise NotImplementedError
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if self._ends_at < 0:
+            end = self._buffer.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            head = bytes(self._buffer[:end]).lower()
+            start = head.index(b"content-length:") + 15
+            stop = head.find(b"\r\n", start)
+            self._body_at = end + 4
+            self._ends_at = self._body_at + int(head[start : stop if stop >= 0 else len(head)])
+            self._ok = head.startswith(b"http/1.1 2")
+        if len(self._buffer) >= self._ends_at:
+            answer = bytes(self._buffer)
+            self._buffer.clear()
+            self._ends_at = -1
+            self.answered(answer, self._ok, self._body_at)
+
+
+class Connection(Answers):
     """Sends what ``source`` gives, one after another, until it gives None."""
 
     def __init__(self, source: Callable[[], bytes | None]) -> None:
+        super().__init__()
         self._source = source
-        self._buffer = bytearray()
-        self._need = -1
         self._sent = 0.0
         self.latencies: list[float] = []
         self.last = b""
         self.failures: list[bytes] = []
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
 
     def start(self) -> None:
         self._next()
@@ -73,24 +102,12 @@ class Connection(asyncio.Protocol):
         self._sent = time.perf_counter()
         self._transport.write(data)
 
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        if self._need < 0:
-            end = self._buffer.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            head = bytes(self._buffer[:end]).lower()
-            start = head.index(b"content-length:") + 15
-            stop = head.find(b"\r\n", start)
-            self._need = end + 4 + int(head[start : stop if stop >= 0 else len(head)])
-            if not head.startswith(b"http/1.1 2"):
-                self.failures.append(bytes(self._buffer[:300]))
-        if len(self._buffer) >= self._need:
-            self.latencies.append(time.perf_counter() - self._sent)
-            self.last = bytes(self._buffer)
-            self._buffer.clear()
-            self._need = -1
-            self._next()
+    def answered(self, answer: bytes, ok: bool, body_at: int) -> None:
+        self.latencies.append(time.perf_counter() - self._sent)
+        if not ok:
+            self.failures.append(answer[:300])
+        self.last = answer
+        self._next()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.done.done():

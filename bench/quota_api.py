@@ -28,7 +28,7 @@ from typing import Any
 import orjson
 import uvloop
 
-from api_load import Target, request, run
+from api_load import Answers, Target, request, run
 from quota_kueue import CLASSES, OWN_CPUS, SHAPES, Class
 
 AT_ONCE = 64
@@ -50,39 +50,20 @@ def pod(name: str, kind: Class) -> bytes:
     )
 
 
-class Caller(asyncio.Protocol):
+class Caller(Answers):
     """A kept-alive connection: one call at a time, its body back. Raises RuntimeError on anything but a 2xx."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._need = -1
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
 
     def call(self, data: bytes) -> asyncio.Future[bytes]:
         self._answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._transport.write(data)
         return self._answer
 
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        if self._need < 0:
-            end = self._buffer.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            head = bytes(self._buffer[:end]).lower()
-            start = head.index(b"content-length:") + 15
-            stop = head.find(b"\r\n", start)
-            self._head, self._need = end + 4, end + 4 + int(head[start : stop if stop >= 0 else len(head)])
-        if len(self._buffer) >= self._need:
-            answer, body = bytes(self._buffer[:12]), bytes(self._buffer[self._head :])
-            self._buffer.clear()
-            self._need = -1
-            if answer.startswith(b"HTTP/1.1 2"):
-                self._answer.set_result(body)
-            else:
-                self._answer.set_exception(RuntimeError(f"a request failed: {body[:300]!r}"))
+    def answered(self, answer: bytes, ok: bool, body_at: int) -> None:
+        body = answer[body_at:]
+        if ok:
+            self._answer.set_result(body)
+        else:
+            self._answer.set_exception(RuntimeError(f"a request failed: {body[:300]!r}"))
 
 
 class Gates(asyncio.Protocol):
