@@ -20,6 +20,7 @@ from isoplane.node.network.verify.lab import stand_in as workload
 from isoplane.node.network.verify.probes import (
     EchoServer,
     family_of,
+    inside,
     pings,
     tcp_reaches,
     tcp_socket,
@@ -33,6 +34,7 @@ __all__ = [
     "closing",
     "eventually",
     "family_of",
+    "inside",
     "peer_seen_by",
     "pings",
     "spare_range",

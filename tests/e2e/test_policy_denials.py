@@ -9,12 +9,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from fabric_support import spare_range, traces
 from isoplane.node.denials import Denials
 from isoplane.node.network.rules import node_network
 from isoplane.policy.compile import compile_tables
-from policy_lab import MIXES, NODE, PolicyLab
-from support import require
+from policy_lab import MIXES, NODE, PolicyLab, labs
 
 pytestmark = pytest.mark.root
 Start = Callable[..., Awaitable[PolicyLab]]
@@ -40,19 +38,12 @@ LOADS = [
 
 @pytest_asyncio.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    require("ovs-vswitchd", "ovsdb-server", "dnsmasq", "nft", "iptables", "ipset", root=True)
-    labs: list[PolicyLab] = []
+    async with labs(tmp_path, "iptables", "ipset") as begin:
 
-    async def started(mix: str) -> PolicyLab:
-        lab = PolicyLab(tmp_path, spare_range(), mix, (53, 8080), serve=())
-        labs.append(lab)
-        await lab.start(LOADS)
-        return lab
+        async def started(mix: str) -> PolicyLab:
+            return await begin(mix, LOADS, (53, 8080), serve=())
 
-    yield started
-    for lab in labs:
-        await lab.stop()
-        assert traces(lab.fabric.names.tag, tmp_path) == []
+        yield started
 
 
 @pytest.mark.parametrize("mix", sorted(MIXES))

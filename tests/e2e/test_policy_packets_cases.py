@@ -19,12 +19,11 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from fabric_support import TapGuest, pings, spare_range, tcp_reaches, traces, udp_reaches, udp_socket, workload
+from fabric_support import TapGuest, pings, spare_range, tcp_reaches, udp_reaches, udp_socket, workload
 from isoplane.node.network.process import run
 from isoplane.node.network.settings import Wiring
 from isoplane.node.network.verify.probes import inside
-from policy_lab import PolicyLab
-from support import require
+from policy_lab import PolicyLab, labs
 
 pytestmark = pytest.mark.root
 Start = Callable[[str], Awaitable[PolicyLab]]
@@ -140,19 +139,12 @@ PLAIN: dict[str, tuple[list[str], dict[Asked, bool]]] = {
 
 @pytest_asyncio.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    require("ovs-vswitchd", "ovsdb-server", "dnsmasq", "nft", "iptables", "ipset", "busybox", root=True)
-    labs: list[PolicyLab] = []
+    async with labs(tmp_path, "iptables", "ipset", "busybox") as begin:
 
-    async def started(mix: str) -> PolicyLab:
-        lab = PolicyLab(tmp_path, CIDR, mix, (DNS, HTTP, OTHER_PORT))
-        labs.append(lab)
-        await lab.start(loads())
-        return lab
+        async def started(mix: str) -> PolicyLab:
+            return await begin(mix, loads(), (DNS, HTTP, OTHER_PORT), CIDR)
 
-    yield started
-    for lab in labs:
-        await lab.stop()
-        assert traces(lab.fabric.names.tag, tmp_path) == []
+        yield started
 
 
 async def agree(lab: PolicyLab, case: str, objects: list[dict[str, Any]], wanted: dict[Asked, bool]) -> None:

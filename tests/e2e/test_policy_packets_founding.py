@@ -10,9 +10,8 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from fabric_support import pings, spare_range, tcp_reaches, tcp_socket, traces
-from policy_lab import MIXES, PolicyLab, manifests
-from support import require
+from fabric_support import pings, tcp_reaches, tcp_socket
+from policy_lab import MIXES, PolicyLab, labs, manifests
 
 pytestmark = pytest.mark.root
 EXAMPLE = Path(__file__).parents[2] / "examples/03-tenant-isolation"
@@ -21,19 +20,12 @@ Start = Callable[..., Awaitable[PolicyLab]]
 
 @pytest_asyncio.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    require("ovs-vswitchd", "ovsdb-server", "dnsmasq", "nft", root=True)
-    labs: list[PolicyLab] = []
+    async with labs(tmp_path) as begin:
 
-    async def started(mix: str, policy: str) -> PolicyLab:
-        lab = PolicyLab(tmp_path, spare_range(), mix, (53, 8080))
-        labs.append(lab)
-        await lab.start(_objects(policy))
-        return lab
+        async def started(mix: str, policy: str) -> PolicyLab:
+            return await begin(mix, _objects(policy), (53, 8080))
 
-    yield started
-    for lab in labs:
-        await lab.stop()
-        assert traces(lab.fabric.names.tag, tmp_path) == []
+        yield started
 
 
 def _objects(policy: str) -> list[dict[str, object]]:

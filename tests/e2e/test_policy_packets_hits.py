@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from fabric_support import spare_range, tcp_reaches, traces
+from fabric_support import tcp_reaches
 from isoplane.node.hits import HitCounter
-from policy_lab import MIXES, PolicyLab
-from support import require
+from policy_lab import MIXES, PolicyLab, labs
 
 pytestmark = pytest.mark.root
 PORTS = (8080, *range(9001, 9007))
@@ -47,19 +46,12 @@ def objects(ports: tuple[int, ...]) -> list[dict[str, object]]:
 
 @pytest_asyncio.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    require("ovs-vswitchd", "ovsdb-server", "dnsmasq", "nft", "iptables", "ipset", root=True)
-    labs: list[PolicyLab] = []
+    async with labs(tmp_path, "iptables", "ipset") as begin:
 
-    async def started(mix: str) -> PolicyLab:
-        lab = PolicyLab(tmp_path, spare_range(), mix, (8080,))
-        labs.append(lab)
-        await lab.start(objects(PORTS))
-        return lab
+        async def started(mix: str) -> PolicyLab:
+            return await begin(mix, objects(PORTS), (8080,))
 
-    yield started
-    for lab in labs:
-        await lab.stop()
-        assert traces(lab.fabric.names.tag, tmp_path) == []
+        yield started
 
 
 @pytest.mark.parametrize("mix", sorted(MIXES))

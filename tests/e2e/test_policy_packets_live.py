@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from fabric_support import closing, spare_range, tcp_socket, traces, udp_socket
+from fabric_support import closing, tcp_socket, udp_socket
 from isoplane.node.network.engines.nft_guard import QUIET_SECONDS
-from policy_lab import MIXES, PolicyLab
-from support import require
+from policy_lab import MIXES, PolicyLab, labs
 
 pytestmark = pytest.mark.root
 Start = Callable[..., Awaitable[PolicyLab]]
@@ -45,19 +44,12 @@ def _objects(app: str) -> list[dict[str, object]]:
 
 @pytest_asyncio.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    require("ovs-vswitchd", "ovsdb-server", "dnsmasq", "nft", root=True)
-    labs: list[PolicyLab] = []
+    async with labs(tmp_path) as begin:
 
-    async def started(mix: str) -> PolicyLab:
-        lab = PolicyLab(tmp_path, spare_range(), mix, ())
-        labs.append(lab)
-        await lab.start(_objects("client"))
-        return lab
+        async def started(mix: str) -> PolicyLab:
+            return await begin(mix, _objects("client"), ())
 
-    yield started
-    for lab in labs:
-        await lab.stop()
-        assert traces(lab.fabric.names.tag, tmp_path) == []
+        yield started
 
 
 PACE = 0.004

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from fabric_support import spare_range, traces
-from policy_lab import MIXES, PolicyLab
-from support import require
+from fabric_support import spare_range
+from policy_lab import MIXES, PolicyLab, labs
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 Start = Callable[[str, list[Any]], Awaitable[PolicyLab]]
@@ -29,19 +28,12 @@ BASE = CIDR.removesuffix(".0/24")
 
 @pytest_asyncio.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    require("ovs-vswitchd", "ovsdb-server", "dnsmasq", "nft", "iptables-restore", "ipset", root=True)
-    labs: list[PolicyLab] = []
+    async with labs(tmp_path, "iptables-restore", "ipset") as begin:
 
-    async def started(mix: str, objects: list[Any]) -> PolicyLab:
-        lab = PolicyLab(tmp_path, CIDR, mix, PORTS)
-        labs.append(lab)
-        await lab.start(objects)
-        return lab
+        async def started(mix: str, objects: list[Any]) -> PolicyLab:
+            return await begin(mix, objects, PORTS, CIDR)
 
-    yield started
-    for lab in labs:
-        await lab.stop()
-        assert traces(lab.fabric.names.tag, tmp_path) == []
+        yield started
 
 
 def loads() -> list[dict[str, Any]]:

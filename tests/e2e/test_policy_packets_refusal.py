@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from fabric_support import eventually, spare_range, tcp_reaches, traces
+from fabric_support import eventually, tcp_reaches
 from isoplane.node.network.enforcer import EngineRules, Rendered
 from isoplane.node.network.engines.iptables import join, split
 from isoplane.node.network.engines.protocol import EngineFailure
 from isoplane.node.network.protocol import Plug
 from isoplane.policy.table import Tables
-from policy_lab import MIXES, PolicyLab
-from support import require
+from policy_lab import MIXES, PolicyLab, labs
 
 pytestmark = pytest.mark.root
 Start = Callable[[str], Awaitable[PolicyLab]]
@@ -45,19 +44,12 @@ def objects(app: str) -> list[dict[str, Any]]:
 
 @pytest_asyncio.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    require("ovs-vswitchd", "ovsdb-server", "dnsmasq", "nft", "iptables", "ipset", root=True)
-    labs: list[PolicyLab] = []
+    async with labs(tmp_path, "iptables", "ipset") as begin:
 
-    async def started(mix: str) -> PolicyLab:
-        lab = PolicyLab(tmp_path, spare_range(), mix, (PORT,))
-        labs.append(lab)
-        await lab.start(objects("one"))
-        return lab
+        async def started(mix: str) -> PolicyLab:
+            return await begin(mix, objects("one"), (PORT,))
 
-    yield started
-    for lab in labs:
-        await lab.stop()
-        assert traces(lab.fabric.names.tag, tmp_path) == []
+        yield started
 
 
 def spoiled(engine: str, rules: EngineRules) -> EngineRules:
