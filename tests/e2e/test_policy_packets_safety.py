@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
 import struct
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,18 +22,16 @@ from fabric_support import (
     closing,
     eventually,
     family_of,
+    inside,
     pings,
-    spare_range,
     tcp_reaches,
-    traces,
     udp_reaches,
     udp_socket,
     workload,
 )
 from isoplane.node.network import netns
 from isoplane.workload.shape import Attachment
-from policy_lab import MIXES, PolicyLab
-from support import require
+from policy_lab import MIXES, PolicyLab, labs
 
 pytestmark = pytest.mark.root
 Start = Callable[..., Awaitable[PolicyLab]]
@@ -56,19 +56,12 @@ ONLY_ONE = {
 
 @pytest_asyncio.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    require("ovs-vswitchd", "ovsdb-server", "dnsmasq", "nft", root=True)
-    labs: list[PolicyLab] = []
+    async with labs(tmp_path) as begin:
 
-    async def started(*objects: object, mix: str = "nftables-and-openvswitch") -> PolicyLab:
-        lab = PolicyLab(tmp_path, spare_range(), mix, (8080,))
-        labs.append(lab)
-        await lab.start([*LOADS, *objects])  # type: ignore[list-item]
-        return lab
+        async def started(*objects: object, mix: str = "nftables-and-openvswitch") -> PolicyLab:
+            return await begin(mix, [*LOADS, *objects], (8080,))
 
-    yield started
-    for lab in labs:
-        await lab.stop()
-        assert traces(lab.fabric.names.tag, tmp_path) == []
+        yield started
 
 
 async def test_a_new_port_is_closed_until_its_rules_are_loaded(start: Start) -> None:
@@ -107,6 +100,97 @@ async def test_a_teardown_alone_removes_the_rules_too(start: Start, mix: str) ->
     await lab.enforcer.close()
     lab.engines.clear()
     del lab.enforcer  # the plane that ran it was killed; what is left is for the fabric of another process
+
+
+@pytest.fixture
+def late_revalidators(tmp_path: Path) -> Iterator[Callable[[], None]]:
+    """Calling it leaves the threads that keep the switch's datapath up to date next to no time: their core is busy."""
+    busy: list[subprocess.Popen[bytes]] = []
+
+    def starve() -> None:
+        pid = int((tmp_path / "network/ovs/ovs-vswitchd.pid").read_text())
+        core = min(os.sched_getaffinity(0))
+        threads = [
+            int(task.name)
+            for task in Path(f"/proc/{pid}/task").iterdir()
+            if (task / "comm").read_text().startswith("revalidator")
+        ]
+        assert threads
+        for thread in threads:
+            os.sched_setaffinity(thread, {core})
+            os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+        busy.append(subprocess.Popen(["taskset", "-c", str(core), sys.executable, "-c", "while True: pass"]))
+
+    yield starve
+    for one in busy:
+        one.kill()
+        one.wait()
+
+
+async def test_enforced_flows_are_what_packets_go_by(start: Start, late_revalidators: Callable[[], None]) -> None:
+    """Open vSwitch takes flows at once, and its datapath goes by the old ones until its revalidators were through."""
+    lab = await start(mix="openvswitch")
+    late_revalidators()
+    ends = [
+        (lab.places["pod/a/two"].path, place.address) for place in (lab.places["vmi/a/first"], lab.places["pod/a/one"])
+    ]
+    for turn in range(4):
+        await lab.load([*LOADS, *([ONLY_ONE] if turn % 2 else [])])
+        for path, address in ends:
+            assert await asyncio.to_thread(pings, path, address, 0.3 if turn % 2 else 2.0) is not bool(turn % 2)
+
+
+@pytest.mark.parametrize("mix", sorted(MIXES))
+async def test_nobody_is_a_router_but_the_node(start: Start, mix: str) -> None:
+    """A router advertisement of a workload would draw the traffic of its neighbours, and of the node, to itself."""
+    lab = await start(mix=mix)
+    prefix = socket.inet_pton(socket.AF_INET6, "2001:db8:bad::")
+    option = struct.pack("!BBBBIII16s", 3, 4, 64, 0xC0, 1800, 1800, 0, prefix)
+    advertisement = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + option
+
+    def ear(path: str) -> socket.socket:
+        made = inside(path, lambda: socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6))
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
+        return made
+
+    def bound(one: socket.socket, address: tuple[str, int, int, int]) -> bool:
+        """A link-local address is looked for on the link first, for a second."""
+        try:
+            one.bind(address)
+            return True
+        except OSError:
+            return False
+
+    def heard(listener: socket.socket) -> bool:
+        """One that hosts may believe: from a link-local address, and not routed on the way (RFC 4861)."""
+        listener.setblocking(False)
+        try:
+            while True:
+                data, told, _, source = listener.recvmsg(1500, 64)
+                if prefix in data and source[0].startswith("fe80:") and struct.unpack("=i", told[0][2]) == (255,):
+                    return True
+        except BlockingIOError:
+            return False
+
+    for liar in ("pod/a/one", "vmi/a/first"):
+        ears = {name: ear(place.path) for name, place in lab.places.items()} | {"node": ear("")}
+        with closing(*ears.values()), ear(lab.places[liar].path) as sender:
+            index = netns.enter(Path(lab.places[liar].path), lambda: socket.if_nametoindex("eth0"))
+            show = ["nsenter", f"--net={lab.places[liar].path}", "ip", "-6", "-j", "address", "show", "scope", "link"]
+            shown = json.loads(await asyncio.to_thread(subprocess.check_output, show))
+            own = next(
+                one["local"] for link in shown if link.get("ifname") == "eth0" for one in link["addr_info"] if one
+            )
+            await eventually(lambda sender=sender, own=own, index=index: bound(sender, (own, 0, 0, index)))  # type: ignore[misc]
+            sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+            sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 255)
+            for _ in range(3):
+                sender.sendto(advertisement, ("ff02::1", 0, 0, index))
+                for name, place in lab.places.items():
+                    if name != liar:
+                        sender.sendto(advertisement, (place.of(6), 0, 0, index))
+                await asyncio.sleep(0.2)
+            assert [name for name, one in ears.items() if heard(one)] == [liar], "what it says is for itself alone"
 
 
 async def test_rules_deleted_by_hand_come_back(start: Start) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from isoplane.node.network.engines.iptables import IptablesEngine
 from isoplane.node.network.engines.nftables import digest_of
 from isoplane.node.network.engines.openvswitch import OpenvswitchEngine, difference, parse_connection
 from isoplane.node.network.engines.protocol import Connection, EngineFailure
+from isoplane.node.network.ovs import revalidation
+from isoplane.node.network.protocol import FabricFailure
 
 
 @pytest.mark.parametrize(
@@ -150,3 +153,30 @@ async def test_what_ipset_refuses_for_another_reason_is_told_at_once() -> None:
     with pytest.raises(EngineFailure, match="does not exist"):
         await engine._change_sets("create a hash:ip\nswap a b\n")
     assert engine.done == ["create a hash:ip"]
+
+
+async def test_a_switch_that_cannot_be_asked_is_given_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    async def answers(control: Path, method: str, arguments: Sequence[str]) -> str:
+        asked.append(method)
+        raise FabricFailure("can't wait on multiple udpifs." if method == "revalidator/wait" else "no such command")
+
+    monkeypatch.setattr(revalidation.jsonrpc, "call", answers)
+    monkeypatch.setattr(revalidation, "PAUSE", 0.001)
+    await revalidation.followed(Path("/x"), "br0")
+    assert sorted(asked) == ["fdb/add", "fdb/del", "revalidator/wait", "revalidator/wait"]
+
+
+async def test_flows_that_the_datapath_does_not_follow_are_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent(control: Path, method: str, arguments: Sequence[str]) -> str:
+        raise FabricFailure(f"no answer from {control} to {method} within 10 s")
+
+    async def taken(self: OpenvswitchEngine, *arguments: str, stdin: str | None = None) -> str:
+        return ""
+
+    monkeypatch.setattr(revalidation.jsonrpc, "call", silent)
+    monkeypatch.setattr(OpenvswitchEngine, "_ofctl", taken)
+    engine = OpenvswitchEngine(lambda: Path("/x/br0.mgmt"), lambda: Path("/x/vs.ctl"), lambda: "netdev@x")
+    with pytest.raises(EngineFailure, match="its datapath does not follow"):
+        await engine.apply("table=0,actions=drop\n", "0" * 16)

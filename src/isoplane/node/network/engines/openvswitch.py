@@ -1,7 +1,8 @@
 """Open vSwitch: flows by bundles, which the switch takes or refuses as one.
 
-The difference to what was applied last is sent when it is known, and the switch compares for itself otherwise.  A flow that no
-packet reaches, in the last table, carries the revision as its cookie.  What flows copy to the controller is metered.
+The difference to what was applied last is sent when it is known, and the switch compares for itself otherwise.  Flows count as
+loaded when the datapath follows them.  A flow that no packet reaches, in the last table, carries the revision as its cookie.
+What flows copy to the controller is metered.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from isoplane.node.network.engines import counts
 from isoplane.node.network.engines.nft_guard import QUIET_SECONDS
 from isoplane.node.network.engines.protocol import Connection, EngineFailure, Look
-from isoplane.node.network.ovs import jsonrpc
+from isoplane.node.network.ovs import jsonrpc, revalidation
 from isoplane.node.network.process import find, run
 from isoplane.node.network.protocol import FabricFailure
 
@@ -57,7 +58,7 @@ class OpenvswitchEngine:
             find("ovs-ofctl")
             await self._meter()
             if not await self.revision():
-                await self._ofctl("--bundle", "replace-flows", self._socket(), "-", stdin=_CLOSED)
+                await self._bundle("replace-flows", _CLOSED)
         except FabricFailure as failure:
             raise EngineFailure(f"Open vSwitch: {failure}") from failure
 
@@ -76,15 +77,25 @@ class OpenvswitchEngine:
             raise EngineFailure(f"Open vSwitch refuses: {failure}") from failure
         return answer.decode()
 
+    async def _bundle(self, verb: str, changes: str) -> None:
+        """All of the changes or none, and back when packets go by them."""
+        await self._ofctl("--bundle", verb, self._socket(), "-", stdin=changes)
+        try:
+            await revalidation.followed(self._control(), self._management().stem)
+        except FabricFailure as failure:
+            raise EngineFailure(
+                f"Open vSwitch took the flows, but its datapath does not follow: {failure}"
+            ) from failure
+
     async def apply(self, text: str, revision: str, update: str | None = None) -> None:
         marked = f"{text}table={_MARKER_TABLE},priority=0,cookie=0x{revision},actions=drop\n"
         flows = frozenset(line for line in marked.splitlines() if line and not line.startswith("#"))
         try:
             if update is not None and self._flows:
-                await self._ofctl("--bundle", "add-flows", self._socket(), "-", stdin=difference(self._flows, flows))
+                await self._bundle("add-flows", difference(self._flows, flows))
             else:
                 await self._meter()
-                await self._ofctl("--bundle", "replace-flows", self._socket(), "-", stdin=marked)
+                await self._bundle("replace-flows", marked)
         except EngineFailure:
             self._flows = frozenset()  # the next attempt lets the switch compare
             raise
@@ -122,7 +133,7 @@ class OpenvswitchEngine:
 
     async def cut(self, connections: Sequence[Connection]) -> None:
         if quiet := hush(connections):
-            await self._ofctl("--bundle", "add-flows", self._socket(), "-", stdin=quiet)
+            await self._bundle("add-flows", quiet)
         for one in connections:
             try:
                 # Open vSwitch 3.1 does not take a datapath's name here, though it says so; there is but one.

@@ -63,7 +63,8 @@ class Engine(Protocol):
     async def apply(self, text: str, revision: str, update: str | None = None) -> None:
         """Load the complete ``text`` in one transaction, or ``update``, which leads to it from what was applied last.
 
-        ``revision`` has 16 hexadecimal digits.  On EngineFailure everything is as before.
+        ``revision`` has 16 hexadecimal digits.  Once it returns, every packet is judged by it.  On EngineFailure everything is
+        as before, or, where the message says so, it is loaded and not yet known to be in effect.
         """
         ...
 
