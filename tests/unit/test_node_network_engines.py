@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -158,18 +159,20 @@ async def test_what_ipset_refuses_for_another_reason_is_told_at_once() -> None:
 async def test_a_switch_that_cannot_be_asked_is_given_time(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    async def answers(control: Path, method: str, arguments: Sequence[str]) -> str:
+    async def answers(control: Path, method: str, arguments: Sequence[str], **more: Any) -> str:
         asked.append(method)
+        if "meanwhile" in more:
+            await more["meanwhile"]()
         raise FabricFailure("can't wait on multiple udpifs." if method == "revalidator/wait" else "no such command")
 
     monkeypatch.setattr(revalidation.jsonrpc, "call", answers)
     monkeypatch.setattr(revalidation, "PAUSE", 0.001)
     await revalidation.followed(Path("/x"), "br0")
-    assert sorted(asked) == ["fdb/add", "fdb/del", "revalidator/wait", "revalidator/wait"]
+    assert asked == ["revalidator/wait", "fdb/add", "revalidator/wait", "fdb/del"]
 
 
 async def test_flows_that_the_datapath_does_not_follow_are_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def silent(control: Path, method: str, arguments: Sequence[str]) -> str:
+    async def silent(control: Path, method: str, arguments: Sequence[str], **more: Any) -> str:
         raise FabricFailure(f"no answer from {control} to {method} within 10 s")
 
     async def taken(self: OpenvswitchEngine, *arguments: str, stdin: str | None = None) -> str:

@@ -104,13 +104,20 @@ class Ruleset:
         return Steps(_lines(before), self._restore(4, old), self._restore(6, old), _lines(after))
 
     def _restore(self, family: int, old: Ruleset) -> str:
-        """Each chain that is named is emptied and filled; chains that are gone are emptied and deleted."""
+        """Each chain that is named is emptied and filled; chains that are gone are emptied and deleted.
+
+        What stays as it is is not named, and a table without changes is left out: each costs a transaction of its own.
+        """
         lines: list[str] = []
         for table, chains in self.chains[family].items():
-            gone = [c for c in old.chains[family].get(table, {}) if c not in chains]
+            before = old.chains[family].get(table, {})
+            changed = {name: rules for name, rules in chains.items() if before.get(name) != rules}
+            gone = [name for name in before if name not in chains]
+            if not changed and not gone:
+                continue
             lines.append(f"*{table}")
-            lines += [f":{name} - [0:0]" for name in (*chains, *gone)]
-            lines += [f"-A {name} {rule}" for name, rules in chains.items() for rule in rules]
+            lines += [f":{name} - [0:0]" for name in (*changed, *gone)]
+            lines += [f"-A {name} {rule}" for name, rules in changed.items() for rule in rules]
             lines += [f"-X {name}" for name in gone]
             lines.append("COMMIT")
         return _lines(lines)

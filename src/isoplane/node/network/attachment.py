@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from isoplane.node.network.ipam import Lease, mac_of
 from isoplane.node.network.ipv6 import link_local
 from isoplane.node.network.links import HOST_END_MAC
@@ -33,8 +35,9 @@ def attachment_of(lease: Lease, settings: FabricSettings) -> NetworkAttachment:
     )
 
 
+@lru_cache(maxsize=4096)
 def plug_of(lease: Lease, settings: FabricSettings) -> Plug:
-    """A lease as the engines and the agent know it."""
+    """A lease as the engines and the agent know it. Remembered, for every change of a policy asks about every lease."""
     port = lease.port_number
     attachment = attachment_of(lease, settings)
     return Plug(lease.uid, lease.namespace, lease.name, lease.kind, attachment, ofport=port, zone=port)

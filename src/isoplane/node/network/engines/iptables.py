@@ -109,12 +109,16 @@ class IptablesEngine:
     async def _load(self, steps: Steps, revision: str, whole: bool) -> None:
         before = self._quiet_sets() + (await self._over_existing(steps.before) if whole else steps.before)
         await self._change_sets(before)
-        for family, text in ((4, steps.v4), (6, steps.v6)):
-            lines = text + (self._begun(family) + await self._jumps(family) if whole else "")
-            lines += self._mark(revision) if family == 4 else ""
-            await self._run(_RESTORE[family], "--noflush", "-w", "10", stdin=lines)
+        await asyncio.gather(
+            self._restore(4, self._marked(steps.v4, revision), whole), self._restore(6, steps.v6, whole)
+        )
         if steps.after:
             await self._change_sets(steps.after)
+
+    async def _restore(self, family: int, text: str, whole: bool) -> None:
+        lines = text + (self._begun(family) + await self._jumps(family) if whole else "")
+        if lines:
+            await self._run(_RESTORE[family], "--noflush", "-w", "10", stdin=lines)
 
     async def _change_sets(self, text: str) -> None:
         """``ipset restore``. A set that somebody lists at this moment can be neither exchanged nor destroyed: go on there."""
@@ -130,12 +134,13 @@ class IptablesEngine:
                 lines = lines[int(busy[1]) - 1 :]
             await asyncio.sleep(BUSY_SECONDS)
 
-    def _mark(self, revision: str) -> str:
-        """An empty chain that carries the revision in its name."""
+    def _marked(self, text: str, revision: str) -> str:
+        """With an empty chain that carries the revision in its name, in the transaction of the rules themselves."""
         if not revision or revision == self._applied:
-            return ""
+            return text
         stale = f":{self._marker(self._applied)} - [0:0]\n-X {self._marker(self._applied)}\n" if self._applied else ""
-        return f"*filter\n:{self._marker(revision)} - [0:0]\n{stale}COMMIT\n"
+        begin, mark = "*filter\n", f"*filter\n:{self._marker(revision)} - [0:0]\n{stale}"
+        return text.replace(begin, mark, 1) if begin in text else f"{text}{mark}COMMIT\n"
 
     def _marker(self, revision: str) -> str:
         return f"ISP{self._tag}-R-{revision}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,24 @@ async def connect(path: Path) -> AsyncIterator[tuple[asyncio.StreamReader, async
         writer.close()
 
 
-async def call(path: Path, method: str, parameters: Sequence[Any], timeout: float = 10) -> Any:
-    """The result. FabricFailure when nobody answers there, or the answer is an error. ``timeout`` in seconds."""
+async def call(
+    path: Path,
+    method: str,
+    parameters: Sequence[Any],
+    timeout: float = 10,
+    meanwhile: Callable[[], Awaitable[object]] | None = None,
+) -> Any:
+    """The result. FabricFailure when nobody answers there, or the answer is an error. ``timeout`` in seconds.
+
+    ``meanwhile`` begins once the question is sent, so that a daemon reads it before whatever is asked then.
+    """
     request = json.dumps({"method": method, "params": list(parameters), "id": 1}).encode()
     try:
         async with asyncio.timeout(timeout), connect(path) as (reader, writer):
             writer.write(request)
+            if meanwhile is not None:
+                await writer.drain()
+                await meanwhile()
             answer = await _answer(reader, writer)
     except TimeoutError:
         raise FabricFailure(f"no answer from {path} to {method} within {timeout:g} s") from None

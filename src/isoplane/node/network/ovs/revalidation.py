@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from isoplane.node.network.ovs import jsonrpc
@@ -20,6 +21,7 @@ from isoplane.node.network.protocol import FabricFailure
 log = logging.getLogger(__name__)
 PAUSE = 0.05
 """Seconds that a round is given where the switch cannot be asked when it was through."""
+NUDGE = 0.01
 _NOBODY = "06:69:73:6f:70:6c"
 """A locally administered address that no link has."""
 _SEVERAL = "multiple udpifs"
@@ -33,17 +35,23 @@ async def followed(control: Path, bridge: str) -> None:
     that makes the switch doubt its memory and changes nothing: a learnt address that nobody has, put in and taken out again.
     """
     for method, where in (("fdb/add", (bridge, bridge)), ("fdb/del", (bridge,))):
-        await asyncio.gather(_round(control), _doubt(control, method, *where, "0", _NOBODY))
+        await _round(control, partial(_mention, control, method, *where, "0", _NOBODY))
 
 
-async def _round(control: Path) -> None:
+async def _round(control: Path, begin: Callable[[], Awaitable[None]]) -> None:
+    """``begin`` once the switch waits: a round that is over before is waited for in vain."""
+    answer = asyncio.create_task(jsonrpc.call(control, "revalidator/wait", [], meanwhile=begin))
     try:
-        await jsonrpc.call(control, "revalidator/wait", [])
+        while not (await asyncio.wait({answer}, timeout=NUDGE))[0]:
+            await _mention(control, "version")  # an idle switch may oversee that it is through, and sleep on
+        await answer
     except FabricFailure as failure:
         if _SEVERAL not in str(failure):
             raise
         _warn(control)
         await asyncio.sleep(PAUSE)
+    finally:
+        answer.cancel()
 
 
 @cache
@@ -57,6 +65,7 @@ def _warn(control: Path) -> None:
     )
 
 
-async def _doubt(control: Path, *command: str) -> None:
-    with suppress(FabricFailure):  # before 2.16 there is no such command, and the rounds come by themselves
+async def _mention(control: Path, *command: str) -> None:
+    """A command whose answer does not matter: before 2.16 there is no fdb/add, and the rounds come by themselves."""
+    with suppress(FabricFailure):
         await jsonrpc.call(control, command[0], command[1:])
