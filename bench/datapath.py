@@ -8,7 +8,8 @@ compiled and rendered by isoplane and loaded by its engines; nine in ten name an
 rules as a linear chain of iptables, which begins with `ct state established` as everybody's do.  The rule that lets the
 traffic pass is the last in every direction.
 
-    judged        UDP that is never answered: connection tracking takes each datagram for a first one, so each is judged
+    unanswered    UDP that is never answered: to connection tracking each datagram is new, and a chain that passes what is
+                  established, as everybody's do, is walked for each
     established   UDP on a connection that was answered once
     stream        one TCP connection; bytes
     connections   TCP connections opened and reset, one after the other
@@ -62,7 +63,7 @@ from isoplane.policy.table import Tables
 HERE = Path(__file__).resolve().parent
 RANGES = {Wiring.ROUTED: "100.115.0.0/16", Wiring.BRIDGED: "100.116.0.0/16"}
 SIZES = (10, 100, 1_000, 2_000, 10_000, 50_000)
-KINDS = ("judged", "established", "stream", "connections")
+KINDS = ("unanswered", "established", "stream", "connections")
 PORTS = 997
 """How many different ports the rules name."""
 BLOCKS = 10
@@ -247,7 +248,7 @@ class Pair:
         self._server.close()
 
 
-_COUNTER = {"judged": "datagrams", "established": "datagrams", "stream": "bytes"}
+_COUNTER = {"unanswered": "datagrams", "established": "datagrams", "stream": "bytes"}
 
 
 class Bed:
@@ -445,7 +446,7 @@ def tell(found: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name:>14}{cells}  {flat:.2f}"
     yield "\nCPU for each packet in microseconds, and its ratio to no policy"
     for name in names:
-        for kind in ("judged", "established", "connections"):
+        for kind in ("unanswered", "established", "connections"):
             rows = [told[name, kind, size] for size in sizes]
             yield f"{name:>14} {kind:12}" + "".join(f"{r['cpu']:>10.2f} ({r['cpu ratio']:.2f})" for r in rows)
     yield ""

@@ -2,7 +2,7 @@
 
     python bench/datapath_picture.py [--results FILE] [--out FILE]
 
-Three panels share one logarithmic axis of rules: packets that are judged, and connections, as ratios to no policy at all; and
+Three panels share one logarithmic axis of rules: packets that nobody answers, and connections, as ratios to no policy at all; and
 how many times Open vSwitch in userspace is the linear chain and the maps, in packets.  No library, no fonts.
 """
 
@@ -98,19 +98,20 @@ def drawn(panel: Panel, at: int, sizes: Sequence[int]) -> Iterator[str]:
 def picture(samples: Sequence[Mapping[str, object]], subtitle: str) -> str:
     told = medians(samples)
     sizes = sorted({size for _, _, size in told})
-    names = [name for name in NAMES if (name, "judged", sizes[0]) in told]
+    names = [name for name in NAMES if (name, "unanswered", sizes[0]) in told]
 
     def ratios(kind: str) -> Series:
         return {name: [(size, told[name, kind, size]["ratio"]) for size in sizes] for name in names}
 
     def times(other: str) -> Sequence[tuple[int, float]]:
         return [
-            (size, told["openvswitch", "judged", size]["rate"] / told[other, "judged", size]["rate"]) for size in sizes
+            (size, told["openvswitch", "unanswered", size]["rate"] / told[other, "unanswered", size]["rate"])
+            for size in sizes
         ]
 
     shares = (0.0, 0.25, 0.5, 0.75, 1.0)
     panels = [
-        Panel("Packets, each judged by the rules: ratio to no policy", ratios("judged"), shares, 1.2, goal=0.85),
+        Panel("Packets that nobody answers: ratio to no policy", ratios("unanswered"), shares, 1.2, goal=0.85),
         Panel("TCP connections: ratio to no policy", ratios("connections"), shares, 1.2, goal=0.85),
         Panel(
             "Packets of Open vSwitch (userspace) over those of the others",

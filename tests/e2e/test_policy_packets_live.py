@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 import threading
@@ -127,6 +128,65 @@ class Talk:
             thread.join()
         self._near.close()
         self._far.close()
+
+
+@pytest.mark.parametrize("mix", sorted(MIXES))
+async def test_what_is_never_answered_ends_too(start: Start, mix: str) -> None:
+    """To connection tracking it is new for ever, and its packets pass unasked once the first one did."""
+    lab = await start(mix)
+    pairs = [("pod", "pod"), ("pod", "vmi"), ("vmi", "pod"), ("vmi", "vmi")]
+    running, sent = True, dict.fromkeys(pairs, 0)
+
+    def send(pair: tuple[str, str], sender: socket.socket) -> None:
+        while running:
+            try:
+                sent[pair] += sender.send(b"!")
+            except OSError:
+                pass
+            time.sleep(PACE)
+
+    def arrived(listener: socket.socket) -> bool:
+        """Whether anything comes from now on, within half a second."""
+        listener.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                listener.recv(16)
+        listener.settimeout(0.5)
+        try:
+            return bool(listener.recv(16))
+        except TimeoutError:
+            return False
+
+    async def arrivals() -> list[bool]:
+        return list(await asyncio.gather(*(asyncio.to_thread(arrived, one) for one in listeners)))
+
+    listeners, threads, senders = [], [], []
+    for turn, pair in enumerate(pairs):
+        near, far = (lab.places[f"{kind}/a/{name}"] for kind, name in zip(pair, ("client", "server"), strict=True))
+        address = far.of(6 if turn % 2 else 4)
+        listener, sender = udp_socket(far.path, address), udp_socket(near.path, address)
+        listener.bind((address, PORT + turn))
+        sender.connect((address, PORT + turn))
+        listeners.append(listener)
+        senders.append(sender)
+        threads.append(threading.Thread(target=send, args=(pair, sender), daemon=True))
+    with closing(*listeners, *senders):
+        for thread in threads:
+            thread.start()
+        try:
+            assert await arrivals() == [True] * 4
+            for _ in range(2):
+                await lab.load(_objects("nobody"))
+                await asyncio.sleep(0.3)  # what was under way arrives
+                assert await arrivals() == [False] * 4
+                await lab.load(_objects("client"))
+                async with asyncio.timeout(20):
+                    while await arrivals() != [True] * 4:
+                        pass
+        finally:
+            running = False
+            for thread in threads:
+                thread.join()
 
 
 @pytest.mark.parametrize("mix", sorted(MIXES))

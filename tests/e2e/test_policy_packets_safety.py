@@ -220,7 +220,7 @@ async def test_rules_of_iptables_deleted_by_hand_come_back(start: Start) -> None
     tag = lab.fabric.names.tag
     meddling = [
         ["iptables", "-F", f"ISP{tag}-FORWARD"],
-        ["iptables", "-D", "FORWARD", "-j", f"ISP{tag}-FORWARD"],
+        ["iptables", "-D", "FORWARD", "-j", f"ISP{tag}-ENTER-FORWARD"],
         ["ip6tables", "-F", f"ISP{tag}-FORWARD"],
         ["ipset", "flush", f"isp{tag}-workloads6"],
         ["sh", "-c", f"ipset add $(ipset list -n | grep 'isp{tag}-i4.*-w$' | head -n 1) 0.0.0.0/1"],

@@ -159,11 +159,13 @@ class _Builder:
         self.sets[f"{PREFIX}-workloads{family}"] = IpSet(f"hash:ip family {_FAMILY[family]}", workloads, mutable=True)
         filter_: dict[str, list[str]] = {_DENY[d]: _denial(d, self._node) for d in (EGRESS, INGRESS)}
         judged = {d: self._dispatch(tables, family, d, addressed, filter_) for d in (EGRESS, INGRESS)}
-        invalid = f"-m conntrack --ctstate INVALID -m set --match-set {PREFIX}-workloads{family}"
+        invalid = f"-m set --match-set {PREFIX}-workloads{family}"
+        filter_["ISP-INVALID"] = [f"{invalid} src -j DROP", f"{invalid} dst -j DROP"]
+        # Confirmed is a connection whose first packet was let through before, answered or not: rules judge first packets.
         state = [
-            "-m conntrack --ctstate ESTABLISHED,RELATED -j RETURN",
-            f"{invalid} src -j DROP",
-            f"{invalid} dst -j DROP",
+            "-m conntrack --ctstatus CONFIRMED -j RETURN",
+            "-m conntrack --ctstate RELATED -j RETURN",
+            "-m conntrack --ctstate INVALID -j ISP-INVALID",
         ]
         unattached = f"-m set ! --match-set {PREFIX}-workloads{family} dst -j DROP"
         closed = [f"-o {prefix}+ {unattached}" for prefix in self._node.guarded]
@@ -173,14 +175,13 @@ class _Builder:
 
     def _guard(self, family: int, attached: list[Attachment]) -> list[str]:
         """A workload's address only from its interface, and from a workload's interface nothing else."""
-        rules = []
+        rules = [f"-m set --match-set {PREFIX}-sources{family} src,src -j RETURN"]
         if family == 6:
             for source in ("::/128", "fe80::/10"):
                 rules += [f"-s {source} -p icmpv6 --icmpv6-type {kind} -j RETURN" for kind in _DISCOVERY]
             rules.append("-s fe80::/10 -p udp -m udp --sport 546 --dport 547 -j RETURN")
         else:
             rules.append("-s 0.0.0.0/32 -p udp -m udp --sport 68 --dport 67 -j RETURN")
-        rules.append(f"-m set --match-set {PREFIX}-sources{family} src,src -j RETURN")
         rules.append(f"-m set --match-set {PREFIX}-workloads{family} src -j DROP")
         rules += [f"-i {prefix}+ -j DROP" for prefix in self._node.guarded]
         own = sorted({a.interface for a in attached if not a.ofport})

@@ -276,7 +276,9 @@ def _is_ported(entry: Entry) -> bool:
 
 def _base(node: NodeNetwork) -> dict[str, tuple[str, ...]]:
     """The fixed chains: hooks, the guard against false sources, the denials. What most packets are comes first in each."""
-    state = ("ct state established,related accept", "ct state invalid jump invalid")
+    # Confirmed is a connection whose first packet was let through before, whether it was ever answered or not: rules are asked
+    # about first packets, and what they forbid later is cut.
+    state = ("ct status confirmed accept", "ct state related accept", "ct state invalid jump invalid")
     guards = [f'iifname "{prefix}*" goto guarded' for prefix in node.guarded]
     closed = [f'oifname "{prefix}*" counter drop' for prefix in node.guarded]
     return {

@@ -20,6 +20,7 @@ _FLAGS = {
     "--dports": 1,
     "--icmpv6-type": 1,
     "--ctstate": 1,
+    "--ctstatus": 1,
 }
 
 
@@ -128,6 +129,8 @@ def _single(flag: str, value: str, packet: Packet) -> bool:
         return packet.protocol == value
     if flag == "--ctstate":
         return packet.state.upper() in value.split(",")
+    if flag == "--ctstatus":
+        return value == "CONFIRMED" and packet.state == "established"
     if flag == "--dports":
         spans = [span.partition(":") for span in value.split(",")]
         assert sum(2 if high else 1 for _, _, high in spans) <= 15, "more slots than multiport has"

@@ -127,6 +127,8 @@ class Nft:
             return 2, ipaddress.ip_address(value) if packet.family == words[0] else None
         if pair == ("ct", "state"):
             return 2, packet.state
+        if pair == ("ct", "status"):
+            return 2, "confirmed" if packet.state == "established" else ""
         if pair == ("meta", "l4proto"):
             return 2, packet.protocol
         if pair == ("meta", "nfproto"):

@@ -28,7 +28,9 @@ _SAVE = {4: "iptables-save", 6: "ip6tables-save"}
 _BUSY = re.compile(r"Error in line (\d+): .*(?:Device or resource busy|in use by a kernel component)")
 BUSY_TRIES, BUSY_SECONDS = 80, 0.025
 """How often, and after which time, what a listing of the same set held up is tried again."""
-_BEGUN_HOOKS = (("filter", "FORWARD", "ISP-BEGUN"), ("filter", "INPUT", "ISP-BEGUN"))
+_ENTRANCES = {chain: f"ISP-ENTER-{built_in}" for table, built_in, chain in HOOKS if table == "filter"}
+"""The renderer's chain of a hook → ours before it, which lets pass at once what belongs to a connection that was let through."""
+_HOOKS = tuple((table, built_in, _ENTRANCES.get(chain, chain)) for table, built_in, chain in HOOKS)
 
 
 def join(steps: Steps) -> str:
@@ -171,9 +173,12 @@ class IptablesEngine:
         )
 
     def _begun(self, family: int) -> str:
-        """The chain that keeps cut connections cut."""
-        lines = ["*filter", ":ISP-BEGUN - [0:0]", ":ISP-FIRST - [0:0]"]
-        lines.append("-A ISP-BEGUN -m conntrack ! --ctstate NEW -j RETURN")
+        """The entrances, and the chain that keeps cut connections cut."""
+        lines = ["*filter", *(f":{name} - [0:0]" for name in ("ISP-BEGUN", "ISP-FIRST", *_ENTRANCES.values()))]
+        for chain, entrance in _ENTRANCES.items():
+            lines.append(f"-A {entrance} -m conntrack --ctstatus CONFIRMED -j RETURN")
+            lines.append(f"-A {entrance} -m conntrack --ctstate NEW -j ISP-BEGUN")
+            lines.append(f"-A {entrance} -j {chain}")
         for interface in self._interfaces:
             lines.append(f"-A ISP-BEGUN -i {interface} -g ISP-FIRST")
             lines.append(f"-A ISP-BEGUN -o {interface} -g ISP-FIRST")
@@ -188,12 +193,11 @@ class IptablesEngine:
         """The jumps to our chains that are not there yet, each first in its built-in chain."""
         saved = (await self._run(_SAVE[family])).splitlines()
         lines = []
-        for table, built_in, chain in (*_BEGUN_HOOKS, *HOOKS):
+        for table, built_in, chain in _HOOKS:
             jump = f"{built_in} -j {self._own(chain)}"
             if f"-A {jump}" not in saved:
                 lines += [f"*{table}", f"-I {jump.replace(' -j', ' 1 -j')}", "COMMIT"]
-        # what is inserted last comes first: cut connections are looked at before the rules are
-        return "".join(f"{line}\n" for line in reversed_blocks(lines))
+        return "".join(f"{line}\n" for line in lines)
 
     async def _collect(self, steps: Steps, revision: str) -> None:
         """Remove chains and sets of ours that nothing names any more."""
@@ -289,7 +293,7 @@ class IptablesEngine:
         for family in (4, 6):
             text = ""
             saved = (await self._run(_SAVE[family])).splitlines()
-            for table, built_in, chain in (*HOOKS, *_BEGUN_HOOKS):
+            for table, built_in, chain in _HOOKS:
                 jump = f"{built_in} -j {self._own(chain)}"
                 text += f"*{table}\n-D {jump}\nCOMMIT\n" if f"-A {jump}" in saved else ""
             if text:
@@ -297,8 +301,3 @@ class IptablesEngine:
             await self._remove_chains(family, frozenset())
         await self._remove_sets(frozenset())
         self._applied, self._digest = "", ""
-
-
-def reversed_blocks(lines: Sequence[str]) -> list[str]:
-    """Blocks of three lines in the opposite order."""
-    return [line for at in range(len(lines) - 3, -1, -3) for line in lines[at : at + 3]]
