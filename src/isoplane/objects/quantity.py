@@ -17,6 +17,7 @@ _SUFFIX: dict[str, Fraction] = {
     "Ki": Fraction(2**10), "Mi": Fraction(2**20), "Gi": Fraction(2**30), "Ti": Fraction(2**40), "Pi": Fraction(2**50),
     "Ei": Fraction(2**60),
 }  # fmt: skip
+_BINARY = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 _PATTERN = re.compile(r"([+-]?)([0-9]+\.?[0-9]*|\.[0-9]+)(?:([eE][+-]?[0-9]{1,3})|([numkMGTPE]|[KMGTPE]i)?)")
 _MAX_LENGTH = 64
 
@@ -58,11 +59,13 @@ def milli(quantity: str | int | float) -> int:
     return _ceil(parse(quantity) * 1000)
 
 
+@lru_cache(maxsize=1024)
 def is_cpu(resource: str) -> bool:
     """Whether a resource name (``cpu``, ``requests.cpu``, ``limits.cpu``) is counted in millicores."""
     return resource == "cpu" or resource.endswith(".cpu")
 
 
+@lru_cache(maxsize=1024)
 def is_bytes(resource: str) -> bool:
     """Whether a resource name (``memory``, ``requests.storage``) is counted in bytes."""
     return resource.rpartition(".")[2] in ("memory", "storage", "ephemeral-storage") or "hugepages-" in resource
@@ -78,8 +81,8 @@ def render(resource: str, value: int) -> str:
     """The canonical text of an amount: ``1500`` of cpu is ``1500m``, ``2147483648`` of memory is ``2Gi``."""
     if is_cpu(resource):
         return str(value // 1000) if value % 1000 == 0 else f"{value}m"
-    if is_bytes(resource):
-        for suffix, size in (("Ei", 2**60), ("Pi", 2**50), ("Ti", 2**40), ("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10)):
-            if value and value % size == 0:
-                return f"{value // size}{suffix}"
+    if value and is_bytes(resource):
+        zeros = (value & -value).bit_length() - 1
+        step = min(zeros // 10, len(_BINARY) - 1)
+        return f"{value >> 10 * step}{_BINARY[step]}"
     return str(value)

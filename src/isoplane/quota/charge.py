@@ -8,13 +8,14 @@ extended resources count as ``requests.NAME`` only; ``pods`` counts workloads of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 
 from isoplane.objects.kinds import CONFIGMAPS, RESOURCEQUOTAS, SECRETS, Resource
 from isoplane.quota.model import Amounts, Charge
 from isoplane.workload.shape import Claim
 
 _NATIVE = ("cpu", "memory", "ephemeral-storage")
+_LIMITED = tuple((resource, f"limits.{resource}") for resource in _NATIVE)
 _LEGACY_COUNTS = {CONFIGMAPS: "configmaps", SECRETS: "secrets", RESOURCEQUOTAS: "resourcequotas"}
 """Kinds that a quota may also count by their bare name."""
 
@@ -38,15 +39,18 @@ def object_amounts(resource: Resource) -> Amounts:
 
 def amounts(requests: Amounts, limits: Amounts) -> dict[str, int]:
     """Requests and limits by quota resource name."""
-    taken: dict[str, int] = {}
-    for name, value in requests.items():
-        taken[f"requests.{name}"] = value
-        if name in _NATIVE or name.startswith("hugepages-"):
-            taken[name] = value
-    for name in _NATIVE:
-        if name in limits:
-            taken[f"limits.{name}"] = limits[name]
+    taken = {name: value for resource, value in requests.items() for name in _requested(resource)}
+    for resource, name in _LIMITED:
+        if resource in limits:
+            taken[name] = limits[resource]
     return taken
+
+
+@lru_cache(maxsize=1024)
+def _requested(resource: str) -> tuple[str, ...]:
+    """The names under which a quota may count a request."""
+    own = (resource,) if resource in _NATIVE or resource.startswith("hugepages-") else ()
+    return (f"requests.{resource}", *own)
 
 
 def charge_of(claim: Claim, *, created: float, since: float = 0) -> Charge:

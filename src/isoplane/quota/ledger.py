@@ -152,6 +152,10 @@ class Accounts:
         waiting = self.waiter(charge.tenant, charge.uid)
         if waiting is not None:
             self.leave(waiting)
+        self.admit(charge)
+
+    def admit(self, charge: Charge) -> None:
+        """Charge a workload that is new: it neither is charged nor waits."""
         self._keep_charge(charge)
         self._used(charge, +1)
         first = self.first(charge.tenant)

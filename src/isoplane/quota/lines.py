@@ -17,22 +17,22 @@ from isoplane.quota.view import View
 def lines_of(view: View, ask: Ask) -> list[Line]:
     """The lines of the quotas that count the ask, then of its borrowing, then of its cohort. Only what it needs."""
     charge = ask.charge
-    tenant = charge.tenant
+    tenant, amounts = charge.tenant, charge.amounts
     head, policy = view.head(ask), view.policy(tenant)
     lines: list[Line] = []
     for quota in view.quotas(tenant):
         if not counts(quota, charge):
             continue
-        totals = view.totals(tenant, quota.name)
+        totals, node, reserve = view.totals(tenant, quota.name), f"quota/{quota.name}", policy.migration_reserve
         kept = head.charge.amounts if head is not None and counts(quota, head.charge) else {}
         for resource, limit in quota.hard.items():
-            need = charge.amounts.get(resource, 0)
+            need = amounts.get(resource, 0)
             if need > 0:
-                reserved = policy.migration_reserve.get(canonical(resource), 0) if policy.migration_reserve else 0
-                ahead = kept.get(resource, 0)
+                reserved = reserve.get(canonical(resource), 0) if reserve else 0
+                ahead = kept.get(resource, 0) if kept else 0
                 # Who could never fit keeps nobody out.
                 ahead = ahead if ahead + reserved <= limit else 0
-                lines.append(_line(f"quota/{quota.name}", resource, need, limit, totals, ask.holding, ahead, reserved))
+                lines.append(_line(node, resource, need, limit, totals, ask.holding, ahead, reserved))
     if policy.cohort:
         lines += _cohort_lines(view, ask, policy, head.charge.amounts if head is not None else {})
     return lines

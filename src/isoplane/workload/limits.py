@@ -18,7 +18,7 @@ from typing import Any
 
 from isoplane.objects.quantity import parse, render
 from isoplane.workload.overhead import vcpus
-from isoplane.workload.requests import pod_amounts, vmi_limits, vmi_requests
+from isoplane.workload.requests import pod_asks, vmi_limits, vmi_requests
 
 ANNOTATION = "kubernetes.io/limit-ranger"
 """On a Pod: what was filled in."""
@@ -85,7 +85,7 @@ def pod_violations(spec: Mapping[str, Any], limit_range: Mapping[str, Any]) -> l
         elif item.get("type") == "Pod":
             # Overhead is the runtime's, not the author's: it is not held against the Pod.
             bare = {key: value for key, value in spec.items() if key != "overhead"}
-            found += _broken(item, _Held(*map(_rendered, pod_amounts(bare))))
+            found += _broken(item, _Held(*map(_rendered, pod_asks(bare)[:2])))
     return list(dict.fromkeys(found))
 
 

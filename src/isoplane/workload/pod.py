@@ -180,7 +180,7 @@ def _claim(obj: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a Claim."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     meta = obj.get("metadata") or {}
-    request, limits = requests.pod_amounts(spec)
+    asks = requests.pod_asks(spec)
     return {
         "resource": PODS,
         "namespace": str(meta.get("namespace") or ""),
@@ -190,15 +190,15 @@ def _claim(obj: Mapping[str, Any]) -> dict[str, Any]:
         "priority": common.recorded_priority(obj),
         "priority_class": common.priority_class(obj),
         "preemption_policy": str(spec.get("preemptionPolicy") or "PreemptLowerPriority"),
-        "request": request,
-        "limits": limits,
+        "request": asks.requests,
+        "limits": asks.limits,
         "disruption_cost": 1,
         "gates": tuple(str(g.get("name")) for g in spec.get("schedulingGates") or ()),
         "stage": _stage(obj, spec, status),
         "deleting": metadata.is_deleting(obj),
         "owned_by_tenant": metadata.controller_of(obj) is not None,
-        "scopes": requests.pod_scopes(spec),
-        "unspecified": requests.pod_unspecified(spec),
+        "scopes": asks.scopes,
+        "unspecified": asks.unspecified,
     }
 
 

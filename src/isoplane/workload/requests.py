@@ -12,7 +12,7 @@ KubeVirt's resource renderer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from isoplane.objects.quantity import amount, whole
 from isoplane.workload.overhead import DEFAULT_VERSION, dedicated, memory_overhead, vcpus
@@ -31,6 +31,12 @@ AUTOMATIC_MEMORY_LIMIT = 2
 """Limit over request where a machine states none; KubeVirt's default."""
 
 _COMPUTE = ("cpu", "memory")
+_SCOPES = {
+    (ends, asks): frozenset({"Terminating" if ends else "NotTerminating", "NotBestEffort" if asks else "BestEffort"})
+    for ends in (False, True)
+    for asks in (False, True)
+}
+"""(has a deadline, asks for cpu or memory) → scopes."""
 
 
 def _amounts(quantities: Mapping[str, Any] | None) -> dict[str, int]:
@@ -56,14 +62,12 @@ def _container(container: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, 
     return {**limits, **_amounts(resources.get("requests"))}, limits
 
 
-def _aggregate(containers: Sequence[dict[str, int]], inits: Iterable[tuple[bool, dict[str, int]]]) -> dict[str, int]:
+def _with_steps(total: dict[str, int], inits: Iterable[tuple[bool, dict[str, int]]]) -> None:
     """Containers and sidecars side by side, or the hungriest step of the initialisation, whichever is more.
 
-    ``inits``: (whether it is a sidecar, its amounts).  The i-th init container runs beside the sidecars started before it.
+    ``total``: the containers' sum, to which this is added.  ``inits``: (whether it is a sidecar, its amounts).  The i-th init
+    container runs beside the sidecars started before it.
     """
-    total: dict[str, int] = {}
-    for own in containers:
-        _add(total, own)
     sidecars: dict[str, int] = {}
     starting: dict[str, int] = {}
     for sidecar, own in inits:
@@ -76,22 +80,65 @@ def _aggregate(containers: Sequence[dict[str, int]], inits: Iterable[tuple[bool,
             _add(step, sidecars)
         _raise_to(starting, step)
     _raise_to(total, starting)
-    return total
 
 
 def _pod_level(name: str) -> bool:
     return name in _COMPUTE or name.startswith("hugepages-")
 
 
-def pod_amounts(spec: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
-    """A Pod's effective (requests, limits): init steps, sidecars, pod-level resources (they win), runtime overhead."""
-    mains = [_container(container) for container in spec.get("containers") or ()]
-    inits = [(c.get("restartPolicy") == "Always", _container(c)) for c in spec.get("initContainers") or ()]
-    requests = _aggregate([own for own, _ in mains], [(sidecar, own) for sidecar, (own, _) in inits])
-    limits = _aggregate([own for _, own in mains], [(sidecar, own) for sidecar, (_, own) in inits])
-    if spec.get("resources") or spec.get("overhead"):
+class PodAsks(NamedTuple):
+    """What a Pod asks for. ``requests`` and ``limits``: init steps, sidecars, pod-level resources (they win), overhead."""
+
+    requests: dict[str, int]
+    limits: dict[str, int]
+    scopes: frozenset[str]
+    """The ResourceQuota scopes it is in, PriorityClass aside (that one compares a value)."""
+    unspecified: dict[str, tuple[str, ...]]
+    """``limits.cpu`` → the containers that leave it open.
+
+    A quota on such a resource refuses the Pod (``must specify limits.cpu for: web``), since it could not count it.
+    """
+
+
+def pod_asks(spec: Mapping[str, Any]) -> PodAsks:
+    """All of it in one walk over the containers, for every create asks. Raises ValueError on a malformed quantity."""
+    containers, inits = spec.get("containers") or (), spec.get("initContainers") or ()
+    mains, steps = [_container(c) for c in containers], [_container(c) for c in inits]
+    requests: dict[str, int] = {}
+    limits: dict[str, int] = {}
+    for own, most in mains:
+        _add(requests, own)
+        _add(limits, most)
+    if steps:
+        sidecars = [c.get("restartPolicy") == "Always" for c in inits]
+        _with_steps(requests, zip(sidecars, (own for own, _ in steps), strict=True))
+        _with_steps(limits, zip(sidecars, (most for _, most in steps), strict=True))
+    asks = any(side.get(name, 0) > 0 for pair in (*mains, *steps) for side in pair for name in _COMPUTE)
+    level = spec.get("resources")
+    unspecified = _unspecified((*inits, *containers), (*steps, *mains), level or {})
+    scopes = _SCOPES[spec.get("activeDeadlineSeconds") is not None, asks or _asks_compute(level)]
+    if "affinity" in spec and _crosses_namespaces(spec["affinity"] or {}):
+        scopes |= {"CrossNamespacePodAffinity"}
+    if level or spec.get("overhead"):
         _of_the_pod(spec, requests, limits)
-    return requests, limits
+    return PodAsks(requests, limits, scopes, unspecified)
+
+
+def _unspecified(
+    containers: Sequence[Mapping[str, Any]],
+    amounts: Sequence[tuple[dict[str, int], dict[str, int]]],
+    level: Mapping[str, Any],
+) -> dict[str, tuple[str, ...]]:
+    level_limits, level_requests = level.get("limits") or {}, level.get("requests") or {}
+    missing: dict[str, list[str]] = {}
+    for container, (own, most) in zip(containers, amounts, strict=True):
+        for name in _COMPUTE:
+            if name in most or name in level_limits:
+                continue
+            missing.setdefault(f"limits.{name}", []).append(str(container.get("name", "")))
+            if name not in own and name not in level_requests:
+                missing.setdefault(f"requests.{name}", []).append(str(container.get("name", "")))
+    return {name: tuple(sorted(lacking)) for name, lacking in missing.items()}
 
 
 def _of_the_pod(spec: Mapping[str, Any], requests: dict[str, int], limits: dict[str, int]) -> None:
@@ -107,36 +154,6 @@ def _of_the_pod(spec: Mapping[str, Any], requests: dict[str, int], limits: dict[
     _add(requests, overhead)
     # Overhead is added to a limit only where there is one.
     _add(limits, {name: value for name, value in overhead.items() if limits.get(name)})
-
-
-def pod_unspecified(spec: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Which containers leave a compute resource open: ``limits.cpu`` → container names.
-
-    A quota on such a resource refuses the Pod (``must specify limits.cpu for: web``), since it could not count it.
-    """
-    level = spec.get("resources") or {}
-    level_limits, level_requests = level.get("limits") or {}, level.get("requests") or {}
-    missing: dict[str, list[str]] = {}
-    for container in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ())):
-        resources = container.get("resources") or {}
-        limits, wanted = resources.get("limits") or {}, resources.get("requests") or {}
-        for name in _COMPUTE:
-            if name in limits or name in level_limits:
-                continue
-            missing.setdefault(f"limits.{name}", []).append(str(container.get("name", "")))
-            if name not in wanted and name not in level_requests:
-                missing.setdefault(f"requests.{name}", []).append(str(container.get("name", "")))
-    return {name: tuple(sorted(lacking)) for name, lacking in missing.items()}
-
-
-def pod_scopes(spec: Mapping[str, Any]) -> frozenset[str]:
-    """The ResourceQuota scopes a Pod is in, PriorityClass aside (that one compares a value)."""
-    scopes = {"NotTerminating" if spec.get("activeDeadlineSeconds") is None else "Terminating"}
-    holders = (spec, *(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
-    scopes.add("NotBestEffort" if any(_asks_compute(holder.get("resources")) for holder in holders) else "BestEffort")
-    if _crosses_namespaces(spec.get("affinity") or {}):
-        scopes.add("CrossNamespacePodAffinity")
-    return frozenset(scopes)
 
 
 def _asks_compute(resources: Mapping[str, Any] | None) -> bool:

@@ -9,9 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isoplane.workload.requests import (
-    pod_amounts,
-    pod_scopes,
-    pod_unspecified,
+    pod_asks,
     vmi_limits,
     vmi_requests,
     vmi_scopes,
@@ -21,11 +19,11 @@ MI = 2**20
 
 
 def asked(spec: dict[str, Any]) -> dict[str, int]:
-    return pod_amounts(spec)[0]
+    return pod_asks(spec).requests
 
 
 def limited(spec: dict[str, Any]) -> dict[str, int]:
-    return pod_amounts(spec)[1]
+    return pod_asks(spec).limits
 
 
 def container(
@@ -83,9 +81,9 @@ def test_overhead_needs_a_limit_to_be_added_to() -> None:
 
 def test_unspecified_names_containers() -> None:
     spec = {"containers": [container("b", cpu=1), container("a", limits={"cpu": 1, "memory": "1Mi"})]}
-    assert pod_unspecified(spec) == {"requests.memory": ("b",), "limits.cpu": ("b",), "limits.memory": ("b",)}
+    assert pod_asks(spec).unspecified == {"requests.memory": ("b",), "limits.cpu": ("b",), "limits.memory": ("b",)}
     spec["resources"] = {"limits": {"cpu": 2, "memory": "2Mi"}}
-    assert pod_unspecified(spec) == {}
+    assert pod_asks(spec).unspecified == {}
 
 
 @pytest.mark.parametrize(
@@ -106,7 +104,7 @@ def test_unspecified_names_containers() -> None:
     ],
 )
 def test_scopes(spec: dict[str, Any], scopes: set[str]) -> None:
-    assert pod_scopes(spec) == scopes
+    assert pod_asks(spec).scopes == scopes
 
 
 GUEST = {"domain": {"cpu": {"cores": 2}, "memory": {"guest": "1Gi"}, "devices": {}}}

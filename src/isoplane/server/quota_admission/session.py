@@ -44,7 +44,7 @@ class Session(Telling):
     def __init__(self, txn: Transaction, request: AdmissionRequest, lines: Lines, plugin: AdmissionPlugin) -> None:
         super().__init__(txn, request, lines)
         self.warnings: list[str] = []
-        self._writes = Writes(Chain([plugin]), lambda: request.now)
+        self._plugin = plugin
         self._dirty: dict[str, None] = {}
 
     # a new workload
@@ -66,7 +66,7 @@ class Session(Telling):
         if isinstance(decision, Wait):
             self._carry_out(adapter, ask, decision)
             return
-        self.accounts.add(ask.charge)
+        self.accounts.admit(ask.charge)
         if QUOTA_GATE in claim.gates:
             self.request.obj = adapter.ungate(self.request.obj, self.now)
 
@@ -98,9 +98,10 @@ class Session(Telling):
         message = preempted(victim, preemptor, self.accounts.policy(preemptor.tenant).cohort)
         marked = self._adapter(victim.charge).mark_victim(obj, message, self.now)
         self._event(marked, "Warning", "PreemptedByQuota", message)
+        writes = Writes(Chain([self._plugin]), lambda: self.now)
         call, options = Call(dry_run=self.request.dry_run), DeleteOptions()
         resource, namespace, name = record.resource, record.namespace, record.name
-        deletion.delete(self.txn, self._writes, resource, namespace, name, options, call, changed=marked)
+        deletion.delete(self.txn, writes, resource, namespace, name, options, call, changed=marked)
 
     # a workload that changes
 
