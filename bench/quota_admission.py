@@ -1,6 +1,6 @@
 """What quota adds to a create: through HTTPS, durable, at a quota with 10,000 charged workloads.
 
-    python bench/quota_admission.py [--charged 10000] [--batches 60] [--batch 50] [--json]
+    python bench/quota_admission.py [--charged 10000] [--batches 200] [--batch 50] [--json]
 
 One server (with all admission plug-ins), one kept-alive connection, one create in flight, 3 kB Pods.  Two namespaces hold as many
 Pods each; one of them has a ResourceQuota that all of them are charged to.  Small batches alternate between the two, so that
@@ -149,7 +149,7 @@ def percent(ratio: float) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--charged", type=int, default=10_000)
-    parser.add_argument("--batches", type=int, default=60)
+    parser.add_argument("--batches", type=int, default=200)
     parser.add_argument("--batch", type=int, default=50)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
