@@ -91,7 +91,8 @@ def drawn(panel: Panel, at: int, sizes: Sequence[int]) -> Iterator[str]:
             yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.2" fill="{colour}"><title>{told}</title></circle>'
         y = max([at + panel.height(points[-1][1]) + 4, *(one + 14 for one in placed[-1:])])
         placed.append(y)
-        label = escape(f"{NAMES.get(name, name)} {points[-1][1]:.2g}")
+        last = points[-1][1]
+        label = escape(f"{NAMES.get(name, name)} {f'{last:.2g}' if last < 100 else f'{last:,.0f}'}")
         yield f'<text x="{right + 10}" y="{y:.1f}" fill="{colour}">{label}</text>'
 
 
