@@ -25,11 +25,13 @@ from fabric_support import (
     inside,
     pings,
     tcp_reaches,
+    tcp_socket,
     udp_reaches,
     udp_socket,
     workload,
 )
 from isoplane.node.network import netns
+from isoplane.policy.openflow import COMMIT
 from isoplane.workload.shape import Attachment
 from policy_lab import MIXES, PolicyLab, labs
 
@@ -213,6 +215,33 @@ async def test_rules_deleted_by_hand_come_back(start: Start) -> None:
         await eventually(lambda turn=turn: lab.enforcer.status.drifts >= turn, timeout=10)  # type: ignore[misc]
         assert await lab.disagreements() == [], command
     assert lab.enforcer.status.failures == {}
+
+
+@pytest.mark.parametrize("mix", ["nftables-and-openvswitch", "iptables", "openvswitch"])
+async def test_what_began_while_rules_were_gone_is_cut(start: Start, mix: str) -> None:
+    lab = await start(ONLY_ONE, mix=mix)
+    tag, bridge = lab.fabric.names.tag, lab.fabric.bridge
+    opening = {
+        "nftables-and-openvswitch": ["nft", "delete", "table", "inet", lab.fabric.names.table],
+        "iptables": ["iptables", "-F", f"ISP{tag}-FORWARD"],
+        "openvswitch": [
+            "ovs-ofctl", "-OOpenFlow14", "add-flow", f"unix:{bridge.management if bridge else ''}",
+            f"table=20,priority=65000,ip,actions=resubmit(,{COMMIT})",
+        ],
+    }  # fmt: skip
+    source, target = lab.places["pod/a/two"], lab.places["pod/a/one"]
+    assert not await asyncio.to_thread(tcp_reaches, source.path, target.address, 8080, timeout=0.3)
+    await asyncio.to_thread(subprocess.run, opening[mix], check=True)
+    with tcp_socket(source.path) as client:
+        await asyncio.to_thread(client.connect, (target.address, 8080))
+        client.sendall(b"in")
+        assert await asyncio.to_thread(client.recv, 10) == b"in"
+        await eventually(lambda: lab.enforcer.status.drifts >= 1, timeout=10)
+        await eventually(lambda: lab.enforcer.status.cut >= 1, timeout=10)
+        client.sendall(b"still in")
+        client.settimeout(1)
+        with pytest.raises(TimeoutError):
+            await asyncio.to_thread(client.recv, 10)
 
 
 async def test_rules_of_iptables_deleted_by_hand_come_back(start: Start) -> None:

@@ -28,6 +28,7 @@ class NotingEngine:
         self.sees = Look.INTACT
         self.tracked: list[Connection] = []
         self.stumbles = False
+        self.unreadable = ""
 
     async def start(self) -> None:
         if not self.marked:
@@ -48,6 +49,8 @@ class NotingEngine:
     async def connections(self, addresses: Set[str]) -> Sequence[Connection]:
         if self.stumbles:
             raise ValueError("unheard of")
+        if self.unreadable:
+            raise EngineFailure(self.unreadable)
         return [one for one in self.tracked if one.source in addresses or one.destination in addresses]
 
     async def cut(self, connections: Sequence[Connection]) -> None:
@@ -235,6 +238,31 @@ async def test_meddled_rules_come_back_and_are_counted() -> None:
         bench.one.loaded = bench.two.loaded = ""
         enforcer.reset()
         await eventually(lambda: bench.one.loaded == bench.two.loaded == "first")
+
+
+async def test_what_began_while_rules_were_meddled_with_is_cut() -> None:
+    bench = Bench()
+    bench.rendered = rendered("first", permits=lambda one: False)
+    async with bench.running() as enforcer:
+        bench.two.tracked = [Connection("TCP", "10.0.0.1", 1, "10.0.0.2", 80)]
+        bench.one.loaded = "meddled with"
+        await eventually(lambda: "two cuts 10.0.0.1 10.0.0.2" in bench.journal)
+        assert enforcer.status.drifts == 1
+
+
+async def test_connections_that_cannot_be_cut_are_told_and_tried_again() -> None:
+    bench = Bench()
+    async with bench.running() as enforcer:
+        bench.one.unreadable = "nobody lists them"
+        bench.two.tracked = [Connection("TCP", "10.0.0.1", 1, "10.0.0.2", 80)]
+        bench.rendered = rendered("second", permits=lambda one: False)
+        await enforcer.request()
+        assert "two cuts 10.0.0.1 10.0.0.2" in bench.journal, "the other engine's are cut all the same"
+        assert "may live on: nobody lists them" in enforcer.status.failures["enforcer"]
+        assert enforcer.enforced("a") == revision_of("first"), "not told before it is so"
+        bench.one.unreadable = ""
+        await eventually(lambda: enforcer.enforced("a") == revision_of("second"))
+        assert enforcer.status.failures == {}
 
 
 async def test_only_denied_connections_are_cut() -> None:

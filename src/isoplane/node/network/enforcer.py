@@ -113,6 +113,8 @@ class Enforcer:
         self._drifts, self._cut = 0, 0
         self._owed = False
         """Whether connections must be looked at once the rules are loaded."""
+        self._cutting = ""
+        """Why that failed the last time."""
         self._rested = 0.0
         """When the next pass may begin: under a storm of changes a third of the time is left to others."""
         self._looked: dict[str, float] = {}
@@ -205,6 +207,11 @@ class Enforcer:
         try:
             if await self._load(rendered):
                 await self._settle(plugs, rendered)
+        except EngineFailure as failure:
+            if self._cutting != str(failure):
+                log.error("connections that are denied now may live on: %s", failure)
+            self._failures["enforcer"] = f"connections that are denied now may live on: {failure}"
+            self._cutting = str(failure)
         except Exception as error:  # nor must what an engine stumbles over: whoever waits would wait for ever
             log.exception("the rules cannot be enforced")
             self._failures["enforcer"] = f"the rules cannot be enforced: {error}"
@@ -248,7 +255,7 @@ class Enforcer:
         gone = {one for uid, own in self._addresses.items() for one in own if one not in addresses.get(uid, ())}
         if self._owed or gone:
             await self._cut_denied(ours, gone, rendered.permits)
-            self._owed = False
+            self._owed, self._cutting = False, ""
         if self._loaded_at is None or self._revision != rendered.revision:
             self._loaded_at = asyncio.get_running_loop().time()
         self._addresses, self._revision = addresses, rendered.revision
@@ -267,17 +274,18 @@ class Enforcer:
                 return True
             return (one.source in ours or one.destination in ours) and not permits(one)
 
-        counts = await asyncio.gather(*(self._cut_on(engine, ours | gone, denied) for engine in self._engines))
-        self._cut += sum(counts)
+        done = await asyncio.gather(
+            *(self._cut_on(engine, ours | gone, denied) for engine in self._engines), return_exceptions=True
+        )
+        self._cut += sum(one for one in done if isinstance(one, int))
+        for one in done:
+            if isinstance(one, BaseException):
+                raise one
 
     async def _cut_on(self, engine: Engine, addresses: Set[str], denied: Callable[[Connection], bool]) -> int:
-        try:
-            found = [one for one in await engine.connections(addresses) if denied(one)]
-            if found:
-                await engine.cut(found)
-        except EngineFailure as failure:
-            log.error("%s: connections that are denied now may live on: %s", engine.name, failure)
-            return 0
+        found = [one for one in await engine.connections(addresses) if denied(one)]
+        if found:
+            await engine.cut(found)
         return len(found)
 
     def _until_look(self) -> float:
@@ -311,6 +319,9 @@ class Enforcer:
         if seen is Look.CHANGED:
             log.warning("%s: the rules were changed by somebody else; putting them back", engine.name)
         await self._apply(engine, EngineRules(self._loaded[engine.name][1]))
-        self._drifts += seen is Look.CHANGED
+        if seen is Look.CHANGED:
+            self._drifts += 1
+            self._owed = True  # what began meanwhile, or lived on, may be forbidden
+            self.poke()
         # At once, so that another plane that does the same does not make this one unsure for ever.
         await engine.look()

@@ -8,7 +8,9 @@ import select
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from isoplane.node.network import netns
@@ -128,39 +130,53 @@ def _echoed(client: socket.socket, payload: bytes, timeout: float) -> bool:
 
 
 def udp_reaches(source: str, address: str, port: int, timeout: float = 0.5) -> bool:
-    """Whether a datagram from the namespace ``source`` comes back."""
+    """Whether a datagram from the namespace ``source`` comes back; it is sent again while there is time."""
     with udp_socket(source, address) as client:
-        client.settimeout(timeout)
-        try:
-            client.sendto(b"hello", (address, port))
-            return client.recv(100) == b"hello"
-        except OSError:
-            return False
+        return _answered(client, lambda: client.sendto(b"hello", (address, port)), b"hello".__eq__, timeout)
 
 
 _IDENTS = itertools.count(os.getpid())
+AGAIN = 0.5
+"""Seconds after which what was not answered is asked again: a busy host loses packets."""
 
 
 def pings(source: str, address: str, timeout: float = 2.0) -> bool:
-    """Whether one ICMP echo is answered, asked by a raw socket."""
+    """Whether an ICMP echo is answered, asked by a raw socket; it is sent again while there is time."""
     six = family_of(address) == socket.AF_INET6
     asking, answering, header = (
         (128, 129, 0) if six else (8, 0, 20)
     )  # what IPv6 sends up has no header, and is summed below
     protocol = socket.IPPROTO_ICMPV6 if six else socket.IPPROTO_ICMP
-    client = inside(source, lambda: socket.socket(family_of(address), socket.SOCK_RAW, protocol))
-    with client:
-        client.settimeout(timeout)
-        ident = next(_IDENTS) & 0xFFFF
-        body = struct.pack("!BBHHH", asking, 0, 0, ident, 1) + b"isoplane"
-        total = sum(struct.unpack(f"!{len(body) // 2}H", body))
-        total = (total >> 16) + (total & 0xFFFF)
-        checksum = ~(total + (total >> 16)) & 0xFFFF
-        try:
-            client.sendto(body[:2] + struct.pack("!H", checksum) + body[4:], (address, 0))
-            while True:
-                data = client.recv(1500)
-                if data[header] == answering and struct.unpack_from("!H", data, header + 4)[0] == ident:
+    ident = next(_IDENTS) & 0xFFFF
+    body = struct.pack("!BBHHH", asking, 0, 0, ident, 1) + b"isoplane"
+    total = sum(struct.unpack(f"!{len(body) // 2}H", body))
+    total = (total >> 16) + (total & 0xFFFF)
+    checksum = ~(total + (total >> 16)) & 0xFFFF
+    echo = body[:2] + struct.pack("!H", checksum) + body[4:]
+
+    def ours(data: bytes) -> bool:
+        return data[header] == answering and struct.unpack_from("!H", data, header + 4)[0] == ident
+
+    with inside(source, lambda: socket.socket(family_of(address), socket.SOCK_RAW, protocol)) as client:
+        return _answered(client, lambda: client.sendto(echo, (address, 0)), ours, timeout)
+
+
+def _answered(
+    client: socket.socket, ask: Callable[[], object], is_answer: Callable[[bytes], bool], timeout: float
+) -> bool:
+    """Whether an answer comes within ``timeout`` seconds, of which other packets take nothing away. Refusals count as silence."""
+    asked = time.monotonic()
+    deadline = asked + timeout
+    try:
+        ask()
+        while (now := time.monotonic()) < deadline:
+            if now >= asked + AGAIN:
+                ask()
+                asked = now
+            client.settimeout(max(0.001, min(deadline, asked + AGAIN) - now))
+            with suppress(TimeoutError):
+                if is_answer(client.recv(1500)):
                     return True
-        except OSError:
-            return False
+    except OSError:
+        pass
+    return False
