@@ -231,6 +231,7 @@ async def test_what_began_while_rules_were_gone_is_cut(start: Start, mix: str) -
     }  # fmt: skip
     source, target = lab.places["pod/a/two"], lab.places["pod/a/one"]
     assert not await asyncio.to_thread(tcp_reaches, source.path, target.address, 8080, timeout=0.3)
+    await asyncio.sleep(1.2)  # a look at what was loaded
     await asyncio.to_thread(subprocess.run, opening[mix], check=True)
     with tcp_socket(source.path) as client:
         await asyncio.to_thread(client.connect, (target.address, 8080))
