@@ -183,3 +183,28 @@ async def test_flows_that_the_datapath_does_not_follow_are_no_success(monkeypatc
     engine = OpenvswitchEngine(lambda: Path("/x/br0.mgmt"), lambda: Path("/x/vs.ctl"), lambda: "netdev@x")
     with pytest.raises(EngineFailure, match="its datapath does not follow"):
         await engine.apply("table=0,actions=drop\n", "0" * 16)
+
+
+async def test_on_the_kernels_datapath_the_kernel_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open vSwitch 3.1 cannot have it forget one of SCTP. What is in no zone is the host's."""
+    ours, host = Connection("SCTP", "10.0.0.1", 1, "10.0.0.2", 2, 7), Connection("TCP", "10.0.0.1", 1, "10.0.0.2", 2)
+    gone: list[Connection] = []
+
+    def cut(connections: Sequence[Connection]) -> None:
+        if gone:
+            raise PermissionError(1, "Operation not permitted")
+        gone.extend(connections)
+
+    async def taken(self: OpenvswitchEngine, *arguments: str) -> None:
+        pass
+
+    monkeypatch.setattr(openvswitch.nfnetlink, "connections", lambda addresses: [ours, host])
+    monkeypatch.setattr(openvswitch.nfnetlink, "cut", cut)
+    monkeypatch.setattr(OpenvswitchEngine, "_bundle", taken)
+    engine = OpenvswitchEngine(lambda: Path("/x"), lambda: Path("/x"), lambda: "system@ovs-system")
+    found = await engine.connections({"10.0.0.1"})
+    assert found == [ours]
+    await engine.cut(found)
+    assert gone == [ours]
+    with pytest.raises(EngineFailure, match="not permitted"):
+        await engine.cut(found)

@@ -12,14 +12,18 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
+from typing import TypeVar
 
-from isoplane.node.network.engines import counts
+from isoplane.node.network.engines import counts, nfnetlink
 from isoplane.node.network.engines.nft_guard import QUIET_SECONDS
 from isoplane.node.network.engines.protocol import Connection, EngineFailure, Look
 from isoplane.node.network.ovs import jsonrpc, revalidation
+from isoplane.node.network.ovs.kernel import SYSTEM
 from isoplane.node.network.process import find, run
 from isoplane.node.network.protocol import FabricFailure
 
+A = TypeVar("A")
+R = TypeVar("R")
 _MARKER_TABLE = 253
 COPIES = 10
 """Denied packets that are copied to the controller in a second; the datapath drops what is beyond, whatever is sent."""
@@ -125,7 +129,15 @@ class OpenvswitchEngine:
         except FabricFailure as failure:
             raise EngineFailure(f"Open vSwitch's connections: {failure}") from failure
 
+    @property
+    def _tracked_by_kernel(self) -> bool:
+        """On the kernel's datapath, whose connections the switch does not know how to forget one by one when they are SCTP's."""
+        return self._datapath().startswith(f"{SYSTEM}@")
+
     async def connections(self, addresses: Set[str]) -> Sequence[Connection]:
+        if self._tracked_by_kernel:
+            # What is in no zone is the host's.
+            return [one for one in await self._netfilter(nfnetlink.connections, addresses) if one.zone]
         answer = await self._appctl("dpctl/dump-conntrack", self._datapath())
         found = [one for line in answer.splitlines() if (one := parse_connection(line)) is not None]
         # Asked to forget one of ICMPv6, Open vSwitch 3.1 aborts (it turns the type round as if it were ICMP's).  The flows
@@ -136,6 +148,9 @@ class OpenvswitchEngine:
     async def cut(self, connections: Sequence[Connection]) -> None:
         if quiet := hush(connections):
             await self._bundle("add-flows", quiet)
+        if self._tracked_by_kernel:
+            await self._netfilter(nfnetlink.cut, connections)
+            return
         for one in connections:
             try:
                 # Open vSwitch 3.1 does not take a datapath's name here, though it says so; there is but one.
@@ -143,6 +158,13 @@ class OpenvswitchEngine:
             except EngineFailure as failure:
                 if "No such file or directory" not in str(failure):
                     raise
+
+    @staticmethod
+    async def _netfilter(call: Callable[[A], R], argument: A) -> R:
+        try:
+            return await asyncio.to_thread(call, argument)
+        except OSError as error:
+            raise EngineFailure(f"the kernel's connections: {error}") from error
 
     async def counts(self) -> Mapping[tuple[str, str], int]:
         return await asyncio.to_thread(counts.of_flows, await self._ofctl("dump-flows", self._socket()))
@@ -184,10 +206,7 @@ def _match(flow: str) -> str:
 
 
 def parse_connection(line: str) -> Connection | None:
-    """One line of ``dpctl/dump-conntrack``; None for lines of another kind, and for what no flow tracks.
-
-    The kernel's datapath lists all that the kernel tracks; what is in no zone is the host's.
-    """
+    """One line of ``dpctl/dump-conntrack``; None for lines of another kind, and for what no flow tracks: that is in no zone."""
     found = _TRACKED.match(line.strip())
     if found is None or not _field(found["rest"], "zone"):
         return None
