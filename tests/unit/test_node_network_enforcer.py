@@ -259,10 +259,15 @@ async def test_connections_that_cannot_be_cut_are_told_and_tried_again() -> None
         await enforcer.request()
         assert "two cuts 10.0.0.1 10.0.0.2" in bench.journal, "the other engine's are cut all the same"
         assert "may live on: nobody lists them" in enforcer.status.failures["enforcer"]
-        assert enforcer.enforced("a") == revision_of("first"), "not told before it is so"
+        assert enforcer.enforced("a") == revision_of("second"), (
+            "its port is guarded, and what is plugged in next may begin"
+        )
+        bench.plugs.pop()
+        bench.one.tracked = [Connection("TCP", "10.0.0.2", 1, "192.0.2.1", 80)]
+        await enforcer.request()
         bench.one.unreadable = ""
-        await eventually(lambda: enforcer.enforced("a") == revision_of("second"))
-        assert enforcer.status.failures == {}
+        await eventually(lambda: enforcer.status.failures == {})
+        assert "one cuts 10.0.0.2 192.0.2.1" in bench.journal, "of a workload that went meanwhile"
 
 
 async def test_only_denied_connections_are_cut() -> None:

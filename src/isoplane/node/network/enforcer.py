@@ -113,7 +113,9 @@ class Enforcer:
         self._drifts, self._cut = 0, 0
         self._owed = False
         """Whether connections must be looked at once the rules are loaded."""
-        self._cutting = ""
+        self._left: set[str] = set()
+        """Addresses of workloads that are gone, whose connections could not be cut yet."""
+        self._uncut = ""
         """Why that failed the last time."""
         self._rested = 0.0
         """When the next pass may begin: under a storm of changes a third of the time is left to others."""
@@ -203,15 +205,11 @@ class Enforcer:
         if self._failures.pop("compile", None):
             log.info("the rules can be made again")
         self._owed |= rendered.forbids and rendered.revision != self._revision
-        self._failures.pop("enforcer", None)
         try:
             if await self._load(rendered):
                 await self._settle(plugs, rendered)
-        except EngineFailure as failure:
-            if self._cutting != str(failure):
-                log.error("connections that are denied now may live on: %s", failure)
-            self._failures["enforcer"] = f"connections that are denied now may live on: {failure}"
-            self._cutting = str(failure)
+                if not self._uncut:
+                    self._failures.pop("enforcer", None)
         except Exception as error:  # nor must what an engine stumbles over: whoever waits would wait for ever
             log.exception("the rules cannot be enforced")
             self._failures["enforcer"] = f"the rules cannot be enforced: {error}"
@@ -227,7 +225,7 @@ class Enforcer:
         await asyncio.gather(*(self._apply(one, rendered.rules[one.name]) for one in stale))
         for name in before.keys() - self._failures.keys():
             log.info("%s takes the rules again", name)
-        return not self._failures
+        return not any(one.name in self._failures for one in self._engines)
 
     def _text(self, engine: Engine) -> str | None:
         """What the engine has; None while that is unknown."""
@@ -253,9 +251,14 @@ class Enforcer:
         addresses = {plug.uid: plug.attachment.addresses for plug in plugs}
         ours = {one for own in addresses.values() for one in own}
         gone = {one for uid, own in self._addresses.items() for one in own if one not in addresses.get(uid, ())}
+        gone |= self._left - ours
         if self._owed or gone:
-            await self._cut_denied(ours, gone, rendered.permits)
-            self._owed, self._cutting = False, ""
+            try:
+                await self._cut_denied(ours, gone, rendered.permits)
+                self._owed, self._uncut, gone = False, "", set()
+            except EngineFailure as failure:
+                self._may_live_on(str(failure))
+        self._left = gone
         if self._loaded_at is None or self._revision != rendered.revision:
             self._loaded_at = asyncio.get_running_loop().time()
         self._addresses, self._revision = addresses, rendered.revision
@@ -267,6 +270,13 @@ class Enforcer:
         fresh = frozenset(uid for uid, revision in self._enforced.items() if told.get(uid) != revision)
         if fresh:
             self._on_enforced(fresh)
+
+    def _may_live_on(self, why: str) -> None:
+        """The rules guard every port all the same: that is told, and with it that something they deny may go on."""
+        if self._uncut != why:
+            log.error("connections that are denied now may live on: %s", why)
+        self._owed, self._uncut = True, why
+        self._failures["enforcer"] = f"connections that are denied now may live on: {why}"
 
     async def _cut_denied(self, ours: set[str], gone: set[str], permits: Callable[[Connection], bool]) -> None:
         def denied(one: Connection) -> bool:

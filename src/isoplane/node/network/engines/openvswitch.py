@@ -151,13 +151,16 @@ class OpenvswitchEngine:
         if self._tracked_by_kernel:
             await self._netfilter(nfnetlink.cut, connections)
             return
+        failures = []
         for one in connections:
             try:
                 # Open vSwitch 3.1 does not take a datapath's name here, though it says so; there is but one.
                 await self._appctl("dpctl/flush-conntrack", f"zone={one.zone}", str(one.handle))
             except EngineFailure as failure:
                 if "No such file or directory" not in str(failure):
-                    raise
+                    failures.append(failure)
+        if failures:
+            raise failures[0]
 
     @staticmethod
     async def _netfilter(call: Callable[[A], R], argument: A) -> R:
