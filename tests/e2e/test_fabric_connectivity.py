@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from isoplane.workload.shape import Attachment
 from support import require
 
 pytestmark = pytest.mark.root
+PORT = 20000 + os.getpid() % 10000
+"""Of this run alone: the host is one of the servers, and others may serve on it."""
 
 
 WIRINGS = [
@@ -80,28 +83,28 @@ async def test_containers_machines_and_the_host_reach_each_other(fabric: HostFab
             second.address6: guests[1].path,
             fabric.node_addresses[1]: "",
         }
-        servers = [EchoServer(path, 7007) for path in places.values()]
+        servers = [EchoServer(path, PORT) for path in places.values()]
         with closing(*servers):
             await asyncio.to_thread(_all_reach_all, places)
             await asyncio.to_thread(_all_reach_all, six)
             # a whole lot of data, so that segmentation and checksum off-loads take part
             big = b"x" * 3_000_000
             for target_address in two.addresses:
-                assert await asyncio.to_thread(tcp_reaches, one.netns, target_address, 7007, big, 30)
+                assert await asyncio.to_thread(tcp_reaches, one.netns, target_address, PORT, big, 30)
             # the stand-in for a machine carries frames one by one: less will do
             for path, target in [(one.netns, first), (guests[0].path, second), (guests[0].path, one)]:
                 for target_address in target.addresses:
-                    assert await asyncio.to_thread(tcp_reaches, path, target_address, 7007, big[:300_000], 30)
+                    assert await asyncio.to_thread(tcp_reaches, path, target_address, PORT, big[:300_000], 30)
             for target in (one, first):
                 for target_address, own in zip(target.addresses, fabric.node_addresses, strict=True):
-                    assert peer_seen_by("", target_address, 7007) == own
+                    assert peer_seen_by("", target_address, PORT) == own
             for target_address, own in zip(first.addresses, one.addresses, strict=True):
-                assert peer_seen_by(one.netns, target_address, 7007) == own
+                assert peer_seen_by(one.netns, target_address, PORT) == own
 
 
 def _all_reach_all(places: dict[str, str]) -> None:
     for source, path in places.items():
         for target in places:
             assert pings(path, target), f"{source} pings {target}"
-            assert tcp_reaches(path, target, 7007), f"{source} to {target} by TCP"
-            assert udp_reaches(path, target, 7007), f"{source} to {target} by UDP"
+            assert tcp_reaches(path, target, PORT), f"{source} to {target} by TCP"
+            assert udp_reaches(path, target, PORT), f"{source} to {target} by UDP"
