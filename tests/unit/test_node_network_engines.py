@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isoplane.node.network.engines import openvswitch
+from isoplane.node.network.engines import nfnetlink, openvswitch
 from isoplane.node.network.engines.iptables import IptablesEngine
 from isoplane.node.network.engines.nftables import digest_of
 from isoplane.node.network.engines.openvswitch import OpenvswitchEngine, difference, parse_connection
@@ -198,8 +198,8 @@ async def test_on_the_kernels_datapath_the_kernel_is_asked(monkeypatch: pytest.M
     async def taken(self: OpenvswitchEngine, *arguments: str) -> None:
         pass
 
-    monkeypatch.setattr(openvswitch.nfnetlink, "connections", lambda addresses: [ours, host])
-    monkeypatch.setattr(openvswitch.nfnetlink, "cut", cut)
+    monkeypatch.setattr(nfnetlink, "connections", lambda addresses: [ours, host])
+    monkeypatch.setattr(nfnetlink, "cut", cut)
     monkeypatch.setattr(OpenvswitchEngine, "_bundle", taken)
     engine = OpenvswitchEngine(lambda: Path("/x"), lambda: Path("/x"), lambda: "system@ovs-system")
     found = await engine.connections({"10.0.0.1"})

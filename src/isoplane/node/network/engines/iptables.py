@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 
-from isoplane.node.network.engines import counts, nfnetlink
+from isoplane.node.network.engines import counts, tracked
 from isoplane.node.network.engines.nft_guard import QUIET_SECONDS
 from isoplane.node.network.engines.protocol import Connection, EngineFailure, Look
 from isoplane.node.network.process import find, run
@@ -247,18 +247,12 @@ class IptablesEngine:
         return Look.INTACT if digest == self._digest else Look.CHANGED
 
     async def connections(self, addresses: Set[str]) -> Sequence[Connection]:
-        try:
-            return await asyncio.to_thread(nfnetlink.connections, addresses)
-        except OSError as error:
-            raise EngineFailure(f"the kernel's connections cannot be read: {error}") from error
+        return await tracked.connections(addresses)
 
     async def cut(self, connections: Sequence[Connection]) -> None:
         if quiet := self._hush(connections):
             await self._run("ipset", "restore", stdin=quiet)
-        try:
-            await asyncio.to_thread(nfnetlink.cut, connections)
-        except OSError as error:
-            raise EngineFailure(f"connections cannot be cut: {error}") from error
+        await tracked.cut(connections)
 
     def _hush(self, connections: Iterable[Connection]) -> str:
         lines = []

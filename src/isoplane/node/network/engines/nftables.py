@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence, Set
 
-from isoplane.node.network.engines import counts, libnftables, nfnetlink, nft_guard
+from isoplane.node.network.engines import counts, libnftables, nfnetlink, nft_guard, tracked
 from isoplane.node.network.engines.protocol import Connection, EngineFailure, Look
 from isoplane.node.network.process import find, run
 from isoplane.node.network.protocol import FabricFailure
@@ -112,20 +112,14 @@ class NftablesEngine:
         return Look.INTACT
 
     async def connections(self, addresses: Set[str]) -> Sequence[Connection]:
-        try:
-            return await asyncio.to_thread(nfnetlink.connections, addresses)
-        except OSError as error:
-            raise EngineFailure(f"the kernel's connections cannot be read: {error}") from error
+        return await tracked.connections(addresses)
 
     async def cut(self, connections: Sequence[Connection]) -> None:
         if quiet := nft_guard.hush(self._table, connections):
             known = await asyncio.to_thread(nfnetlink.generation) == self._generation
             if await self._commit(quiet) and known:
                 self._generation += 1
-        try:
-            await asyncio.to_thread(nfnetlink.cut, connections)
-        except OSError as error:
-            raise EngineFailure(f"connections cannot be cut: {error}") from error
+        await tracked.cut(connections)
 
     async def counts(self) -> Mapping[tuple[str, str], int]:
         try:

@@ -12,9 +12,8 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
-from typing import TypeVar
 
-from isoplane.node.network.engines import counts, nfnetlink
+from isoplane.node.network.engines import counts, tracked
 from isoplane.node.network.engines.nft_guard import QUIET_SECONDS
 from isoplane.node.network.engines.protocol import Connection, EngineFailure, Look
 from isoplane.node.network.ovs import jsonrpc, revalidation
@@ -22,8 +21,6 @@ from isoplane.node.network.ovs.kernel import SYSTEM
 from isoplane.node.network.process import find, run
 from isoplane.node.network.protocol import FabricFailure
 
-A = TypeVar("A")
-R = TypeVar("R")
 _MARKER_TABLE = 253
 COPIES = 10
 """Denied packets that are copied to the controller in a second; the datapath drops what is beyond, whatever is sent."""
@@ -137,7 +134,7 @@ class OpenvswitchEngine:
     async def connections(self, addresses: Set[str]) -> Sequence[Connection]:
         if self._tracked_by_kernel:
             # What is in no zone is the host's.
-            return [one for one in await self._netfilter(nfnetlink.connections, addresses) if one.zone]
+            return [one for one in await tracked.connections(addresses) if one.zone]
         answer = await self._appctl("dpctl/dump-conntrack", self._datapath())
         found = [one for line in answer.splitlines() if (one := parse_connection(line)) is not None]
         # Asked to forget one of ICMPv6, Open vSwitch 3.1 aborts (it turns the type round as if it were ICMP's).  The flows
@@ -149,7 +146,7 @@ class OpenvswitchEngine:
         if quiet := hush(connections):
             await self._bundle("add-flows", quiet)
         if self._tracked_by_kernel:
-            await self._netfilter(nfnetlink.cut, connections)
+            await tracked.cut(connections)
             return
         failures = []
         for one in connections:
@@ -161,13 +158,6 @@ class OpenvswitchEngine:
                     failures.append(failure)
         if failures:
             raise failures[0]
-
-    @staticmethod
-    async def _netfilter(call: Callable[[A], R], argument: A) -> R:
-        try:
-            return await asyncio.to_thread(call, argument)
-        except OSError as error:
-            raise EngineFailure(f"the kernel's connections: {error}") from error
 
     async def counts(self) -> Mapping[tuple[str, str], int]:
         return await asyncio.to_thread(counts.of_flows, await self._ofctl("dump-flows", self._socket()))

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 PAUSE = 0.05
 """Seconds that a round is given where the switch cannot be asked when it was through."""
 NUDGE = 0.01
+"""Seconds between two words to a switch that may sleep on its answer."""
 _NOBODY = "06:69:73:6f:70:6c"
 """A locally administered address that no link has."""
 _SEVERAL = "multiple udpifs"
