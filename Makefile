@@ -1,6 +1,6 @@
 # The same few commands run on a laptop and in CI. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-guest check lint format types layers bench lock docs clean
+.PHONY: help setup demo fast test test-guest check lint format types layers bench lock docs clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,6 +18,9 @@ setup: ## Virtual environment, locked Python packages, missing Debian packages (
 
 demo: setup ## Set up, then run the demonstration: a container and a VM side by side on this machine
 	@$(BIN)/isoplane demo
+
+fast: setup ## Unit and tidy tests alone, with fewer random examples: half a minute, for a save-and-run loop
+	@PATH="$$PATH:/usr/sbin:/sbin" HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup tests/unit tests/tidy $(PYTEST_ARGS)
 
 test: setup check ## Set up, then linter, types, layers and every test
 	@PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)

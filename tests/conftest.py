@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from hypothesis import HealthCheck, settings
 sys.path.insert(0, str(Path(__file__).parent))
 
 settings.register_profile("isoplane", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
-settings.load_profile("isoplane")
+settings.register_profile("fast", parent=settings.get_profile("isoplane"), max_examples=15)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "isoplane"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
