@@ -53,10 +53,7 @@ def example(name: str) -> list[Object]:
 
 
 def example_dir(name: str) -> Path:
-    """The directory of an example: in a checkout beside ``src``, else installed with the package."""
-    checkout = Path(__file__).resolve().parents[4] / "examples" / name
-    if checkout.is_dir():
-        return checkout
+    """The directory of an example; in a checkout the package's ``examples`` is a link to those at its top."""
     return Path(str(resources.files("isoplane"))) / "examples" / name
 
 
