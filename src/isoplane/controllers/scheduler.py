@@ -2,7 +2,9 @@
 
 The thin half of :mod:`isoplane.placement`: it keeps the books (what each node has in use, who waits) from informers, decides
 one workload after the other in memory, and binds many at a time.  A decision is entered into the books at once and taken
-back when its write fails.  The adapters say what binding means for a kind; quota has been decided at admission.
+back when its write fails.  Where nothing has room, workloads of lower priority may have to leave: preemption.py
+beside this file plans that and carries it out.  The adapters say what binding means for a kind; quota has been decided at
+admission.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ from isoplane.client.api import Api
 from isoplane.client.informer import Informers
 from isoplane.controllers.controller import Controller
 from isoplane.controllers.events import Events
+from isoplane.controllers.preemption import Preemption
 from isoplane.objects import metadata
 from isoplane.objects.errors import ApiError, Conflict, NotFound
 from isoplane.objects.kinds import NODES, Resource
-from isoplane.placement.fit import Node, choose, demand, node_of
+from isoplane.placement.fit import Choice, Node, choose, demand, node_of
+from isoplane.placement.preemption import Nominations, Plan
 from isoplane.placement.usage import Usage
 from isoplane.placement.waiting import Waiting
 from isoplane.workload.adapters import Adapter, adapter_for, workload_resources
@@ -53,13 +57,16 @@ class Scheduler(Controller):
         self._clock = clock
         self._nodes: dict[str, Node] = {}
         self._usage = Usage()
+        self._nominations = Nominations()
+        self._preemption = Preemption(api, informers, events, self._usage, clock=clock)
         self._fresh = Waiting()
         """Not looked at yet since they or their place changed."""
         self._stuck = Waiting()
         """Looked at, and did not fit."""
         self._room = False
         """Whether room may have come free since the stuck ones were looked at."""
-        self._told: dict[str, str] = {}
+        self._told: dict[str, tuple[str, str]] = {}
+        """uid → (why nothing has room, the node nominated)."""
         self._where: dict[str, tuple[Resource, str]] = {}
         self._limit = asyncio.Semaphore(BINDS)
         self._binding: set[asyncio.Task[None]] = set()
@@ -99,7 +106,7 @@ class Scheduler(Controller):
             self._forget(uid)
         elif workload.node:
             self._settle(uid)
-            if self._usage.put(uid, workload.node, demand(workload)):
+            if self._usage.put(uid, workload.node, demand(workload), workload.priority):
                 self._room_came_free()
         elif workload.gates or workload.deleting or workload.scheduler not in OURS:
             self._forget(uid)
@@ -120,6 +127,8 @@ class Scheduler(Controller):
         self._stuck.discard(uid)
         self._told.pop(uid, None)
         self._where.pop(uid, None)
+        if self._nominations.take(uid):
+            self._room_came_free()
 
     def _forget(self, uid: str) -> None:
         self._settle(uid)
@@ -136,10 +145,11 @@ class Scheduler(Controller):
     async def reconcile(self, key: str) -> float | None:
         """Decide for all who wait: those that did not fit before, if room came free, then the new ones."""
         decided = 0
+        self._preemption.forget()
         if self._room:
             self._room = False
-            for workload in self._stuck.drain(lambda one: bool(self._choose(one))):
-                self._assume(workload, self._choose(workload))
+            for workload in self._stuck.drain(self._fits_or_preempts):
+                self._assume(workload, self._choose(workload).node)
                 decided += 1
                 if decided % TURN == 0:
                     await asyncio.sleep(0)
@@ -147,11 +157,12 @@ class Scheduler(Controller):
         # each is told why.
         while len(self._fresh):
             for workload in self._fresh.drain(lambda one: True):
-                choice = choose(workload, self._nodes.values(), self._usage.by_node)
+                choice = self._choose(workload)
                 if choice.node:
                     self._assume(workload, choice.node)
                 else:
                     self._stuck.add(workload)
+                    self._preempt(workload)
                     self._spawn(self._tell(workload, choice.message))
                 decided += 1
                 if decided % TURN == 0:
@@ -160,12 +171,37 @@ class Scheduler(Controller):
             self.enqueue(CYCLE)
         return None
 
-    def _choose(self, workload: Workload) -> str:
-        return choose(workload, self._nodes.values(), self._usage.by_node).node
+    def _choose(self, workload: Workload) -> Choice:
+        used = self._nominations.seen_by(workload, self._usage.by_node)
+        return choose(workload, self._nodes.values(), used)
+
+    def _fits_or_preempts(self, workload: Workload) -> bool:
+        """Whether a node has room for a stuck workload; where none has, others may have to leave for it."""
+        choice = self._choose(workload)
+        if not choice.node:
+            self._preempt(workload)
+            self._spawn(self._tell(workload, choice.message))
+        return bool(choice.node)
+
+    def _preempt(self, workload: Workload) -> None:
+        """Nominate a node where room can be made, and have its victims leave."""
+        used = self._nominations.seen_by(workload, self._usage.by_node)
+        found = self._preemption.plan(workload, self._nodes, used)
+        if found is None:
+            if self._nominations.take(workload.uid):
+                self._room_came_free()
+            return
+        self._nominations.put(workload, found.node)
+        if found.victims:
+            self._spawn(self._evict(found, workload))
+
+    async def _evict(self, found: Plan, workload: Workload) -> None:
+        if not await self._preemption.carry_out(found, workload):
+            self._again(self._room_came_free)
 
     def _assume(self, workload: Workload, node: str) -> None:
         """Enter the decision, then write it."""
-        self._usage.put(workload.uid, node, demand(workload))
+        self._usage.put(workload.uid, node, demand(workload), workload.priority)
         self._spawn(self._bind(workload, node))
 
     def _spawn(self, work: Any) -> None:
@@ -217,20 +253,25 @@ class Scheduler(Controller):
                 adapter, obj = found
                 self._enter(workload.resource, metadata.key(obj), adapter.project(obj))
 
-        asyncio.get_running_loop().call_later(RETRY_SECONDS, again)
+        self._again(again)
+
+    @staticmethod
+    def _again(what: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(RETRY_SECONDS, what)
 
     async def _tell(self, workload: Workload, message: str) -> None:
-        """Say in the status and in an Event that nothing has room; once for each reason."""
-        if self._told.get(workload.uid) == message:
+        """Say in the status and in an Event that nothing has room, and where it is being made; once for each reason."""
+        nominated = self._nominations.node(workload.uid)
+        if self._told.get(workload.uid) == (message, nominated):
             return
-        self._told[workload.uid] = message
+        self._told[workload.uid] = (message, nominated)
         async with self._limit:
             found = self._object(workload.uid)
             if found is None or workload.uid not in self._stuck:
                 return
             adapter, obj = found
             self._events(obj, "Warning", "FailedScheduling", message)
-            new = adapter.unplaceable(obj, message, self._clock())
+            new = adapter.nominate(adapter.unplaceable(obj, message, self._clock()), nominated)
             if new.get("status") == obj.get("status"):
                 return
             try:

@@ -21,12 +21,13 @@ def rank(workload: Workload) -> Rank:
 
 
 def requirements(workload: Workload) -> Hashable:
-    """Equal for workloads that fit on the same nodes."""
+    """Equal for workloads that fit on the same nodes, and for which others leave alike."""
     return (
         tuple(sorted(workload.request.items())),
         tuple(sorted(workload.node_selector.items())),
         repr(workload.tolerations),
         repr(workload.node_affinity),
+        workload.preemption_policy,
     )
 
 

@@ -97,6 +97,7 @@ def _bind(target: Target, body: Mapping[str, Any]) -> Record:
         if spec.get("schedulingGates"):
             raise target.refuse(f"pod {target.name} has non-empty .spec.schedulingGates")
         status = dict(old.get("status") or {})
+        status.pop("nominatedNodeName", None)
         scheduled = {"type": "PodScheduled", "status": "True"}
         status["conditions"] = set_condition(status.get("conditions") or (), scheduled, rfc3339(target.now))
         return {**old, "metadata": dict(meta), "spec": {**spec, "nodeName": node}, "status": status}

@@ -93,6 +93,10 @@ class Adapter(Protocol):
         """Its status (and transitions) as of now."""
         ...
 
+    def nominate(self, obj: Mapping[str, Any], node: str) -> Object:
+        """Name the node on which room is being made for it ('' for none); a kind without a field for it says nothing."""
+        ...
+
     def gate(self, obj: Mapping[str, Any], message: str, now: float) -> Object:
         """Hold it back for quota: it is Gated, uncharged, and says what it waits for."""
         ...
@@ -101,8 +105,8 @@ class Adapter(Protocol):
         """Release it: its quota is charged."""
         ...
 
-    def mark_victim(self, obj: Mapping[str, Any], message: str, now: float) -> Object:
-        """Condition DisruptionTarget, reason PreemptedByQuota, for whom in the message. Deleting it is the caller's."""
+    def mark_victim(self, obj: Mapping[str, Any], reason: str, message: str, now: float) -> Object:
+        """Condition DisruptionTarget: by what it is preempted, for whom in the message. Deleting it is the caller's."""
         ...
 
     def set_priority(self, obj: Mapping[str, Any], class_name: str, value: int, preemption_policy: str) -> Object:

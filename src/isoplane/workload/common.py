@@ -162,10 +162,10 @@ def remove_condition(obj: Object, type_: str) -> None:
         state["conditions"] = metadata.drop_condition(state["conditions"], type_)
 
 
-def victim(obj: Mapping[str, Any], message: str, now: float) -> Object:
-    """Both kinds are told alike that quota takes them back."""
+def victim(obj: Mapping[str, Any], reason: str, message: str, now: float) -> Object:
+    """Both kinds are told alike that they are preempted, and by what (``reason``)."""
     new = copy(obj)
-    put_condition(new, now, "DisruptionTarget", "True", "PreemptedByQuota", message)
+    put_condition(new, now, "DisruptionTarget", "True", reason, message)
     return new
 
 

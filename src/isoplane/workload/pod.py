@@ -99,6 +99,14 @@ class PodAdapter:
         common.put_condition(new, now, "PodScheduled", "False", "Unschedulable", message)
         return new
 
+    def nominate(self, obj: Mapping[str, Any], node: str) -> Object:
+        new = common.copy(obj)
+        if node:
+            new["status"]["nominatedNodeName"] = node
+        else:
+            new["status"].pop("nominatedNodeName", None)
+        return new
+
     def gate(self, obj: Mapping[str, Any], message: str, now: float) -> Object:
         new = common.copy(obj)
         spec = dict(new.get("spec") or {})
@@ -122,8 +130,8 @@ class PodAdapter:
         new["spec"] = spec
         return new
 
-    def mark_victim(self, obj: Mapping[str, Any], message: str, now: float) -> Object:
-        return common.victim(obj, message, now)
+    def mark_victim(self, obj: Mapping[str, Any], reason: str, message: str, now: float) -> Object:
+        return common.victim(obj, reason, message, now)
 
     def set_priority(self, obj: Mapping[str, Any], class_name: str, value: int, preemption_policy: str) -> Object:
         spec = {**(obj.get("spec") or {}), "priority": value, "preemptionPolicy": preemption_policy}

@@ -116,6 +116,9 @@ class MachineAdapter:
         common.put_condition(new, now, "PodScheduled", "False", "Unschedulable", message)
         return new
 
+    def nominate(self, obj: Mapping[str, Any], node: str) -> Object:
+        return dict(obj)  # KubeVirt has no field for it
+
     def gate(self, obj: Mapping[str, Any], message: str, now: float) -> Object:
         new = common.copy(obj)
         self._phase(new, Stage.GATED, now)
@@ -128,8 +131,8 @@ class MachineAdapter:
         common.put_condition(new, now, ADMITTED, "True", "QuotaReserved", "its quota is charged")
         return new
 
-    def mark_victim(self, obj: Mapping[str, Any], message: str, now: float) -> Object:
-        return common.victim(obj, message, now)
+    def mark_victim(self, obj: Mapping[str, Any], reason: str, message: str, now: float) -> Object:
+        return common.victim(obj, reason, message, now)
 
     def set_priority(self, obj: Mapping[str, Any], class_name: str, value: int, preemption_policy: str) -> Object:
         meta = dict(obj.get("metadata") or {})

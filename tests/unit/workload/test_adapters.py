@@ -101,7 +101,7 @@ def test_gating_is_seen_and_undone(resource: Any, make: Any) -> None:
 
 @both
 def test_a_victim_is_told_by_whom(resource: Any, make: Any) -> None:
-    marked = adapter(resource).mark_victim(make(), "preempted by vmi/tenant-a/critical", NOW)
+    marked = adapter(resource).mark_victim(make(), "PreemptedByQuota", "preempted by vmi/tenant-a/critical", NOW)
     disruption = metadata.condition(marked, "DisruptionTarget")
     assert disruption is not None
     assert disruption["reason"] == "PreemptedByQuota"

@@ -32,6 +32,8 @@ from isoplane.store.transaction import Transaction
 from isoplane.workload.adapters import QUOTA_GATE, Adapter
 from isoplane.workload.shape import Claim, Stage
 
+PREEMPTED = "PreemptedByQuota"
+"""The reason of a victim's DisruptionTarget condition and of its Event."""
 HOLD_SLACK = 120.0
 """Seconds beyond the victims' grace period after which an unconverted hold ends."""
 WOKEN = 64
@@ -96,8 +98,8 @@ class Session(Telling):
     def _evict(self, victim: Victim, record: Record, obj: Object, preemptor: Charge) -> None:
         """Mark a victim, tell it why, and start its graceful deletion: one write of the object."""
         message = preempted(victim, preemptor, self.accounts.policy(preemptor.tenant).cohort)
-        marked = self._adapter(victim.charge).mark_victim(obj, message, self.now)
-        self._event(marked, "Warning", "PreemptedByQuota", message)
+        marked = self._adapter(victim.charge).mark_victim(obj, PREEMPTED, message, self.now)
+        self._event(marked, "Warning", PREEMPTED, message)
         writes = Writes(Chain([self._plugin]), lambda: self.now)
         call, options = Call(dry_run=self.request.dry_run), DeleteOptions()
         resource, namespace, name = record.resource, record.namespace, record.name
