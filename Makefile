@@ -1,6 +1,6 @@
 # The same few commands run on a laptop and in CI. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo fast test test-guest check lint format types layers bench lock docs clean
+.PHONY: help setup demo fast test test-guest test-kubernetes kubernetes check lint format types layers bench lock docs clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,11 +22,17 @@ demo: setup ## Set up, then run the demonstration: a container and a VM side by 
 fast: setup ## Unit and tidy tests alone, with fewer random examples: half a minute, for a save-and-run loop
 	@PATH="$$PATH:/usr/sbin:/sbin" HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup tests/unit tests/tidy $(PYTEST_ARGS)
 
-test: setup check ## Set up, then linter, types, layers and every test
+test: setup check $(if $(CI),kubernetes) ## Set up, then linter, types, layers and every test
 	@PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 test-guest: setup ## What needs another kernel, in a guest: Open vSwitch's datapath, SCTP, cgroups v2 alone (as root, 6 minutes)
 	@PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python tools/second_host.py $(BIN)/python -m pytest -q -p no:cacheprovider $(GUEST_TESTS)
+
+kubernetes: ## A real Kubernetes control plane for the tests, built from Go modules (once, some ten minutes of CPU)
+	@./tools/kubernetes.sh
+
+test-kubernetes: setup kubernetes ## What is held against, or runs on, a real kube-apiserver with etcd
+	@PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m pytest -q -p no:cacheprovider tests/kubernetes $(PYTEST_ARGS)
 
 check: lint types layers ## Everything that reads code without running it
 

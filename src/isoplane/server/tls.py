@@ -53,6 +53,10 @@ class Pki:
         made = self._kept("admin", lambda found: True)
         return made or self._store("admin", self._issue(ADMIN, (ADMIN_GROUP,), ExtendedKeyUsageOID.CLIENT_AUTH, ()))
 
+    def client(self, user: str, groups: Sequence[str]) -> Identity:
+        """A new client certificate of this CA for a user and its groups; nothing of it is kept here."""
+        return self._issue(user, groups, ExtendedKeyUsageOID.CLIENT_AUTH, ())
+
     def server_context(self, names: Sequence[str]) -> ssl.SSLContext:
         """TLS for the listener: HTTP/1.1, a client certificate of our CA when the client shows one."""
         self.server(names)
