@@ -31,6 +31,7 @@ from isoplane.objects.errors import NotFound
 from isoplane.objects.kinds import WORKLOADS
 from isoplane.objects.metadata import Object
 from isoplane.server.admission import AdmissionPlugin
+from isoplane.server.collectors import loop_families
 from isoplane.server.computed import Derived
 from isoplane.server.ineffective_admission import IneffectiveAdmission
 from isoplane.server.limitrange_admission import LimitRangeAdmission
@@ -46,6 +47,7 @@ from isoplane.server.quota_admission import (
 )
 from isoplane.server.stamp import AcceptedStamp
 from isoplane.store.record import Record
+from isoplane.watchdog import Watchdog
 from isoplane.workload.adapters import adapter_for, workload_resources
 from isoplane.workload.view import workload_object
 
@@ -73,8 +75,10 @@ class PlaneOptions:
 class Plane:
     """Lives between :meth:`start` and :meth:`stop` on one event loop."""
 
-    def __init__(self, options: PlaneOptions) -> None:
+    def __init__(self, options: PlaneOptions, watchdog: Watchdog | None = None) -> None:
+        """``watchdog``: who watches over this loop, for /metrics."""
         self.options = options
+        self._watchdog = watchdog
         self.node_name = options.node_name or default_node_name()
         self.quota = QuotaAdmission()
         self.server = ApiServer(
@@ -134,6 +138,8 @@ class Plane:
         register(lambda: quota_families(self.server.store.state, self.quota.acts))
         register(lambda: controller_families([*manager.controllers, agent.controller]))
         register(lambda: workload_families(self.informers))
+        if (watchdog := self._watchdog) is not None:
+            register(lambda: loop_families(watchdog.stalls, watchdog.longest))
         register(lambda: enforcement_families(agent.enforcement_status, clock()))
         register(lambda: hit_families(*agent.rule_hits))
 

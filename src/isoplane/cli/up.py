@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -107,14 +106,15 @@ async def _serve(options: object, stop_workloads: bool) -> int:
     from isoplane.server.http.listener import ListenError
     from isoplane.server.kubeconfig import KubeconfigError
     from isoplane.store.errors import StoreError
+    from isoplane.watchdog import Watchdog, on_signals
 
     assert isinstance(options, PlaneOptions)
     asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, asked.set)
+    on_signals(asked.set)
+    watchdog = Watchdog()
+    watchdog.start()
     try:
-        plane = Plane(options)
+        plane = Plane(options, watchdog)
         starting = asyncio.ensure_future(plane.start())
         stopped = asyncio.ensure_future(asked.wait())
         await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -136,4 +136,5 @@ async def _serve(options: object, stop_workloads: bool) -> int:
         print("stopping the workloads", file=sys.stderr, flush=True)
         await plane.stop_workloads()
     await plane.stop()
+    watchdog.stop()
     return 0

@@ -30,6 +30,8 @@ SILENCE = 120.0
 """Seconds without an event or a bookmark after which a watch is taken for dead."""
 RETRY_SECONDS = (0.2, 10.0)
 PAGE = 500
+TURN = 128
+"""Objects of a list after which others on the event loop get their turn."""
 
 
 class Informer:
@@ -37,6 +39,8 @@ class Informer:
 
     def __init__(self, api: Api, resource: Resource, *, silence: float = SILENCE) -> None:
         self.resource = resource
+        self.changes = 0
+        """How many changes of objects it has seen."""
         self._api = api
         self._silence = silence
         self._objects: dict[str, Object] = {}
@@ -138,8 +142,10 @@ class Informer:
                 break
         for key in [key for key in self._objects if key not in found]:
             self._apply(key, None)
-        for key, obj in found.items():
+        for number, (key, obj) in enumerate(found.items(), 1):
             self._apply(key, obj)
+            if number % TURN == 0:
+                await asyncio.sleep(0)
         return page.resource_version
 
     async def _watch(self, revision: str) -> None:
@@ -171,6 +177,7 @@ class Informer:
             if old is not None and old["metadata"].get("resourceVersion") == new["metadata"].get("resourceVersion"):
                 return
             self._objects[key] = new
+        self.changes += 1
         self._reindex(key, old, new)
         for handler in self._handlers:
             try:
@@ -205,6 +212,10 @@ class Informers:
         if resource not in self._informers:
             self._informers[resource] = Informer(self._api, resource)
         return self._informers[resource]
+
+    def changes(self) -> int:
+        """How many changes of objects all of them have seen: stands still while nothing happens."""
+        return sum(informer.changes for informer in self._informers.values())
 
     async def start(self) -> None:
         """Start every informer made so far and wait until all are in sync."""

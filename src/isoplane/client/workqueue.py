@@ -34,6 +34,8 @@ class WorkQueue:
         self._failures: dict[str, int] = {}
         self._later: list[tuple[float, str]] = []
         self._due: dict[str, float] = {}
+        self._held: dict[str, float] = {}
+        """Keys that are not handed out before a time, whoever asks."""
         self._timer: asyncio.TimerHandle | None = None
         self._getters: deque[asyncio.Future[None]] = deque()
         self._closed = False
@@ -45,9 +47,14 @@ class WorkQueue:
         """Ask for work on ``key``, now or in ``after`` seconds."""
         if self._closed:
             return
-        if after > 0:
-            self._add_later(key, asyncio.get_running_loop().time() + after)
-            return
+        held = self._held.get(key)
+        if after > 0 or held is not None:
+            now = asyncio.get_running_loop().time()
+            due = max(now + after, held or 0.0)
+            if due > now:
+                self._add_later(key, due)
+                return
+            self._held.pop(key, None)
         self._due.pop(key, None)
         if key in self._waiting:
             return
@@ -81,6 +88,19 @@ class WorkQueue:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         delay: float = min(self._max, self._base * 2.0 ** min(failures - 1, 30)) * (1 + 0.2 * self._jitter())
         self.add(key, delay)
+        return delay
+
+    def hold(self, key: str) -> float:
+        """Hand ``key`` out only after a back-off from now on, however often it is asked for. Returns the delay in seconds."""
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        delay: float = min(self._max, 1.0 * 2.0 ** min(failures - 1, 30))
+        self._held[key] = asyncio.get_running_loop().time() + delay
+        if key in self._waiting:
+            # It was asked for meanwhile: later, then.
+            self._waiting.discard(key)
+            if key in self._ready:
+                self._ready.remove(key)
+            self._add_later(key, self._held[key])
         return delay
 
     def forget(self, key: str) -> None:

@@ -5,6 +5,9 @@
 A controller reads the present state of its key (from informers, or the host), decides with a pure function, and acts
 through :class:`~isoplane.client.api.Api`.  One worker works on a key at a time; a failure is tried again with exponential
 back-off and jitter.  What to decide is each controller's own file's affair.
+
+No object may stop the plane: after every key all others on the event loop get their turn, and a key that comes back again
+and again while nothing changes anywhere is backed off like a failure, and reported.
 """
 
 from __future__ import annotations
@@ -23,6 +26,10 @@ from isoplane.objects.errors import ApiError, Conflict
 
 _log = logging.getLogger(__name__)
 
+ROUNDS = 50
+"""How often a key may be worked on within ``ROUNDS_SECONDS`` while no object changes anywhere, before it is backed off."""
+ROUNDS_SECONDS = 1.0
+
 Keys = Callable[[Mapping[str, Any]], Iterable[str]]
 """An object → the keys that have to be looked at because of it."""
 
@@ -36,6 +43,8 @@ class Metrics:
     conflicts: int = 0
     seconds: float = 0.0
     slowest: float = 0.0
+    stalled: int = 0
+    """How often a key was backed off because it came back without progress."""
 
 
 class Controller(ABC):
@@ -49,6 +58,11 @@ class Controller(ABC):
         self._workers = workers
         self._tasks: list[asyncio.Task[None]] = []
         self._busy = 0
+        self.changes: Callable[[], int] = lambda: 0
+        """How many changes of objects the informers have seen; a Manager sets it."""
+        self._rounds: dict[str, int] = {}
+        self._rounds_at = (0, 0.0)
+        """(changes, when) as ``_rounds`` was begun."""
 
     @abstractmethod
     async def reconcile(self, key: str) -> float | None:
@@ -114,6 +128,25 @@ class Controller(ABC):
             finally:
                 self._busy -= 1
                 self.queue.done(key)
+            self._check_progress(key)
+            await asyncio.sleep(0)
+
+    def _check_progress(self, key: str) -> None:
+        """Back a key off that was worked on ``ROUNDS`` times in a moment in which nothing changed."""
+        now, changes = time.monotonic(), self.changes()
+        if changes != self._rounds_at[0] or now - self._rounds_at[1] > ROUNDS_SECONDS:
+            self._rounds_at = (changes, now)
+            self._rounds.clear()
+        rounds = self._rounds[key] = self._rounds.get(key, 0) + 1
+        if rounds < ROUNDS:
+            return
+        del self._rounds[key]
+        self.metrics.stalled += 1
+        delay = self.queue.hold(key)
+        _log.warning(
+            "%s %s came back %d times within %.0f s without progress; again in %.0f s",
+            self.name, key, ROUNDS, ROUNDS_SECONDS, delay,
+        )  # fmt: skip
 
     async def _once(self, key: str) -> None:
         began = time.perf_counter()
@@ -152,6 +185,7 @@ class Manager:
         """Returns when every cache is in sync and every controller works."""
         await self.informers.start()
         for controller in self.controllers:
+            controller.changes = self.informers.changes
             await controller.start()
             self._started.append(controller)
 

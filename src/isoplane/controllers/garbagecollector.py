@@ -22,7 +22,6 @@ from isoplane.controllers.ownership import (
     Item,
     LetGo,
     SetFree,
-    Wait,
     item_of,
 )
 from isoplane.objects import metadata
@@ -69,9 +68,6 @@ class GarbageCollector(Controller):
         if item is None:
             return None
         match decision:
-            case Wait(dependents):
-                for dependent in dependents:
-                    self.enqueue(dependent.uid)
             case SetFree(dependents):
                 for dependent in dependents:
                     await self._disown(dependent, frozenset((item.uid,)))

@@ -43,6 +43,13 @@ def controller_families(controllers: Sequence[Controller]) -> Iterator[Family]:
         "controller_runtime_reconcile_time_seconds", "summary", "Time in reconciliations, waiting included.", times
     )
     yield each(
+        "isoplane_controller_stalled_total",
+        "counter",
+        "Keys that came back again and again without progress and were backed off.",
+        lambda one: one.metrics.stalled,
+        "controller",
+    )
+    yield each(
         "isoplane_controller_slowest_seconds",
         "gauge",
         "The longest reconciliation since the start.",

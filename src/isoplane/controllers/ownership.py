@@ -4,6 +4,9 @@ Stands under :mod:`~isoplane.controllers.garbagecollector`, which feeds it what 
 the graph does not know may exist all the same (informers are not ordered among each other), so a missing owner is a
 question to the server, never an answer: :class:`Ask`.
 Source of the rules: Kubernetes' garbage collector (attemptToDeleteItem, processDeletingDependentsItem, orphanDependents).
+In one it goes further: objects that own each other in a circle and all wait for their dependents do not wait for each
+other.  Upstream breaks a circle only when it comes to it from one side; here it does not matter who was deleted first, how, or
+whether an object owns itself.
 """
 
 from __future__ import annotations
@@ -17,6 +20,9 @@ from isoplane.objects.kinds import BY_KIND, Resource
 
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
+DEPTH = 2000
+"""How many owners above an item are followed in search of a circle. Longer chains of which every object waits for its
+dependents are let go without their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +123,7 @@ class LetGo:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Look at these dependents first; the item is looked at again when one of them goes."""
-
-    dependents: tuple[Item, ...]
+    """Its dependents go first; the item is looked at again when one of them is gone."""
 
 
 Decision = Ask | Delete | Disown | SetFree | LetGo | Wait | None
@@ -131,6 +135,8 @@ class Graph:
 
     items: dict[str, Item] = field(default_factory=dict)
     _dependents: dict[str, set[str]] = field(default_factory=dict)
+    _blocking: dict[str, set[str]] = field(default_factory=dict)
+    """Owner → those of its dependents that it has to wait for when it is deleted in the foreground."""
 
     def put(self, item: Item) -> list[str]:
         """Add or replace an item. Returns the uids to look at because of it."""
@@ -140,13 +146,20 @@ class Graph:
             self._unlink(old)
             for owner in item.owners:
                 self._dependents.setdefault(owner.uid, set()).add(item.uid)
+                if owner.blocks:
+                    self._blocking.setdefault(owner.uid, set()).add(item.uid)
         look: list[str] = []
+        if item.foreground and not (old is not None and old.foreground):
+            # From now on its dependents have an owner that waits for them to go; later ones are looked at as they come.
+            look += self._dependents.get(item.uid, ())
+            # And whoever waits for it may be in a circle with it.
+            look += self._waiting_owners(item)
         changed = old is None or old.owners != item.owners
         if item.foreground or item.orphaning or (item.owners and changed):
             look.append(item.uid)
         if old is not None and changed:
             # An owner that waits for its dependents may have lost the last one.
-            look += [o.uid for o in old.owners if (found := self.items.get(o.uid)) is not None and found.foreground]
+            look += self._waiting_owners(old)
         return look
 
     def drop(self, uid: str) -> list[str]:
@@ -156,16 +169,23 @@ class Graph:
             return []
         self._unlink(item)
         look = list(self._dependents.get(uid, ()))
-        look += [o.uid for o in item.owners if (found := self.items.get(o.uid)) is not None and found.foreground]
+        look += self._waiting_owners(item)
         return look
 
+    def _waiting_owners(self, item: Item) -> list[str]:
+        """The owners of an item that are deleted in the foreground."""
+        return [o.uid for o in item.owners if (found := self.items.get(o.uid)) is not None and found.foreground]
+
     def _unlink(self, item: Item | None) -> None:
-        for owner in item.owners if item is not None else ():
-            uids = self._dependents.get(owner.uid)
-            if uids is not None:
-                uids.discard(item.uid if item is not None else "")
-                if not uids:
-                    del self._dependents[owner.uid]
+        if item is None:
+            return
+        for owner in item.owners:
+            for edges in (self._dependents, self._blocking):
+                uids = edges.get(owner.uid)
+                if uids is not None:
+                    uids.discard(item.uid)
+                    if not uids:
+                        del edges[owner.uid]
 
     def dependents(self, uid: str) -> list[Item]:
         """What names ``uid`` as an owner, in the order of their names."""
@@ -180,11 +200,37 @@ class Graph:
         if item.orphaning:
             return SetFree(tuple(self.dependents(uid)))
         if item.foreground:
-            blocking = [d for d in self.dependents(uid) if any(o.uid == uid and o.blocks for o in d.owners)]
-            return Wait(tuple(blocking)) if blocking else LetGo()
+            return Wait() if self._waits(item) else LetGo()
         if item.deleting or not item.owners:
             return None
         return self._judge(item, frozenset(absent), frozenset(present))
+
+    def _waits(self, item: Item) -> bool:
+        """Whether a dependent has to go before the item: one that blocks it and does not itself wait for the item."""
+        blocking = self._blocking.get(item.uid)
+        if not blocking:
+            return False
+        for uid in blocking:
+            dependent = self.items.get(uid)
+            if dependent is not None and not dependent.foreground and uid != item.uid:
+                return True
+        above = self._above(item)
+        return above is not None and not blocking <= above
+
+    def _above(self, item: Item) -> frozenset[str] | None:
+        """The item and whoever waits for it to go, directly or not; None when there are more than are followed."""
+        found = {item.uid}
+        todo = [item]
+        while todo:
+            for owner in todo.pop().owners:
+                known = self.items.get(owner.uid)
+                if known is None or not owner.blocks or not known.foreground or known.uid in found:
+                    continue
+                found.add(known.uid)
+                if len(found) > DEPTH:
+                    return None
+                todo.append(known)
+        return frozenset(found)
 
     def _judge(self, item: Item, absent: frozenset[str], present: frozenset[str]) -> Decision:
         """Solid owners keep an item, dangling and waiting ones do not."""
@@ -210,7 +256,7 @@ class Graph:
         if solid:
             lost = frozenset(o.uid for o in (*dangling, *waiting))
             return Disown(lost) if lost else None
-        if waiting and self.dependents(item.uid):
+        if waiting and self._dependents.get(item.uid):
             return Delete("Foreground")
         return Delete(self._own_propagation(item))
 

@@ -120,6 +120,7 @@ class NodeAgent:
         )
         await self._registration.register()
         await self._adopt()
+        self.controller.changes = self._informers.changes
         await self.controller.start()
         self._heart = asyncio.ensure_future(self._heartbeat())
 

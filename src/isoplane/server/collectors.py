@@ -64,3 +64,9 @@ def process_families() -> Iterator[Family]:
         "Maximum number of open file descriptors.",
         float("inf") if limit == resource.RLIM_INFINITY else limit,
     )
+
+
+def loop_families(stalls: int, longest: float) -> Iterator[Family]:
+    """What held the event loop, as the watchdog saw it. ``longest`` in seconds."""
+    yield counter("isoplane_event_loop_stalls_total", "Times the event loop was held for longer than a second.", stalls)
+    yield gauge("isoplane_event_loop_longest_stall_seconds", "The longest of them since the start.", longest)
