@@ -20,6 +20,8 @@ _SUFFIX: dict[str, Fraction] = {
 _BINARY = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 _PATTERN = re.compile(r"([+-]?)([0-9]+\.?[0-9]*|\.[0-9]+)(?:([eE][+-]?[0-9]{1,3})|([numkMGTPE]|[KMGTPE]i)?)")
 _MAX_LENGTH = 64
+MAX_AMOUNT = 2**63 - 1
+"""The greatest amount, in isoplane's unit for it (millicores, bytes): what Kubernetes' own 64-bit arithmetic holds."""
 
 
 @lru_cache(maxsize=4096)
@@ -44,7 +46,10 @@ def parse(quantity: str | int | float) -> Fraction:
 
 
 def _ceil(value: Fraction) -> int:
-    return -((-value.numerator) // value.denominator)
+    found = -((-value.numerator) // value.denominator)
+    if not -MAX_AMOUNT <= found <= MAX_AMOUNT:
+        raise ValueError("the amount does not fit into 64 bits: write a smaller one")
+    return found
 
 
 @lru_cache(maxsize=4096, typed=True)

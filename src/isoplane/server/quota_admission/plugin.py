@@ -12,10 +12,9 @@ Place it last in the chain: what it decides must be what is stored.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter, deque
 from collections.abc import Iterable
-
-import orjson
 
 from isoplane.objects.errors import QuotaExceeded
 from isoplane.objects.kinds import COHORTS, NODES, QUOTAPOLICIES, RESOURCEQUOTAS, Resource
@@ -31,6 +30,7 @@ from isoplane.store.store import Store
 from isoplane.store.transaction import Transaction
 from isoplane.workload.adapters import adapter_for
 
+_log = logging.getLogger(__name__)
 _CONFIGURES = (RESOURCEQUOTAS, QUOTAPOLICIES)
 _SHARES = (COHORTS, NODES)
 
@@ -146,13 +146,19 @@ class QuotaAdmission(Plugin):
         if not found:
             return
         if self._serial is None:
-            self._serial = 1 + max((orjson.loads(row)["n"] for row in txn.rows(rows.AUDIT).values()), default=-1)
+            self._serial = 1 + max((rows.decode_entry(row)["n"] for row in txn.rows(rows.AUDIT).values()), default=-1)
+        self._refused.clear()
         for entry in found:
             if self._serial % rows.AUDIT_HELPING == 0:
                 self._forget(txn, self._serial - rows.AUDIT_KEPT)
-            txn.put_row(rows.AUDIT, str(self._serial), orjson.dumps({"n": self._serial, **entry.to_dict()}))
+            try:
+                row = rows.encode_entry(self._serial, entry)
+            except Exception:
+                # A line of the trail that cannot be written costs that line, never the write that it tells of.
+                _log.exception("an entry of the quota trail was dropped: %s of %s", entry.act, entry.workload)
+                continue
+            txn.put_row(rows.AUDIT, str(self._serial), row)
             self._serial += 1
-        self._refused.clear()
 
     @staticmethod
     def _forget(txn: Transaction, before: int) -> None:

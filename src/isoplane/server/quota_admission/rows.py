@@ -11,11 +11,13 @@ quota.audit          running number → entry; the newest AUDIT_KEPT are kept, a
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
+from isoplane.quota.audit import Entry
 from isoplane.quota.ledger import Book
 from isoplane.quota.model import Amounts, Charge, Policy, Quota, ScopeTerm, Totals, Waiting
 from isoplane.quota.view import CohortTotals
@@ -24,6 +26,33 @@ CONFIG, BOOK = "quota.config", "quota.book"
 COHORT, COHORT_TOTALS = "quota.cohort", "quota.cohort-totals"
 AUDIT = "quota.audit"
 AUDIT_KEPT, AUDIT_HELPING = 4096, 256
+
+
+_LONG = b"!"
+"""Marks a row with a sum beyond 64 bits, which the fast codec cannot write."""
+
+
+def _dumps(value: Any) -> bytes:
+    """JSON, whatever the sums add up to: many amounts of 64 bits make one that has more."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return _LONG + json.dumps(value).encode()
+
+
+def _loads(data: bytes) -> Any:
+    return json.loads(data[1:]) if data.startswith(_LONG) else orjson.loads(data)
+
+
+def encode_entry(number: int, entry: Entry) -> bytes:
+    """A line of the audit trail under its running number."""
+    return _dumps({"n": number, **entry.to_dict()})
+
+
+def decode_entry(data: bytes) -> dict[str, Any]:
+    """A line of the audit trail, with its number as ``n``."""
+    raw: dict[str, Any] = _loads(data)
+    return raw
 
 
 def charges_table(tenant: str) -> str:
@@ -55,7 +84,7 @@ class CohortConfig:
 
 def encode_config(config: TenantConfig) -> bytes:
     policy = config.policy
-    return orjson.dumps(
+    return _dumps(
         {
             "quotas": [
                 {"name": q.name, "hard": q.hard, "scopes": [[t.scope, t.operator, sorted(t.values)] for t in q.scopes]}
@@ -76,7 +105,7 @@ def encode_config(config: TenantConfig) -> bytes:
 
 
 def decode_config(data: bytes) -> TenantConfig:
-    raw = orjson.loads(data)
+    raw = _loads(data)
     quotas = tuple(
         Quota(q["name"], q["hard"], tuple(ScopeTerm(s, o, frozenset(v)) for s, o, v in q["scopes"]))
         for q in raw["quotas"]
@@ -85,11 +114,11 @@ def decode_config(data: bytes) -> TenantConfig:
 
 
 def encode_cohort(config: CohortConfig) -> bytes:
-    return orjson.dumps({"capacity": config.capacity, "members": config.members})
+    return _dumps({"capacity": config.capacity, "members": config.members})
 
 
 def decode_cohort(data: bytes) -> CohortConfig:
-    raw = orjson.loads(data)
+    raw = _loads(data)
     return CohortConfig(raw["capacity"], tuple(raw["members"]))
 
 
@@ -99,20 +128,20 @@ def _totals(totals: Totals) -> list[dict[str, int]]:
 
 def encode_book(book: Book) -> bytes:
     quotas = {name: _totals(totals) for name, totals in book.quotas.items()}
-    return orjson.dumps({"quotas": quotas, "whole": _totals(book.whole), "line": book.line})
+    return _dumps({"quotas": quotas, "whole": _totals(book.whole), "line": book.line})
 
 
 def decode_book(data: bytes) -> Book:
-    raw = orjson.loads(data)
+    raw = _loads(data)
     return Book({name: Totals(*t) for name, t in raw["quotas"].items()}, Totals(*raw["whole"]), raw["line"])
 
 
 def encode_cohort_totals(totals: CohortTotals) -> bytes:
-    return orjson.dumps([totals.taken, totals.claimed])
+    return _dumps([totals.taken, totals.claimed])
 
 
 def decode_cohort_totals(data: bytes) -> CohortTotals:
-    return CohortTotals(*orjson.loads(data))
+    return CohortTotals(*_loads(data))
 
 
 def _charge(charge: Charge) -> dict[str, Any]:
@@ -141,15 +170,15 @@ def _charge_of(raw: dict[str, Any]) -> Charge:
 
 
 def encode_charge(charge: Charge) -> bytes:
-    return orjson.dumps(_charge(charge))
+    return _dumps(_charge(charge))
 
 
 def decode_charge(data: bytes) -> Charge:
-    return _charge_of(orjson.loads(data))
+    return _charge_of(_loads(data))
 
 
 def encode_waiting(waiting: Waiting) -> bytes:
-    return orjson.dumps(
+    return _dumps(
         {
             "charge": _charge(waiting.charge),
             "held": waiting.held,
@@ -164,7 +193,7 @@ def encode_waiting(waiting: Waiting) -> bytes:
 
 
 def decode_waiting(data: bytes) -> Waiting:
-    raw = orjson.loads(data)
+    raw = _loads(data)
     raw["charge"] = _charge_of(raw["charge"])
     raw["victims"] = tuple(raw["victims"])
     return Waiting(**raw)

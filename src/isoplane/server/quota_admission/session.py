@@ -6,11 +6,13 @@ and hold disagree.  A session also takes part in the deletions it causes itself:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from isoplane.objects import metadata
+from isoplane.objects.errors import ApiError
 from isoplane.objects.kinds import NAMESPACES
 from isoplane.objects.metadata import Object
 from isoplane.quota.audit import Entry, entries
@@ -31,6 +33,8 @@ from isoplane.store.record import Record
 from isoplane.store.transaction import Transaction
 from isoplane.workload.adapters import QUOTA_GATE, Adapter
 from isoplane.workload.shape import Claim, Stage
+
+_log = logging.getLogger(__name__)
 
 PREEMPTED = "PreemptedByQuota"
 """The reason of a victim's DisruptionTarget condition and of its Event."""
@@ -286,7 +290,24 @@ class Session(Telling):
         release(self.accounts, line, self.now, HOLD_SLACK, self._released)
 
     def _released(self, waiting: Waiting, decision: Decision) -> None:
-        """Tell the object of someone who was charged, or got a hold, while waiting."""
+        """Report a release, or a hold that was given, on the workload's object.
+
+        A workload whose object cannot be written stays where it was: that is its own fault, and must not fail the write
+        that made room, which is somebody else's.
+        """
+        try:
+            self._report_release(waiting, decision)
+        except ApiError:
+            raise
+        except Exception:
+            if self._is_request(waiting.charge):
+                raise
+            _log.exception("%s could not be released from its wait for quota", waiting.charge.id)
+            self.accounts.remove(waiting.charge.tenant, waiting.charge.uid)
+            self.accounts.wait(waiting)
+            self._note("repair", waiting.charge, "not-written")
+
+    def _report_release(self, waiting: Waiting, decision: Decision) -> None:
         adapter = self._adapter(waiting.charge)
         admitted = isinstance(decision, Admit)
         message = waits_for(decision, waiting.charge.tenant) if isinstance(decision, Wait) else "its quota is charged"

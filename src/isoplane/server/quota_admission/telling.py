@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Mapping
 from functools import cache
@@ -21,6 +22,7 @@ from isoplane.store.record import Record
 from isoplane.store.transaction import Transaction
 from isoplane.workload.adapters import Adapter, adapter_for, workload_resources
 
+_log = logging.getLogger(__name__)
 COMPONENT = "isoplane-quota"
 
 
@@ -82,6 +84,13 @@ class Telling:
         self.audit.append(Entry(self.now, act, charge.id, charge.uid, charge.tenant, rule, charge.priority))
 
     def _event(self, obj: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
+        """Write an Event along. One that cannot be written is logged and costs nothing but itself."""
+        try:
+            self._write_event(obj, type_, reason, message)
+        except Exception:
+            _log.exception("the Event %s of %s was dropped", reason, metadata.key(obj))
+
+    def _write_event(self, obj: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
         meta = obj["metadata"]
         namespace, stamp = str(meta.get("namespace") or ""), metadata.rfc3339(self.now)
         involved = {"kind": obj.get("kind"), "apiVersion": obj.get("apiVersion"), "namespace": namespace}

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import orjson
-
 from isoplane.objects.kinds import PODS, QUOTADECISIONS, QUOTAPOLICIES, RESOURCEQUOTAS, SERVED, VIRTUALMACHINEINSTANCES
 from isoplane.objects.metadata import Object, rfc3339
 from isoplane.objects.quantity import render
@@ -41,7 +39,7 @@ class Trail:
 
 def _sorted(view: ReadView) -> Entries:
     found: dict[str, list[Mapping[str, Any]]] = {}
-    entries = [view.decoded(rows.AUDIT, slot, orjson.loads) for slot in view.rows(rows.AUDIT)]
+    entries = [view.decoded(rows.AUDIT, slot, rows.decode_entry) for slot in view.rows(rows.AUDIT)]
     for entry in sorted(filter(None, entries), key=lambda entry: entry["n"]):
         found.setdefault(entry["tenant"], []).append(entry)
     return found
