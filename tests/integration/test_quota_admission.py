@@ -112,8 +112,13 @@ async def test_a_quota_insists_on_what_it_counts(plane: QuotaPlane) -> None:
     await plane.tenant("a", {"limits.cpu": "1", "requests.memory": "1Gi"})
     with pytest.raises(Forbidden, match=r"failed quota: q: must specify limits.cpu for: c; requests.memory for: c"):
         await plane.pod("web")
-    # A machine's memory follows from its guest, its limit from its vCPUs.
-    await plane.vmi("db")
+    # A machine's memory request follows from its guest; its limits are what it states.
+    with pytest.raises(Forbidden, match=r"failed quota: q: must specify limits.cpu for: compute; state them"):
+        await plane.vmi("db")
+    limited = vmi("db")
+    limited["spec"]["domain"]["resources"] = {"limits": {"cpu": "1"}}
+    await plane.api.create(VIRTUALMACHINEINSTANCES, limited)
+    assert (await plane.used("a"))["limits.cpu"] == "1"
 
 
 async def test_a_critical_vm_at_a_full_quota_makes_lower_ones_leave_and_then_runs(plane: QuotaPlane) -> None:

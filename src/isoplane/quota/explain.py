@@ -77,10 +77,13 @@ def shortage(lines: Sequence[Line]) -> str:
 def refusal(deny: Deny) -> str:
     """The message of a refusal, without the object it concerns."""
     if deny.unspecified:
-        return "; ".join(
-            f"failed quota: {quota}: must specify "
-            + "; ".join(f"{resource} for: {','.join(units)}" for resource, units in sorted(open_.items()))
-            for quota, open_ in deny.unspecified
+        return (
+            "; ".join(
+                f"failed quota: {quota}: must specify "
+                + "; ".join(f"{resource} for: {','.join(units)}" for resource, units in sorted(open_.items()))
+                for quota, open_ in deny.unspecified
+            )
+            + "; state them, or have a LimitRange of the namespace set defaults for containers"
         )
     return "; ".join(filter(None, (shortage(deny.lines), _help(deny))))
 

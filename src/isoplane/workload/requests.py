@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from isoplane.objects.effective import add, with_steps
 from isoplane.objects.quantity import amount, whole
 from isoplane.workload.overhead import DEFAULT_VERSION, dedicated, memory_overhead, vcpus
 
@@ -27,8 +28,8 @@ CPU_ALLOCATION_RATIO = 10
 """vCPUs a requested CPU carries; KubeVirt's default."""
 MEMORY_OVERCOMMIT = 100
 """Guest memory in percent of its request; KubeVirt's default."""
-AUTOMATIC_MEMORY_LIMIT = 2
-"""Limit over request where a machine states none; KubeVirt's default."""
+VMI_CONTAINER = "compute"
+"""The container of a launcher Pod in which the guest runs."""
 
 _COMPUTE = ("cpu", "memory")
 _SCOPES = {
@@ -43,43 +44,18 @@ def _amounts(quantities: Mapping[str, Any] | None) -> dict[str, int]:
     return {name: amount(name, value) for name, value in quantities.items()} if quantities else {}
 
 
-def _add(total: dict[str, int], more: Mapping[str, int]) -> None:
-    for name, value in more.items():
-        total[name] = total.get(name, 0) + value
-
-
-def _raise_to(total: dict[str, int], floor: Mapping[str, int]) -> None:
-    for name, value in floor.items():
-        total[name] = max(total.get(name, 0), value)
-
-
 def _container(container: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
     """(requests, limits) of a container; a limit stands in for a request that is not stated."""
     resources = container.get("resources")
     if not resources:
         return {}, {}
     limits = _amounts(resources.get("limits"))
-    return {**limits, **_amounts(resources.get("requests"))}, limits
+    return {**limits, **_amounts(resources.get("requests"))}, _set(limits)
 
 
-def _with_steps(total: dict[str, int], inits: Iterable[tuple[bool, dict[str, int]]]) -> None:
-    """Containers and sidecars side by side, or the hungriest step of the initialisation, whichever is more.
-
-    ``total``: the containers' sum, to which this is added.  ``inits``: (whether it is a sidecar, its amounts).  The i-th init
-    container runs beside the sidecars started before it.
-    """
-    sidecars: dict[str, int] = {}
-    starting: dict[str, int] = {}
-    for sidecar, own in inits:
-        if sidecar:
-            _add(total, own)
-            _add(sidecars, own)
-            step: dict[str, int] = dict(sidecars)
-        else:
-            step = dict(own)
-            _add(step, sidecars)
-        _raise_to(starting, step)
-    _raise_to(total, starting)
+def _set(limits: Mapping[str, int]) -> dict[str, int]:
+    """The limits that limit something: a cgroup takes 0 for none, so 0 counts as not stated."""
+    return {name: value for name, value in limits.items() if value}
 
 
 def _pod_level(name: str) -> bool:
@@ -107,12 +83,12 @@ def pod_asks(spec: Mapping[str, Any]) -> PodAsks:
     requests: dict[str, int] = {}
     limits: dict[str, int] = {}
     for own, most in mains:
-        _add(requests, own)
-        _add(limits, most)
+        add(requests, own)
+        add(limits, most)
     if steps:
         sidecars = [c.get("restartPolicy") == "Always" for c in inits]
-        _with_steps(requests, zip(sidecars, (own for own, _ in steps), strict=True))
-        _with_steps(limits, zip(sidecars, (most for _, most in steps), strict=True))
+        with_steps(requests, zip(sidecars, (own for own, _ in steps), strict=True))
+        with_steps(limits, zip(sidecars, (most for _, most in steps), strict=True))
     asks = any(side.get(name, 0) > 0 for pair in (*mains, *steps) for side in pair for name in _COMPUTE)
     level = spec.get("resources")
     unspecified = _unspecified((*inits, *containers), (*steps, *mains), level or {})
@@ -129,14 +105,16 @@ def _unspecified(
     amounts: Sequence[tuple[dict[str, int], dict[str, int]]],
     level: Mapping[str, Any],
 ) -> dict[str, tuple[str, ...]]:
-    level_limits, level_requests = level.get("limits") or {}, level.get("requests") or {}
+    if any(_pod_level(name) for side in ("limits", "requests") for name in level.get(side) or ()):
+        # Whoever states something for the Pod as a whole need not state it for each container (KEP-2837).
+        return {}
     missing: dict[str, list[str]] = {}
     for container, (own, most) in zip(containers, amounts, strict=True):
         for name in _COMPUTE:
-            if name in most or name in level_limits:
+            if name in most:
                 continue
             missing.setdefault(f"limits.{name}", []).append(str(container.get("name", "")))
-            if name not in own and name not in level_requests:
+            if name not in own:
                 missing.setdefault(f"requests.{name}", []).append(str(container.get("name", "")))
     return {name: tuple(sorted(lacking)) for name, lacking in missing.items()}
 
@@ -149,11 +127,11 @@ def _of_the_pod(spec: Mapping[str, Any], requests: dict[str, int], limits: dict[
     for name, value in stated.items():
         requests.setdefault(name, value)
     requests.update({name: value for name, value in _amounts(level.get("requests")).items() if _pod_level(name)})
-    limits.update(stated)
+    limits.update(_set(stated))
     overhead = _amounts(spec.get("overhead"))
-    _add(requests, overhead)
+    add(requests, overhead)
     # Overhead is added to a limit only where there is one.
-    _add(limits, {name: value for name, value in overhead.items() if limits.get(name)})
+    add(limits, {name: value for name, value in overhead.items() if limits.get(name)})
 
 
 def _asks_compute(resources: Mapping[str, Any] | None) -> bool:
@@ -249,7 +227,7 @@ def vmi_requests(
     domain = spec.get("domain") or {}
     explicit = (domain.get("resources") or {}).get("requests") or {}
     others = {name: amount(name, value) for name, value in explicit.items() if name not in _COMPUTE}
-    _add(others, _devices(spec))
+    add(others, _devices(spec))
     if mode == GUEST_ONLY:
         return {"cpu": 1000 * vcpus(spec), "memory": guest_memory(spec), **others}
     memory = _guest_request(spec, memory_overcommit)
@@ -268,27 +246,31 @@ def vmi_requests(
 
 def vmi_limits(
     spec: Mapping[str, Any],
-    mode: str = GUEST_PLUS_OVERHEAD,
     version: str = DEFAULT_VERSION,
     *,
     memory_overcommit: int = MEMORY_OVERCOMMIT,
     overhead_ratio: str | float = 1,
 ) -> dict[str, int]:
-    """A VMI's limits: those stated, memory with the same overhead as its request.
+    """A VMI's limits, whatever the accounting mode: what its cgroup may use is what is charged.
 
-    What is not stated follows KubeVirt's automatic limits, so that a quota on limits can count a machine: all vCPUs,
-    and twice the memory request.  Pinned CPUs make limits equal requests; GuestOnly counts what the guest sees.
+    Those stated, memory with the overhead that KubeVirt adds; pinned CPUs make limits equal requests.  What is not stated
+    limits nothing and is not charged: a quota on it then insists (:func:`vmi_unspecified`).
     """
-    request = vmi_requests(spec, mode, version, memory_overcommit=memory_overcommit, overhead_ratio=overhead_ratio)
-    limits = _amounts(((spec.get("domain") or {}).get("resources") or {}).get("limits"))
-    if mode == GUEST_ONLY or dedicated(spec):
+    limits = _set(_amounts(((spec.get("domain") or {}).get("resources") or {}).get("limits")))
+    if dedicated(spec):
+        request = vmi_requests(
+            spec, version=version, memory_overcommit=memory_overcommit, overhead_ratio=overhead_ratio
+        )
         return {**limits, "cpu": request["cpu"], "memory": request["memory"]}
-    if limits.get("memory") and mode == GUEST_PLUS_OVERHEAD:
+    if "memory" in limits:
         memory = _guest_request(spec, memory_overcommit)
         limits["memory"] += memory_overhead(spec, memory, version, ratio=overhead_ratio)
-    limits.setdefault("cpu", 1000 * vcpus(spec))
-    limits.setdefault("memory", AUTOMATIC_MEMORY_LIMIT * request["memory"])
     return limits
+
+
+def vmi_unspecified(limits: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
+    """``limits.cpu`` → the container of a VMI that leaves it open, in KubeVirt's name for it."""
+    return {f"limits.{name}": (VMI_CONTAINER,) for name in _COMPUTE if name not in limits}
 
 
 def vmi_scopes(spec: Mapping[str, Any]) -> frozenset[str]:

@@ -204,6 +204,7 @@ def _claim(obj: Mapping[str, Any], mode: str) -> dict[str, Any]:
     """The fields of a Claim, its amounts under an accounting mode."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     gated = _is_gated(obj)
+    limits = requests.vmi_limits(spec)
     return {
         "resource": VIRTUALMACHINEINSTANCES,
         "namespace": metadata.namespace(obj),
@@ -214,7 +215,8 @@ def _claim(obj: Mapping[str, Any], mode: str) -> dict[str, Any]:
         "priority_class": common.priority_class(obj),
         "preemption_policy": metadata.annotations_of(obj).get(PREEMPTION_ANNOTATION, "PreemptLowerPriority"),
         "request": requests.vmi_requests(spec, mode),
-        "limits": requests.vmi_limits(spec, mode),
+        "limits": limits,
+        "unspecified": requests.vmi_unspecified(limits),
         "disruption_cost": 10,
         "gates": (QUOTA_GATE,) if gated else (),
         "stage": _stage(obj, status, gated),

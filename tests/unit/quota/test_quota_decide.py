@@ -66,7 +66,10 @@ def test_a_quota_insists_on_compute_that_is_left_open() -> None:
     open_ = {"requests.cpu": ("web", "x"), "limits.memory": ("web",), "limits.cpu": ("web",)}
     decision = decide(state, Ask(charge("w", pods=1), unspecified=open_), 0)
     assert isinstance(decision, Deny)
-    assert refusal(decision) == "failed quota: q: must specify cpu for: web,x; limits.memory for: web"
+    assert refusal(decision) == (
+        "failed quota: q: must specify cpu for: web,x; limits.memory for: web; "
+        "state them, or have a LimitRange of the namespace set defaults for containers"
+    )
 
 
 @pytest.mark.parametrize("threshold", [None, 100])

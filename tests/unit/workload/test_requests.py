@@ -13,6 +13,7 @@ from isoplane.workload.requests import (
     vmi_limits,
     vmi_requests,
     vmi_scopes,
+    vmi_unspecified,
 )
 
 MI = 2**20
@@ -82,8 +83,10 @@ def test_overhead_needs_a_limit_to_be_added_to() -> None:
 def test_unspecified_names_containers() -> None:
     spec = {"containers": [container("b", cpu=1), container("a", limits={"cpu": 1, "memory": "1Mi"})]}
     assert pod_asks(spec).unspecified == {"requests.memory": ("b",), "limits.cpu": ("b",), "limits.memory": ("b",)}
-    spec["resources"] = {"limits": {"cpu": 2, "memory": "2Mi"}}
-    assert pod_asks(spec).unspecified == {}
+    spec["resources"] = {"requests": {"cpu": "2"}}
+    assert pod_asks(spec).unspecified == {}, "whoever states something for the Pod need not do so for each container"
+    zero = {"containers": [container("a", limits={"cpu": 0, "memory": "1Mi"})]}
+    assert pod_asks(zero).unspecified == {"limits.cpu": ("a",)}, "a cgroup takes 0 for no limit"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +138,7 @@ def test_pinned_cpus_count_whole_and_limit_equals_request() -> None:
         "domain": {**GUEST["domain"], "cpu": {"cores": 2, "dedicatedCpuPlacement": True, "isolateEmulatorThread": True}}
     }
     assert vmi_requests(spec)["cpu"] == 3000
-    assert vmi_limits(spec) == vmi_requests(spec)
+    assert vmi_limits(spec) == {name: vmi_requests(spec)[name] for name in ("cpu", "memory")}
 
 
 def test_hugepages_hold_the_guest_and_memory_the_rest() -> None:
@@ -150,7 +153,10 @@ def test_devices_are_extended_resources() -> None:
 
 
 def test_limits_of_a_machine() -> None:
-    assert vmi_limits(GUEST) == {"cpu": 2000, "memory": 2 * (1024 + 278) * MI}
+    assert vmi_limits(GUEST) == {}, "what is not stated limits nothing, and is not charged"
+    zero = {"domain": {**GUEST["domain"], "resources": {"limits": {"memory": "0", "cpu": 0}}}}
+    assert vmi_limits(zero) == {}
+    assert vmi_unspecified(vmi_limits(zero)) == {"limits.cpu": ("compute",), "limits.memory": ("compute",)}
     stated = {"domain": {**GUEST["domain"], "resources": {"limits": {"memory": "2Gi", "cpu": "4"}}}}
     # The overhead follows the request, which the limit stands in for.
     assert vmi_limits(stated)["memory"] > 2048 * MI

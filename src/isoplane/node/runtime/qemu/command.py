@@ -19,6 +19,8 @@ KVM, TCG = "kvm", "tcg"
 CONSOLE_SOCKET, QMP_SOCKET, AGENT_SOCKET = "console.sock", "qmp.sock", "agent.sock"
 _RUN_WITH_USER = (9, 1)
 """The version in which ``-run-with user=`` took over from ``-runas``."""
+HEAP, PER_CPU = 64, 8
+"""MiB that QEMU takes beside its guest, measured: heap, stacks, firmware and page tables; and for each virtual CPU."""
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
 
@@ -42,6 +44,8 @@ class Run:
     user: int = 0
     """User and group that QEMU becomes once it has opened everything; 0 keeps those it was started with."""
     version: tuple[int, int] = (7, 2)
+    memory_limit: int = 0
+    """Bytes that its cgroup may use, QEMU itself included; 0 is unlimited."""
 
 
 def build(domain: Domain, files: BootFiles, identity: Identity, network: NetworkAttachment, run: Run) -> list[str]:
@@ -49,7 +53,7 @@ def build(domain: Domain, files: BootFiles, identity: Identity, network: Network
     argv = [run.binary, "-name", _options(f"guest={identity.namespace}/{identity.name}", **{"debug-threads": "on"})]
     argv += ["-uuid", domain.firmware_uuid or _uuid(identity.uid), "-nodefaults", "-no-user-config", "-display", "none"]
     argv += ["-machine", _options(domain.machine, usb="off", vmport="off", **{"dump-guest-core": "off"})]
-    argv += [*_processor(domain, run.accelerator), "-m", _memory(domain.memory)]
+    argv += [*_processor(domain, run), "-m", _memory(domain.memory)]
     if domain.firmware_serial:
         argv += ["-smbios", _options("type=1", serial=domain.firmware_serial)]
     # A machine that shut down or panicked stays as a paused process until the runtime has read how it ended.
@@ -83,9 +87,17 @@ def _uuid(uid: str) -> str:
         return str(uuid.uuid5(uuid.NAMESPACE_OID, uid))
 
 
-def translation_cache(memory: int) -> int:
-    """MiB of translated code kept under TCG: at least the 32 that a Linux kernel needs, a quarter of the guest's memory."""
-    return min(256, max(32, memory // MIB // 4))
+def translation_cache(memory: int, cpus: int = 1, limit: int = 0) -> int:
+    """MiB of translated code kept under TCG: at least the 32 that a Linux kernel needs, a quarter of the guest's memory.
+
+    Under a memory ``limit`` (bytes, 0 for none) no more than fits beside the guest and QEMU, for the cache has an index of
+    its own size, and a machine that fills its cache must not be killed for it.
+    """
+    wanted = min(256, max(32, memory // MIB // 4))
+    if not limit:
+        return wanted
+    room = limit - memory - memory // 512 - (HEAP + PER_CPU * cpus) * MIB
+    return min(wanted, max(32, room // MIB // 2))
 
 
 def _options(first: str, **more: str) -> str:
@@ -99,10 +111,11 @@ def _memory(size: int) -> str:
     return f"size={size // MIB}M" if size % MIB == 0 else f"size={-(-size // 1024)}k"
 
 
-def _processor(domain: Domain, accelerator: str) -> list[str]:
+def _processor(domain: Domain, run: Run) -> list[str]:
     cpu = domain.cpu
-    accel = KVM if accelerator == KVM else f"{TCG},thread=multi,tb-size={translation_cache(domain.memory)}"
-    model = cpu.model or ("host" if accelerator == KVM else "max")
+    cache = translation_cache(domain.memory, cpu.count, run.memory_limit)
+    accel = KVM if run.accelerator == KVM else f"{TCG},thread=multi,tb-size={cache}"
+    model = cpu.model or ("host" if run.accelerator == KVM else "max")
     topology = f"cpus={cpu.count},sockets={cpu.sockets},cores={cpu.cores},threads={cpu.threads}"
     return ["-accel", accel, "-cpu", ",".join((model, *cpu.features)), "-smp", topology]
 

@@ -23,7 +23,7 @@ from isoplane.node.runtime.qemu import command as command_line
 from isoplane.node.runtime.qemu.cgroup import Cgroup, Limits, parents
 from isoplane.node.runtime.qemu.command import KVM, TCG, Identity
 from isoplane.node.runtime.qemu.disks import ImageSource, make_files
-from isoplane.node.runtime.qemu.domain import MIB, Domain, parse
+from isoplane.node.runtime.qemu.domain import parse
 from isoplane.node.runtime.qemu.machine import Machine
 from isoplane.node.runtime.qemu.probe import MEMORY, Host, find_binary, probe_host
 from isoplane.node.runtime.qemu.records import Run, Sandbox
@@ -183,12 +183,14 @@ class QemuRuntime:
                 f"serial-{attempt}.log",
                 privileges.unprivileged(workload.uid),
                 host.version,
+                unit.memory_limit,
             ),
         )
         holds: list[int] = []
         try:
             holds += [used.image().hold() for used in machine.sandbox.files.images]
-            await machine.launch(run, argv, _limits(unit, domain, run.accelerator), holds)
+            limits = Limits(unit.cpu_request, unit.cpu_limit, unit.memory_limit)
+            await machine.launch(run, argv, limits, holds)
         except ImageError as error:
             raise RuntimeFailure(RuntimeReason.RUN, str(error)) from error
         finally:
@@ -309,15 +311,3 @@ def _require_tap(name: str) -> None:
     except OSError:
         message = f"the machine's network device {name} does not exist; it is made again at the next try"
         raise RuntimeFailure(RuntimeReason.SANDBOX, message) from None
-
-
-def _limits(unit: Unit, domain: Domain, accelerator: str) -> Limits:
-    """The unit's limits, with room for QEMU itself: a guest may use all of its memory without its machine being killed."""
-    memory = unit.memory_limit
-    if memory:
-        # Measured: QEMU's heap, stacks, firmware and page tables; a translation cache and its index under TCG.
-        overhead = 64 * MIB + 8 * MIB * domain.cpu.count + domain.memory // 512
-        if accelerator == TCG:
-            overhead += 2 * MIB * command_line.translation_cache(domain.memory)
-        memory = max(memory, domain.memory + overhead)
-    return Limits(unit.cpu_request, unit.cpu_limit, memory)
