@@ -7,9 +7,10 @@ keeps in reserve, whichever is more, so that an unlent guarantee cannot be given
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from isoplane.quota.charge import canonical
-from isoplane.quota.model import Amounts, Ask, Line, Policy, Totals
+from isoplane.quota.model import Amounts, Ask, Charge, Line, Policy, Totals
 from isoplane.quota.scopes import counts
 from isoplane.quota.view import View
 
@@ -86,6 +87,20 @@ def _cohort_lines(view: View, ask: Ask, policy: Policy, kept: Amounts) -> list[L
                 max(0, taken - claimed), short_now, short, more - need,
             )
         )  # fmt: skip
+    return lines
+
+
+def growth_lines(view: View, old: Charge, new: Charge) -> list[Line]:
+    """The lines that a charged workload touches when it changes: by what it takes more, and of a quota that did not count it
+    before (its scopes changed) by all that it takes, as upstream bills it."""
+    more = {name: value - old.amounts.get(name, 0) for name, value in new.amounts.items()}
+    more = {name: value for name, value in more.items() if value > 0}
+    quotas = view.quotas(new.tenant)
+    joined = {f"quota/{quota.name}" for quota in quotas if counts(quota, new) and not counts(quota, old)}
+    lines = lines_of(view, Ask(replace(new, amounts=more))) if more else []
+    lines = [line for line in lines if line.node not in joined]
+    if joined:
+        lines += [line for line in lines_of(view, Ask(new)) if line.node in joined]
     return lines
 
 

@@ -19,7 +19,7 @@ from isoplane.quota.audit import Entry, entries
 from isoplane.quota.charge import charge_of, object_amounts
 from isoplane.quota.decide import MAX_PLANS, decide, missing
 from isoplane.quota.explain import preempted, refusal, waits_for, would_evict
-from isoplane.quota.lines import full_counts, lines_of
+from isoplane.quota.lines import full_counts, growth_lines
 from isoplane.quota.model import Admit, Ask, Charge, Decision, Deny, Victim, Wait, Waiting
 from isoplane.quota.release import RETRY_ANNOTATION, ask_of, release
 from isoplane.server import deletion, strategy
@@ -177,11 +177,9 @@ class Session(Telling):
         self.dirty(ask.charge.tenant)
 
     def _check_growth(self, old: Charge, new: Charge) -> None:
-        more = {name: value - old.amounts.get(name, 0) for name, value in new.amounts.items()}
-        more = {name: value for name, value in more.items() if value > 0}
-        if not more or new.finished:
+        if new.finished:
             return
-        lines = tuple(lines_of(self.accounts, Ask(replace(new, amounts=more))))
+        lines = tuple(growth_lines(self.accounts, old, new))
         if any(missing(line) for line in lines):
             self._note("refuse", new, "grown")
             raise self.refused(refusal(Deny("exceeded", lines)))
