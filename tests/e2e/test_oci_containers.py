@@ -256,6 +256,37 @@ async def test_volumes_of_every_kind(host: Host, tmp_path: Path) -> None:
     assert (tmp_path / "made" / "f").read_text() == "back\n"
 
 
+async def test_sub_paths_are_the_volumes_own_and_read_only_goes_down(host: Host, tmp_path: Path) -> None:
+    """A subPath that is made has the volume's mode and group; links in it lead nowhere; recursiveReadOnly holds below."""
+    below = tmp_path / "h/sub"
+    below.mkdir(parents=True)
+    kernel.mount("tmpfs", below, "tmpfs")
+    volumes = [{"name": "v", "emptyDir": {}}, {"name": "h", "hostPath": {"path": str(tmp_path / "h")}}]
+    mounts = [
+        {"name": "v", "mountPath": "/whole"},
+        {"name": "v", "mountPath": "/data", "subPath": "sub"},
+        {"name": "v", "mountPath": "/deep", "subPath": "a/b/c"},
+        {"name": "h", "mountPath": "/h", "readOnly": True, "recursiveReadOnly": "Enabled"},
+        {"name": "h", "mountPath": "/plain", "readOnly": True},
+    ]
+    script = """
+        for d in /whole /data /deep; do touch $d/x && echo writable $(stat -c %g $d); done
+        touch /whole/sub/seen && ls /data
+        touch /h/sub/x 2>/dev/null || echo read-only below
+        touch /plain/sub/x && echo writable below
+    """
+    security = {"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 2000}
+    try:
+        os.chmod(below, 0o777)
+        said = await host.output(
+            declare("w", [shell(script, volumeMounts=mounts)], volumes=volumes, securityContext=security)
+        )
+    finally:
+        kernel.unmount(below)
+    writable = ["writable 2000"] * 3
+    assert said.splitlines() == [*writable, "seen", "x", "read-only below", "writable below"]
+
+
 async def test_an_empty_dir_survives_a_restart_and_is_shared(host: Host) -> None:
     script = "cat /v/count 2>/dev/null; echo again >> /v/count; echo $HOSTNAME > /v/name"
     mounts = [{"name": "v", "mountPath": "/v"}]

@@ -156,6 +156,23 @@ def test_users_that_cannot_be(rootfs: Path) -> None:
             users.resolve(image_user, security, {}, rootfs)
 
 
+@pytest.mark.parametrize("number", ["2147483648", "4294967295", "4294967296", str(2**64), "-1", "9" * 40])
+def test_a_number_that_the_kernel_takes_for_another_is_refused(rootfs: Path, number: str) -> None:
+    """4294967295 is -1 to setuid(2): nothing changes, and whoever is not to run as root does."""
+    asked: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+        (number, {}, {}),
+        ("", {"runAsUser": int(number), "runAsNonRoot": True}, {}),
+        (f"app:{number}", {}, {}),
+        ("app", {"runAsUser": 1, "runAsGroup": int(number)}, {}),
+        ("app", {}, {"fsGroup": int(number)}),
+        ("app", {}, {"supplementalGroups": [int(number)]}),
+    ]
+    for image_user, security, pod_security in asked:
+        with pytest.raises(RuntimeFailure) as caught:
+            users.resolve(image_user, security, pod_security, rootfs)
+        assert caught.value.reason is RuntimeReason.CREATE_CONFIG
+
+
 def test_account_files_do_not_lead_out_of_the_image(rootfs: Path) -> None:
     (rootfs / "etc/passwd").unlink()
     (rootfs / "etc/passwd").symlink_to("/etc/passwd")
@@ -227,16 +244,28 @@ def test_volumes_that_cannot_be(tmp_path: Path) -> None:
         assert caught.value.reason is RuntimeReason.CREATE_CONFIG
 
 
-def test_sub_paths_do_not_follow_links_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sub", ["../x", "/x", "a/../../b"])
+def test_sub_paths_do_not_climb(tmp_path: Path, sub: str) -> None:
+    mount = {"name": "v", "mountPath": "/v", "subPath": sub}
+    workload = pod({"volumeMounts": [mount]}, volumes=[{"name": "v", "emptyDir": {}}])
+    with pytest.raises(RuntimeFailure, match="relative path"):
+        volumes.mounts_of(workload.units[0], tmp_path, facts(workload), {})
+
+
+@pytest.mark.parametrize("sub", ["out", "out/passwd", "in/out"])
+def test_sub_paths_do_not_follow_links(tmp_path: Path, sub: str) -> None:
+    (tmp_path / "v/in").mkdir(parents=True)
+    for where in ("v/out", "v/in/out"):
+        (tmp_path / where).symlink_to("/etc")
+    mount = spec.Mount(str(tmp_path / "v"), "/v", sub_path=sub, written_by_tenant=True)
+    with pytest.raises(RuntimeFailure, match=r"volume 'v': subPath .* leads out of the volume"):
+        volumes.bind_sub_paths([mount], tmp_path / "mounts")
+
+
+def test_a_sub_path_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "v").mkdir()
-    (tmp_path / "v/out").symlink_to("/etc")
-    for sub in ("out", "out/passwd", "../x", "/x"):
-        workload = pod(
-            {"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": sub}]},
-            volumes=[{"name": "v", "emptyDir": {}}],
-        )
-        with pytest.raises(RuntimeFailure):
-            volumes.mounts_of(workload.units[0], tmp_path, facts(workload), {})
+    with pytest.raises(RuntimeFailure, match=r"volume 'v' has no 'key'"):
+        volumes.bind_sub_paths([spec.Mount(str(tmp_path / "v"), "/v", sub_path="key")], tmp_path / "mounts")
 
 
 def test_mounts_come_outer_first(tmp_path: Path) -> None:

@@ -147,8 +147,23 @@ def _mounts(path: str, mounts: list[dict[str, Any]], volumes: set[str], report: 
             report.invalid(
                 f"{where}.subPathExpr", mount["subPathExpr"], "subPathExpr and subPath are mutually exclusive"
             )
+        _recursive(where, mount, report)
         for field in ("subPath", "subPathExpr"):
             check_relative(f"{where}.{field}", mount.get(field), report)
+
+
+def _recursive(path: str, mount: dict[str, Any], report: Report) -> None:
+    """recursiveReadOnly needs a read-only mount that propagates nothing."""
+    wanted = mount.get("recursiveReadOnly")
+    report.one_of(f"{path}.recursiveReadOnly", wanted, ("Disabled", "IfPossible", "Enabled"))
+    if wanted not in ("IfPossible", "Enabled"):
+        return
+    if not mount.get("readOnly"):
+        report.forbidden(f"{path}.recursiveReadOnly", "may only be specified when readOnly is true")
+    if mount.get("mountPropagation") not in (None, "None"):
+        report.forbidden(
+            f"{path}.recursiveReadOnly", "may only be specified when mountPropagation is None or not specified"
+        )
 
 
 def check_relative(path: str, value: str | None, report: Report) -> None:

@@ -14,12 +14,12 @@ import errno
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from isoplane.node.images import Image, ImageError
-from isoplane.node.runtime.oci import kernel, processes, spec
+from isoplane.node.runtime.oci import kernel, processes, spec, volumes
 from isoplane.node.runtime.oci.launcher import CommandFailure, Launcher, last_line
 from isoplane.node.runtime.oci.layout import Attempt, Layout, write_json
 from isoplane.node.runtime.oci.observe import has_started
@@ -99,7 +99,9 @@ class Starter:
                     "preStop": launch.pre_stop,
                 },
             )
-            (attempt.directory / "config.json").write_text(json.dumps(spec.document(launch.container)))
+            mounts = volumes.bind_sub_paths(launch.container.mounts, attempt.directory / "mounts")
+            container = replace(launch.container, mounts=mounts)
+            (attempt.directory / "config.json").write_text(json.dumps(spec.document(container)))
             attempt.message.touch(mode=0o666)
             os.chmod(attempt.message, 0o666)
             self._mount_rootfs(launch)

@@ -29,6 +29,12 @@ class Mount:
     read_only: bool = False
     recursive: bool = True
     propagation: str = "rprivate"
+    recursive_read_only: bool = False
+    """Whether what is mounted below it is read-only too."""
+    sub_path: str = ""
+    """What of the source is mounted: opened beneath it when the container is created."""
+    written_by_tenant: bool = False
+    """Whether containers write what lies in the source, so that no link in it is followed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,5 +196,6 @@ def _system_mounts(container: Container, privileged: bool) -> list[dict[str, Any
 
 
 def _bind(mount: Mount) -> dict[str, Any]:
-    options = ["rbind" if mount.recursive else "bind", mount.propagation, "ro" if mount.read_only else "rw"]
+    access = ("rro" if mount.recursive_read_only else "ro") if mount.read_only else "rw"
+    options = ["rbind" if mount.recursive else "bind", mount.propagation, access]
     return {"destination": mount.target, "type": "bind", "source": mount.source, "options": options}

@@ -11,6 +11,8 @@ from typing import Any
 from isoplane.node.runtime.oci.environment import missing
 
 _MAX_FILE = 1 << 20
+LARGEST_ID = 2**31 - 1
+"""The largest user or group number, as in Kubernetes' own validation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +34,33 @@ def resolve(image_user: str, security: Mapping[str, Any], pod_security: Mapping[
         wanted = str(as_user)
     wanted = wanted or "0"
     row = by_uid.get(wanted) if wanted.isdigit() else by_name.get(wanted)
-    if not wanted.isdigit() and row is None:
+    if not wanted.isdecimal() and row is None:
         raise missing(f"the image's user {wanted!r} is not in its /etc/passwd: set securityContext.runAsUser")
-    uid = int(row[2]) if row else int(wanted)
+    uid = _id(row[2] if row else wanted, "user")
     as_group = _first(security, pod_security, "runAsGroup")
     if as_group is not None:
-        gid = int(as_group)
+        gid = _id(as_group, "group")
     elif group and as_user is None:
         gid = _group_id(rootfs, group)
     else:
-        gid = int(row[3]) if row and row[3].isdigit() else 0
+        gid = _id(row[3], "group") if row and row[3].isdigit() else 0
     if _first(security, pod_security, "runAsNonRoot") and uid == 0:
         raise missing("the container has runAsNonRoot and would run as root: set runAsUser, or use another image")
-    extra = {int(g) for g in pod_security.get("supplementalGroups") or ()}
+    extra = {_id(group, "supplemental group") for group in pod_security.get("supplementalGroups") or ()}
     if pod_security.get("fsGroup") is not None:
-        extra.add(int(pod_security["fsGroup"]))
+        extra.add(_id(pod_security["fsGroup"], "fsGroup"))
     if row is not None:
         extra.update(_memberships(rootfs, row[0]))
     home = row[5] if row and len(row) > 5 and row[5] else "/"
     return User(uid, gid, tuple(sorted(extra - {gid})), home)
+
+
+def _id(number: Any, what: str) -> int:
+    """A user or group number. 4294967295 means "leave it as it is" to the kernel, so that whoever asks for it stays root."""
+    text = str(number)
+    if not text.isdecimal() or not text.isascii() or int(text) > LARGEST_ID:
+        raise missing(f"the {what} {text[:64]!r} is not a number between 0 and {LARGEST_ID}")
+    return int(text)
 
 
 def _first(security: Mapping[str, Any], pod_security: Mapping[str, Any], key: str) -> Any:
@@ -60,16 +70,16 @@ def _first(security: Mapping[str, Any], pod_security: Mapping[str, Any], key: st
 
 def _group_id(rootfs: Path, group: str) -> int:
     if group.isdigit():
-        return int(group)
+        return _id(group, "group")
     for row in _table(rootfs, "group"):
         if row[0] == group and len(row) >= 3 and row[2].isdigit():
-            return int(row[2])
+            return _id(row[2], "group")
     raise missing(f"the image's group {group!r} is not in its /etc/group: set securityContext.runAsGroup")
 
 
 def _memberships(rootfs: Path, name: str) -> set[int]:
     rows = (row for row in _table(rootfs, "group") if len(row) >= 4 and row[2].isdigit())
-    return {int(row[2]) for row in rows if name in row[3].split(",")}
+    return {_id(row[2], "group") for row in rows if name in row[3].split(",")}
 
 
 def _table(rootfs: Path, name: str) -> list[list[str]]:

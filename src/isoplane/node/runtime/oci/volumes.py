@@ -1,7 +1,8 @@
 """A Pod's volumes as directories of the host, and each container's mounts of them.
 
-``materialise`` makes them when the sandbox is prepared; ``mounts_of`` says what one container sees.  Kinds: emptyDir (on
-disk or in memory), hostPath, configMap, secret, downwardAPI, projected.
+``materialise`` makes them when the sandbox is prepared; ``mounts_of`` says what one container sees, and ``bind_sub_paths``
+opens what lies inside a volume when the container is created, not before: a container may exchange it at any time.  Kinds:
+emptyDir (on disk or in memory), hostPath, configMap, secret, downwardAPI, projected.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import os
 import socket
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from isoplane.node.runtime.oci import kernel
+from isoplane.node.runtime.oci import beneath, kernel
 from isoplane.node.runtime.oci.environment import Facts, expand, field_value, missing, object_data, resource_value
 from isoplane.node.runtime.oci.spec import Mount
 from isoplane.objects import quantity
@@ -22,6 +24,7 @@ from isoplane.workload.shape import Unit
 
 _SOURCES = ("emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected")
 _DEFAULT_MODE = 0o644
+_RECURSIVELY = ("Enabled", "IfPossible")
 _PROPAGATION = {"None": "rprivate", "HostToContainer": "rslave", "Bidirectional": "rshared", "": "rprivate"}
 
 
@@ -183,13 +186,12 @@ def _is_secret(volume: Mapping[str, Any]) -> bool:
 
 
 def _give_to_group(path: Path, group: int) -> None:
-    for directory, _, names in os.walk(path):
-        for entry in (directory, *(os.path.join(directory, name) for name in names)):
-            os.chown(entry, -1, group, follow_symlinks=False)
-            if not os.path.islink(entry):
-                mode = stat.S_IMODE(os.stat(entry).st_mode)
-                extra = 0o2770 if os.path.isdir(entry) else 0o660
-                os.chmod(entry, mode | extra if mode & 0o200 else mode | 0o440)
+    """Make a volume its Pod's fsGroup's: by descriptors, for a container may exchange what lies in it meanwhile."""
+    for fd, found in beneath.walk(path):
+        os.chown(beneath.proc(fd), -1, group)
+        mode = stat.S_IMODE(found.st_mode)
+        extra = 0o2770 if stat.S_ISDIR(found.st_mode) else 0o660
+        os.chmod(beneath.proc(fd), mode | extra if mode & 0o200 else mode | 0o440)
 
 
 def mounts_of(unit: Unit, directory: Path, facts: Facts, values: Mapping[str, str]) -> list[Mount]:
@@ -205,32 +207,61 @@ def mounts_of(unit: Unit, directory: Path, facts: Facts, values: Mapping[str, st
             target = "/" + target
         host = volume.get("hostPath")
         source = Path(str(host.get("path"))) if host is not None else _path(directory, name)
-        if sub := str(entry.get("subPath") or "") or expand(str(entry.get("subPathExpr") or ""), values):
-            source = _sub_path(source, sub, name, create="emptyDir" in volume or host is not None)
         projected = not ("emptyDir" in volume or host is not None)
+        sub = str(entry.get("subPath") or "") or expand(str(entry.get("subPathExpr") or ""), values)
+        try:
+            beneath.parts_of(sub)
+        except beneath.LeadsOut:
+            raise missing(f"volume {name!r}: subPath {sub!r} must be a relative path without ..") from None
         found.append(
             Mount(
                 str(source),
                 target,
                 read_only=bool(entry.get("readOnly")) or projected,
                 propagation=_PROPAGATION.get(str(entry.get("mountPropagation") or ""), "rprivate"),
+                sub_path=sub,
+                recursive_read_only=str(entry.get("recursiveReadOnly") or "") in _RECURSIVELY,
+                written_by_tenant=not projected,
             )
         )
     return sorted(found, key=lambda mount: mount.target.count("/"))
 
 
-def _sub_path(base: Path, sub: str, name: str, *, create: bool) -> Path:
-    if sub.startswith("/") or ".." in sub.split("/"):
-        raise missing(f"volume {name!r}: subPath {sub!r} must be a relative path without ..")
-    path = base / sub
-    # A container may have put a symbolic link there that leads out of its volume.
-    if not path.resolve().is_relative_to(base.resolve()):
-        raise missing(f"volume {name!r}: subPath {sub!r} leads out of the volume")
-    if not path.exists():
-        if not create:
-            raise missing(f"volume {name!r} has no {sub!r}")
-        path.mkdir(mode=0o755, parents=True)
-    return path.resolve()
+def bind_sub_paths(mounts: Iterable[Mount], directory: Path) -> list[Mount]:
+    """The mounts with each subPath bound to a place of the plane's own below ``directory``, which becomes its source.
+
+    The path is walked and bound by descriptor, in the mount namespace of the caller (which its children share), so that
+    what was checked is what is mounted.  Raises RuntimeFailure (CreateContainerConfigError) naming volume and path.
+    """
+    bound: list[Mount] = []
+    for number, mount in enumerate(mounts):
+        if not mount.sub_path:
+            bound.append(mount)
+            continue
+        volume = Path(mount.source).name
+        try:
+            with beneath.opened(
+                Path(mount.source), mount.sub_path, create=mount.written_by_tenant, links=not mount.written_by_tenant
+            ) as fd:
+                bound.append(replace(mount, source=str(_bind(fd, directory / str(number)))))
+        except beneath.LeadsOut as error:
+            raise missing(f"volume {volume!r}: subPath {mount.sub_path!r} leads out of the volume: {error}") from None
+        except FileNotFoundError:
+            raise missing(f"volume {volume!r} has no {mount.sub_path!r}") from None
+        except OSError as error:
+            raise missing(f"volume {volume!r}: subPath {mount.sub_path!r}: {error.strerror}") from None
+    return bound
+
+
+def _bind(fd: int, target: Path) -> Path:
+    """Mount what a descriptor means on a fresh directory or file of the plane's."""
+    target.parent.mkdir(mode=0o700, exist_ok=True)
+    if stat.S_ISDIR(os.fstat(fd).st_mode):
+        target.mkdir(mode=0o700, exist_ok=True)
+    else:
+        target.touch(mode=0o600)
+    kernel.mount(beneath.proc(fd), target, flags=kernel.MS_BIND | kernel.MS_REC)
+    return target
 
 
 def write_network_files(directory: Path, facts: Facts) -> None:

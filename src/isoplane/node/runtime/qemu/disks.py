@@ -142,7 +142,7 @@ def _file_in(image: Image, reference: str, path: str) -> Path:
 
 def _only_disk(image: Image, reference: str) -> str:
     try:
-        names = sorted(p.name for p in (image.rootfs / "disk").iterdir())
+        names = sorted(p.name for p in resolve_inside(image.rootfs, "/disk").iterdir())
     except OSError:
         names = []
     if len(names) != 1:
