@@ -6,7 +6,8 @@ only then shows it to readers and watchers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -173,6 +174,18 @@ class Transaction:
     def on_commit(self, callback: Callable[[], None]) -> None:
         """Run ``callback`` on the loop once this transaction is durable and visible; never when it fails."""
         self.callbacks.append(callback)
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Undo what is written inside when it raises, and pass the error on: the rest of the transaction stands."""
+        own, rows, revision = dict(self._own), dict(self._rows), self.revision
+        changes, callbacks = len(self.changes), len(self.callbacks)
+        try:
+            yield
+        except BaseException:
+            self._own, self._rows, self.revision = own, rows, revision
+            del self.changes[changes:], self.callbacks[callbacks:]
+            raise
 
     # for the store
 

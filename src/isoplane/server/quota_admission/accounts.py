@@ -8,7 +8,8 @@ run, costs a rebuild and never a mistake.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from isoplane.objects import metadata
 from isoplane.objects.kinds import PODDISRUPTIONBUDGETS
@@ -38,6 +39,8 @@ class Lines:
         """Cohort → tenants that may have someone waiting; a hint, cleaned when found empty."""
         self.told: dict[tuple[str, str], tuple[Record, Object]] = {}
         """(tenant, quota) → the record last written, and the object it was made of."""
+        self.untold: set[tuple[str, str]] = set()
+        """(tenant, quota) whose status could not be written by another namespace's write: the next one tries again."""
 
 
 class RowAccounts(Accounts):
@@ -239,6 +242,23 @@ class RowAccounts(Accounts):
         tenant = waiting.charge.tenant
         self._changed_line(tenant).drop(waiting.charge.uid)
         self._txn.delete_row(rows.waiting_table(tenant), waiting.charge.uid)
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Undo what is done inside, in the books and in the transaction, when it raises; the error is passed on."""
+        books = {tenant: book.copy() for tenant, book in self._books.items()}
+        totals = {name: kept.copy() for name, kept in self._totals.items()}
+        configs, originals = dict(self._configs), dict(self._originals)
+        try:
+            with self._txn.attempt():
+                yield
+        except BaseException:
+            self._books, self._totals, self._configs, self._originals = books, totals, configs, originals
+            # Lines are changed in place: read anew, here and in the next transaction.
+            for tenant in self._own_lines:
+                self._lines.kept.pop(tenant, None)
+            self._own_lines.clear()
+            raise
 
     # the end of the transaction
 

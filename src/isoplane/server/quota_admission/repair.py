@@ -39,7 +39,11 @@ async def repair(store: Store, plugin: QuotaAdmission, clock: Callable[[], float
     found: list[Finding] = []
     names = sorted({record.name for record in store.state.list(NAMESPACES)} | set(store.state.rows(rows.CONFIG)))
     for name in names:
-        found += await store.transact(lambda txn, name=name: _tenant(txn, plugin, name, clock()))  # type: ignore[misc]
+        try:
+            found += await store.transact(lambda txn, name=name: _tenant(txn, plugin, name, clock()))  # type: ignore[misc]
+        except Exception:
+            _log.exception("quota: namespace %s could not be checked; the others are", name)
+            found.append(Finding(name, "could not be checked"))
     found += await store.transact(lambda txn: _cohorts(txn, plugin, clock()))
     for finding in found:
         _log.warning("quota repaired: %s: %s", finding.namespace or "cohorts", finding.what)

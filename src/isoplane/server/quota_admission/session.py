@@ -27,7 +27,7 @@ from isoplane.server.admission import AdmissionPlugin, AdmissionRequest, Chain
 from isoplane.server.call import Call, DeleteOptions
 from isoplane.server.quota_admission.accounts import Lines
 from isoplane.server.quota_admission.counting import ask_for
-from isoplane.server.quota_admission.telling import Telling
+from isoplane.server.quota_admission.telling import Telling, harmless
 from isoplane.server.writes import Writes
 from isoplane.store.record import Record
 from isoplane.store.transaction import Transaction
@@ -253,11 +253,11 @@ class Session(Telling):
         while todo := [tenant for tenant in self._woken() if tenant not in done]:
             for tenant in todo:
                 done.add(tenant)
-                self._wake(tenant)
+                with harmless(f"waking who waits in {tenant}"):
+                    self._wake(tenant)
         for tenant, names in self.accounts.flush().items():
             self._tell |= {(tenant, name): None for name in names}
-        for tenant, name in self._tell:
-            self._tell_quota(tenant, name)
+        self.tell_all()
 
     def _woken(self) -> list[str]:
         """The tenants with new room, then those who share a cohort with them and have someone waiting."""
@@ -266,10 +266,12 @@ class Session(Telling):
             cohort = self.accounts.policy(tenant).cohort
             if not cohort:
                 continue
-            others = [t for t in self._lines.busy.get(cohort, ()) if t not in found]
+            others: list[tuple[float, str]] = []
+            for other in self._lines.busy.get(cohort, set()) - found.keys():
+                with harmless(f"the share of {other}"):
+                    others.append((self._share(other), other))
             # Whoever is furthest below its guarantee first.
-            others.sort(key=lambda t: (self._share(t), t))
-            found.update(dict.fromkeys(others[:WOKEN]))
+            found.update(dict.fromkeys(other for _, other in sorted(others)[:WOKEN]))
         return list(found)
 
     def _share(self, tenant: str) -> float:
@@ -277,11 +279,22 @@ class Session(Telling):
         return max((whole.soft(name) / value for name, value in guaranteed.items() if value), default=1.0)
 
     def _wake(self, tenant: str) -> None:
-        self._expire(tenant)
-        line = self.accounts.line(tenant)
-        if not len(line):
+        """Let in who waits there. What fails is undone and passed on, and the session is as it was."""
+        if not len(self.accounts.line(tenant)):
             self._lines.busy.get(self.accounts.policy(tenant).cohort, set()).discard(tenant)
             return
+        audit, told, dirty, obj = len(self.audit), dict(self._tell), dict(self._dirty), self.request.obj
+        try:
+            with self.accounts.attempt():
+                self._wake_line(tenant)
+        except BaseException:
+            del self.audit[audit:]
+            self._tell, self._dirty, self.request.obj = told, dirty, obj
+            raise
+
+    def _wake_line(self, tenant: str) -> None:
+        self._expire(tenant)
+        line = self.accounts.line(tenant)
         namespace = self.txn.get(NAMESPACES, "", tenant)
         if namespace is not None and namespace.deleting:
             return  # everybody goes, and perhaps the quota first: nobody begins to run for that moment

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import uuid
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Iterator, Mapping
+from functools import cache, partial
 from typing import Any
 
 from isoplane.objects import metadata
@@ -24,6 +25,15 @@ from isoplane.workload.adapters import Adapter, adapter_for, workload_resources
 
 _log = logging.getLogger(__name__)
 COMPONENT = "isoplane-quota"
+
+
+@contextlib.contextmanager
+def harmless(what: str) -> Iterator[None]:
+    """What only tells, or serves others than the writer, fails no write: a fault is logged whole, and the write goes on."""
+    try:
+        yield
+    except Exception:
+        _log.exception("quota: a fault in %s was left behind; the write goes on", what)
 
 
 @cache
@@ -50,6 +60,24 @@ class Telling:
         return QuotaExceeded(
             f'{resource.qualified} "{name}" is forbidden: {why}', details=problems.details(resource, name)
         )
+
+    def tell_all(self) -> None:
+        """Write the statuses. Another namespace's that fails fails not this write, and is tried again with the next one."""
+        untold = self._lines.untold
+        for key in {**self._tell, **dict.fromkeys(untold)}:
+            if key[0] == self.request.namespace:
+                self._tell_quota(*key)
+            elif not self._told(key):
+                untold.add(key)
+                continue
+            if key in untold:
+                self.txn.on_commit(partial(untold.discard, key))
+
+    def _told(self, key: tuple[str, str]) -> bool:
+        with harmless("the status of ResourceQuota {}/{}".format(*key)):
+            self._tell_quota(*key)
+            return True
+        return False
 
     def _tell_quota(self, tenant: str, name: str) -> None:
         """Bring a ResourceQuota's status in line with the ledger."""
