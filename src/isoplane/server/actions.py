@@ -227,7 +227,7 @@ def _stop(target: Target, body: Mapping[str, Any]) -> Record:
         shorter = {**instance, "metadata": dict(instance["metadata"]), "spec": spec}
         Target(
             target.txn, target.writes, VIRTUALMACHINEINSTANCES, target.namespace, target.name, target.call, target.now
-        ).change("", lambda old: shorter)
+        ).change("stop", lambda old: shorter)
     return target.change("stop", stopped)
 
 

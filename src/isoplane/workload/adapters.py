@@ -21,6 +21,8 @@ PRIORITY_HANDLE = "scheduling.k8s.io/priority-class"
 TRANSITIONS_ANNOTATION = "isoplane.io/transitions"
 """Compact JSON: stage → POSIX seconds with millisecond precision, for honest latencies on both kinds."""
 PAUSED_ANNOTATION = "isoplane.io/paused"
+ACCELERATOR_ANNOTATION = "isoplane.io/accelerator"
+"""What runs a machine's guest code (kvm, tcg, simulated): KubeVirt's status has no field for it."""
 PRIORITY_ANNOTATION = "isoplane.io/priority"
 """The resolved integer priority where upstream has no field for it."""
 

@@ -129,11 +129,13 @@ def with_transitions(obj: Object, new: Mapping[str, float]) -> None:
     if not added:
         return
     merged = dict(sorted({**known, **added}.items(), key=lambda item: item[1]))
+    annotate(obj, TRANSITIONS_ANNOTATION, json.dumps(merged, separators=(",", ":")))
+
+
+def annotate(obj: Object, name: str, value: str) -> None:
+    """Set an annotation of an object made by :func:`copy`."""
     meta = obj.setdefault("metadata", {})
-    meta["annotations"] = {
-        **(meta.get("annotations") or {}),
-        TRANSITIONS_ANNOTATION: json.dumps(merged, separators=(",", ":")),
-    }
+    meta["annotations"] = {**(meta.get("annotations") or {}), name: value}
 
 
 def copy(obj: Mapping[str, Any]) -> Object:

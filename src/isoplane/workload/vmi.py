@@ -12,7 +12,7 @@ from isoplane.objects import metadata
 from isoplane.objects.kinds import CONFIGMAPS, SECRETS, VIRTUALMACHINEINSTANCES, Resource
 from isoplane.objects.metadata import Object
 from isoplane.workload import common, ineffective, requests
-from isoplane.workload.adapters import PRIORITY_ANNOTATION, QUOTA_GATE, Report, Write
+from isoplane.workload.adapters import ACCELERATOR_ANNOTATION, PRIORITY_ANNOTATION, QUOTA_GATE, Report, Write
 from isoplane.workload.health import Health
 from isoplane.workload.limits import vmi_violations
 from isoplane.workload.shape import (
@@ -173,8 +173,9 @@ class MachineAdapter:
                 }
             ]
         status["qosClass"] = status.get("qosClass") or "Burstable"
-        if seen.details.get("accelerator"):
-            status["accelerator"] = seen.details["accelerator"]
+        if accelerator := seen.details.get("accelerator"):
+            common.annotate(new, ACCELERATOR_ANNOTATION, str(accelerator))
+        status.pop("accelerator", None)  # earlier versions wrote it there, where KubeVirt's schema has no such field
         if report.reason or seen.reason:
             status["reason"] = report.reason or seen.reason
         _conditions(new, report, seen, now)
