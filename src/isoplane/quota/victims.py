@@ -6,14 +6,21 @@ The result is inclusion-minimal: dropping anyone breaks the fit.  When even all 
 Rules, by which a candidate may be taken:
 
     in-tenant   its own tenant's, strictly lower priority; the only cure for a quota's own limit
-    reclaim     the asking tenant is within its guarantee, the other above its own; priority is not compared; a workload that
-                straddles the other's guarantee is taken only where nothing else makes room
+    reclaim     the asking tenant is within its guarantee, the other above its own; priority is not compared
     priority    shared capacity is short: another tenant's, strictly lower priority, and its guarantee stays whole
+
+They are tried from the kindest to what nothing else can replace:
+
+    1 reclaim alone, guarantees whole          who lent gets back what it lent, and keeps its own workloads
+    2 reclaim alone, partly within a guarantee
+    3 everything together, guarantees whole
+    4 everything together; by priority also what is at least twice as big as its tenant's guarantee
+    5 own workloads first, then reclaim, where the asking tenant is within its guarantee once its own have left
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from isoplane.quota.lines import within_guarantee
@@ -35,6 +42,8 @@ class Candidate:
     relief: tuple[tuple[int, int], ...]
     """(index of a short line, how much of it comes back)."""
     order: tuple[float | str, ...]
+    conditional: bool = False
+    """Whether it may be reclaimed only once the asking tenant's own victims brought it within its guarantee."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +64,7 @@ def candidates(view: View, ask: Ask, short: Sequence[Line], now: float) -> list[
     if policy.threshold is not None and ask.charge.priority > policy.threshold:
         found += _in_tenant(view, ask, short, policy, now)
     if policy.cohort and any(line.shared for line in short):
-        found += _from_others(view, ask, short, policy, now)
+        found += _from_others(view, ask, short, policy, now, [c.charge for c in found if c.rule == IN_TENANT])
     found.sort(key=lambda candidate: candidate.order)
     return _budgeted(view, found)
 
@@ -108,7 +117,9 @@ def _counted(line: Line, scoped: Mapping[str, Quota], charge: Charge) -> bool:
     return quota is None or counts(quota, charge)
 
 
-def _from_others(view: View, ask: Ask, short: Sequence[Line], policy: Policy, now: float) -> list[Candidate]:
+def _from_others(
+    view: View, ask: Ask, short: Sequence[Line], policy: Policy, now: float, mine: Sequence[Charge]
+) -> list[Candidate]:
     own = ask.charge.tenant
     cohort = view.cohort(policy.cohort)
     reclaims = within_guarantee(view, ask, short)
@@ -116,6 +127,7 @@ def _from_others(view: View, ask: Ask, short: Sequence[Line], policy: Policy, no
     if cohort is None or not (reclaims or above):
         return []
     wanted = [line.resource for line in short if line.shared]
+    later = not reclaims and _within_after(view, ask, wanted, policy, mine)
     found: list[Candidate] = []
     for tenant in view.members(policy.cohort):
         if tenant == own:
@@ -131,12 +143,26 @@ def _from_others(view: View, ask: Ask, short: Sequence[Line], policy: Policy, no
                 continue
             if theirs.min_run and charge.since > latest:
                 continue
-            if not reclaims and charge.priority >= ask.charge.priority:
+            relief = _relief(charge, short, True)
+            if not relief:
                 continue
-            if relief := _relief(charge, short, True):
-                order = (1, 0, -share, charge.priority, charge.cost, -charge.created, charge.uid)
+            order = (1, 0, -share, charge.priority, charge.cost, -charge.created, charge.uid)
+            if reclaims or charge.priority < ask.charge.priority:
                 found.append(Candidate(charge, RECLAIM if reclaims else PRIORITY, relief, order))
+            if later:
+                found.append(Candidate(charge, RECLAIM, relief, order, conditional=True))
     return found
+
+
+def _within_after(view: View, ask: Ask, wanted: Iterable[str], policy: Policy, mine: Sequence[Charge]) -> bool:
+    """Whether the asking tenant is within its guarantee with the ask once every own workload that may go has gone."""
+    whole = view.whole(ask.charge.tenant)
+    for resource in wanted:
+        need = 0 if ask.holding else ask.charge.amounts.get(resource, 0)
+        given = sum(charge.amounts.get(resource, 0) for charge in mine)
+        if whole.soft(resource) + need - given > policy.guaranteed.get(resource, 0):
+            return False
+    return True
 
 
 def _budgeted(view: View, found: list[Candidate]) -> list[Candidate]:
@@ -168,18 +194,30 @@ class Room:
     takes: dict[str, dict[str, int]] = field(default_factory=dict)
     """Tenant → resource → U − E + R at this point of the search."""
     floors: dict[str, Policy] = field(default_factory=dict)
+    own: str = ""
+    """The asking tenant; what it takes includes the ask."""
+    conditional: int = 0
+    """How many are taken that may be only while the asking tenant is within its guarantee."""
 
     def fits(self) -> bool:
-        return max(self.short) <= 0
+        return max(self.short) <= 0 and (not self.conditional or self.within())
+
+    def within(self) -> bool:
+        """Whether the asking tenant is within its guarantee in what it shares and is short of."""
+        takes, guaranteed = self.takes[self.own], self.floors[self.own].guaranteed
+        return all(takes[r] <= guaranteed.get(r, 0) for r in self.shared.values())
 
     def legal(self, candidate: Candidate, straddling: bool) -> bool:
         """Whether the rule still holds after those taken before.
 
-        With ``straddling``, reclaim may take a workload that is partly within its tenant's guarantee.
+        With ``straddling``, reclaim may take a workload that is partly within its tenant's guarantee, and priority one that is
+        at least twice as big.
         """
         tenant, rule = candidate.charge.tenant, candidate.rule
         if rule in (IN_TENANT, HOLD):
             return True
+        if candidate.conditional and not self.within():
+            return False
         takes, floor = self.takes[tenant], self.floors[tenant]
         if rule == RECLAIM and straddling:
             # Only from above the guarantee, in something that is short and that this one holds.
@@ -187,6 +225,10 @@ class Room:
                 takes[r] > floor.guaranteed.get(r, 0) for i, r in self.shared.items() if self._holds(candidate, i)
             )
         amounts = candidate.charge.amounts
+        if straddling:
+            return all(
+                _mostly_above(takes[r], amounts.get(r, 0), floor.guaranteed.get(r, 0)) for r in self.shared.values()
+            )
         return all(takes[r] - amounts.get(r, 0) >= floor.guaranteed.get(r, 0) for r in self.shared.values())
 
     @staticmethod
@@ -196,6 +238,7 @@ class Room:
     def move(self, candidate: Candidate, sign: int) -> None:
         """Take (+1) or give back (−1)."""
         tenant = candidate.charge.tenant
+        self.conditional += sign * candidate.conditional
         for i, amount in candidate.relief:
             resource = self.shared.get(i)
             if resource is None:
@@ -207,10 +250,16 @@ class Room:
             self.short[i] -= max(before, reserve) - max(takes[resource], reserve)
 
 
+def _mostly_above(takes: int, amount: int, guaranteed: int) -> bool:
+    """Whether a workload of ``amount`` is so big beside its tenant's guarantee that at least half of it lies above,
+    whatever else the tenant runs. A guarantee would else make any workload immune, however small it is."""
+    return takes - amount >= guaranteed or (amount >= 2 * guaranteed and takes - amount // 2 >= guaranteed)
+
+
 def room_of(view: View, short: Sequence[Line], found: Iterable[Candidate], ask: Ask) -> Room:
     """The room before anyone is taken."""
     shared = {i: line.resource for i, line in enumerate(short) if line.shared}
-    room = Room([line.short for line in short], shared)
+    room = Room([line.short for line in short], shared, own=ask.charge.tenant)
     if not shared:
         return room
     for tenant in {candidate.charge.tenant for candidate in found} | {ask.charge.tenant}:
@@ -227,10 +276,28 @@ def room_of(view: View, short: Sequence[Line], found: Iterable[Candidate], ask: 
 
 def choose(view: View, ask: Ask, short: Sequence[Line], found: Sequence[Candidate]) -> Plan | None:
     """The plan, or None when nothing among ``found`` makes room. Guarantees stay whole where that is possible."""
-    plan = _search(view, ask, short, found, straddling=False)
-    if plan is None and any(candidate.rule == RECLAIM for candidate in found):
-        plan = _search(view, ask, short, found, straddling=True)
-    return plan
+    for some, straddling in _passes(found):
+        if plan := _search(view, ask, short, some, straddling):
+            return plan
+    return None
+
+
+def _passes(found: Sequence[Candidate]) -> Iterator[tuple[Sequence[Candidate], bool]]:
+    """(who may be taken, whether what lies partly within a guarantee may), in the order of trying."""
+    plain = [candidate for candidate in found if not candidate.conditional]
+    foreign = [candidate for candidate in plain if candidate.rule in (RECLAIM, PRIORITY)]
+    if len(foreign) < len(plain) and any(candidate.rule == RECLAIM for candidate in foreign):
+        reclaimed = [candidate for candidate in plain if candidate.rule in (RECLAIM, HOLD)]
+        yield reclaimed, False
+        yield reclaimed, True
+    yield plain, False
+    if foreign:
+        yield plain, True
+    if len(plain) < len(found):
+        mixed = [candidate for candidate in found if candidate.rule in (IN_TENANT, HOLD)]
+        mixed += [candidate for candidate in found if candidate.conditional]
+        yield mixed, False
+        yield mixed, True
 
 
 def _search(view: View, ask: Ask, short: Sequence[Line], found: Sequence[Candidate], straddling: bool) -> Plan | None:

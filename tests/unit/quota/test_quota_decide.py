@@ -286,6 +286,37 @@ def test_shared_capacity_goes_by_priority_and_spares_guarantees() -> None:
     assert isinstance(decide(state, ask("w", "b", 1, cpu=200), 0), Deny)
 
 
+def test_a_guarantee_does_not_make_a_big_workload_immune() -> None:
+    state = cohort(guaranteed=100)
+    state.add(charge("big", "a", 0, cpu=800))
+    state.add(charge("b", "b", 9, cpu=200))
+    decision = decide(state, ask("w", "b", 5, cpu=200), 0)
+    assert isinstance(decision, Wait)
+    assert [(v.charge.uid, v.rule) for v in decision.victims] == [("big", "priority")]
+    assert isinstance(decide(state, ask("w", "b", 0, cpu=200), 0), Deny), "only lower priorities, as always"
+
+
+def test_who_lent_keeps_its_own_where_one_borrower_suffices() -> None:
+    state = cohort(1200, 600)
+    state.add(charge("mine", "a", 0, cpu=300))
+    state.add(charge("mid", "b", 1, cpu=300))
+    state.add(charge("high", "b", 2, cpu=400))
+    decision = decide(state, ask("w", "a", 2, cpu=300), 0)
+    assert isinstance(decision, Wait)
+    assert [(v.charge.uid, v.rule) for v in decision.victims] == [("mid", "reclaim")]
+
+
+def test_own_victims_and_reclaim_go_together() -> None:
+    """Within the guarantee only once an own workload has left: that one leaves, and what was lent comes back."""
+    state = cohort(1000, 600)
+    state.add(charge("mine", "a", 0, cpu=300))
+    state.add(charge("lent", "b", 9, cpu=700))
+    decision = decide(state, ask("w", "a", 5, cpu=600), 0)
+    assert isinstance(decision, Wait)
+    assert sorted((v.charge.uid, v.rule) for v in decision.victims) == [("lent", "reclaim"), ("mine", "in-tenant")]
+    assert isinstance(decide(state, ask("w", "a", 5, cpu=700), 0), Deny), "more than is guaranteed is not reclaimed"
+
+
 def test_reclaim_keeps_guarantees_whole_where_it_can() -> None:
     state = cohort()
     state.add(charge("base", "a", 0, cpu=500))

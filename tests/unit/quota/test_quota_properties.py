@@ -96,7 +96,22 @@ class World:
         assert wait.held
         assert self.would_fit(ask, wait, skip=""), "nobody leaves unless that makes room"
         for uid in [v.charge.uid for v in wait.victims] + list(wait.bumped):
-            assert not self.would_fit(ask, wait, skip=uid), "everybody who leaves is needed"
+            needed = not self.would_fit(ask, wait, skip=uid) or self.reclaims_too_much(ask, wait, skip=uid)
+            assert needed, "everybody who leaves is needed"
+
+    def reclaims_too_much(self, ask: Ask, wait: Wait, skip: str) -> bool:
+        """Whether without one of its own who leaves the tenant would take back what it is not guaranteed."""
+        own = ask.charge.tenant
+        if not any(v.rule == "reclaim" and v.charge.uid != skip for v in wait.victims):
+            return False
+        gone = [v.charge for v in wait.victims if v.charge.tenant == own and v.charge.uid != skip]
+        floor, whole = self.state.policy(own).guaranteed, self.state.whole(own)
+        return any(
+            whole.soft(line.resource) + line.need - sum(c.amounts.get(line.resource, 0) for c in gone)
+            > floor.get(line.resource, 0)
+            for line in wait.lines
+            if line.shared and line.short > 0
+        )
 
     def would_fit(self, ask: Ask, wait: Wait, skip: str) -> bool:
         """Whether it fits once the plan's people (but one) are leaving: read off a ledger built anew."""
