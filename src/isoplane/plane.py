@@ -38,6 +38,7 @@ from isoplane.server.limitrange_admission import LimitRangeAdmission
 from isoplane.server.plane import ApiServer
 from isoplane.server.policy_admission import PolicyAdmission
 from isoplane.server.priority_admission import PriorityAdmission
+from isoplane.server.probe_host_admission import ProbeHostAdmission
 from isoplane.server.quota_admission import (
     QuotaAdmission,
     decisions_summary,
@@ -66,6 +67,7 @@ class PlaneOptions:
     kubeconfig: Path | None = None
     node: assembly.NodeOptions = field(default_factory=assembly.NodeOptions)
     node_name: str = ""
+    allow_probe_host: bool = False
 
     @property
     def kubeconfig_path(self) -> Path:
@@ -82,7 +84,10 @@ class Plane:
         self.node_name = options.node_name or default_node_name()
         self.quota = QuotaAdmission()
         self.server = ApiServer(
-            options.data_dir, options.listen, options.kubeconfig_path, admission=admission_plugins(self.quota)
+            options.data_dir,
+            options.listen,
+            options.kubeconfig_path,
+            admission=admission_plugins(self.quota, allow_probe_host=options.allow_probe_host),
         )
         self.informers: Informers
         self._undo: list[tuple[str, Callable[[], Awaitable[None]]]] = []
@@ -187,13 +192,14 @@ class Plane:
         await take_down(assembly.make(self.options.data_dir, self.options.node), grace=TAKE_DOWN_GRACE)
 
 
-def admission_plugins(quota: QuotaAdmission) -> list[AdmissionPlugin]:
+def admission_plugins(quota: QuotaAdmission, *, allow_probe_host: bool = False) -> list[AdmissionPlugin]:
     """What looks at every write, in order; quota last, for what it decides on must be what is stored."""
     return [
         AcceptedStamp(),
         PriorityAdmission(),
         LimitRangeAdmission(),
         PolicyAdmission(),
+        *(() if allow_probe_host else (ProbeHostAdmission(),)),
         IneffectiveAdmission(),
         quota,
     ]

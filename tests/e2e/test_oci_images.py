@@ -29,7 +29,7 @@ pytestmark = pytest.mark.root
 @pytest.fixture
 def store(tmp_path: Path) -> ImageStore:
     require("skopeo", "umoci", root=True)
-    return ImageStore(tmp_path / "images")
+    return ImageStore(tmp_path / "images", pull_from_this_host=True)
 
 
 def layout(directory: Path, text: str = "hello", tag: str = "image") -> Path:

@@ -32,10 +32,27 @@ def facts(workload: Workload, objects: dict[str, Any] | None = None) -> Facts:
     [
         ("$(A)", "1"), ("x$(A)y$(B)", "x1y2"), ("$$(A)", "$(A)"), ("$$$(A)", "$1"), ("$(NO)", "$(NO)"), ("$A", "$A"),
         ("$", "$"), ("$$", "$"), ("$(A", "$(A"), ("$()", "$()"), ("", ""),
+        ("$(echo $(A))", "$(echo $(A))"), ("$(NO$(A)", "$(NO$(A)"), ("$a$(A)", "$a1"), ("$(A)$(", "1$("), ("$($$A)", "$($$A)"),
+        ("$(A)$", "1$"), ("$((A)", "$((A)"),
     ],
 )  # fmt: skip
 def test_expansion(text: str, expanded: str) -> None:
     assert expand(text, {"A": "1", "B": "2"}) == expanded
+
+
+def test_doubling_is_refused_long_before_memory_is_full() -> None:
+    doubling = [{"name": "A0", "value": "x" * 64}, *({"name": f"A{n + 1}", "value": f"$(A{n})" * 2} for n in range(24))]
+    workload = pod({"env": doubling})
+    with pytest.raises(RuntimeFailure, match="more than 128 KiB"):
+        environment(workload.units[0], (), facts(workload))
+    values = {"A": "x" * (100 << 10)}
+    with pytest.raises(RuntimeFailure, match="longer than 6 MiB"):
+        command_line({"command": ["$(A)"] * 1000}, (), (), values)
+    many = pod(
+        {"env": [{"name": "A", "value": values["A"]}, *({"name": f"B{n}", "value": "$(A)"} for n in range(1000))]}
+    )
+    with pytest.raises(RuntimeFailure, match="longer than 6 MiB"):
+        environment(many.units[0], (), facts(many))
 
 
 @given(st.text(alphabet="$()A", max_size=12))
@@ -287,7 +304,9 @@ def test_hooks_are_filled_in() -> None:
         "ports": [{"name": "web", "containerPort": 80}],
         "lifecycle": {"preStop": {"httpGet": {"path": "/", "port": "web"}}},
     }
-    assert hooks.declared(recipe, "preStop", "192.0.2.9") == {"httpGet": {"path": "/", "port": 80, "host": "192.0.2.9"}}
+    assert hooks.declared(recipe, "preStop", "192.0.2.9") == {
+        "httpGet": {"path": "/", "port": 80, "address": "192.0.2.9"}
+    }
     assert hooks.declared(recipe, "postStart", "") is None
 
 

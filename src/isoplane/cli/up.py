@@ -55,6 +55,9 @@ def up(
     ),
     images: Path | None = typer.Option(None, "--images", help="Image store to use [default: DATA/images]."),
     node_name: str = typer.Option("", "--node-name", help="This node's name [default: the host's]."),
+    allow_probe_host: bool = typer.Option(
+        False, "--allow-probe-host", help="Permit `host` in probes and hooks (never this node's own addresses)."
+    ),
     stop_workloads: bool = typer.Option(False, "--stop-workloads", help="On SIGTERM stop the workloads too."),
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Log what the plane does."),
 ) -> None:
@@ -88,6 +91,7 @@ def up(
             images=images.absolute() if images else None,
         ),
         node_name=node_name,
+        allow_probe_host=allow_probe_host,
     )
     try:
         import uvloop

@@ -8,11 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-import httpx
-
+from isoplane.node import ask_http, destinations
 from isoplane.node.runtime.protocol import Runtime, RuntimeFailure
 from isoplane.workload import health
-from isoplane.workload.shape import HttpGet, Observed, Probe, Unit, UnitState, Workload
+from isoplane.workload.shape import Observed, Probe, Unit, UnitState, Workload
 
 Answer = Callable[[Workload, str, health.ProbeKind, bool, str], None]
 _Key = tuple[str, str, str]
@@ -26,7 +25,6 @@ class Prober:
         self._runtimes = runtimes
         self._tasks: dict[_Key, tuple[int, asyncio.Task[None]]] = {}
         self._health: dict[tuple[str, str], health.Health] = {}
-        self._http: httpx.AsyncClient | None = None
 
     def follow(self, workload: Workload, observed: Observed) -> None:
         """Probe exactly the units that run now; a restarted unit is probed afresh."""
@@ -68,8 +66,6 @@ class Prober:
             task.cancel()
         await asyncio.gather(*(task for _, task in self._tasks.values()), return_exceptions=True)
         self._tasks.clear()
-        if self._http is not None:
-            await self._http.aclose()
 
     async def _ask_forever(
         self, workload: Workload, unit: Unit, kind: health.ProbeKind, probe: Probe, address: str
@@ -95,15 +91,17 @@ class Prober:
                     result = await runtime.exec(workload.uid, unit.name, probe.command, probe.timeout)
                     return result.exit_code == 0, result.output[:200].decode(errors="replace").strip()
                 if probe.http is not None:
-                    return await self._get(probe.http, address, probe.timeout)
+                    status = await ask_http.get(probe.http, address)
+                    return 200 <= status < 400, f"HTTP probe failed with statuscode: {status}"
                 if probe.tcp_port is not None:
-                    _, writer = await asyncio.open_connection(address, probe.tcp_port)
+                    target = await destinations.resolve(probe.tcp_host, probe.tcp_port) if probe.tcp_host else address
+                    _, writer = await asyncio.open_connection(target, probe.tcp_port)
                     writer.close()
                     return True, ""
                 return await self._ping(runtime, workload, unit, probe.timeout)
         except TimeoutError:
             return False, f"no answer within {probe.timeout:g} s"
-        except (OSError, httpx.HTTPError, RuntimeFailure) as error:
+        except (OSError, ask_http.AskFailure, destinations.Refused, RuntimeFailure) as error:
             return False, str(error) or type(error).__name__
 
     @staticmethod
@@ -114,12 +112,3 @@ class Prober:
             return False, f"{runtime.name} has no guest agent to ask"
         await ping(workload.uid, unit.name, timeout)
         return True, ""
-
-    async def _get(self, question: HttpGet, address: str, timeout: float) -> tuple[bool, str]:
-        if self._http is None:
-            # As the kubelet: certificates are not checked, and no proxy stands between a node and its own workloads.
-            self._http = httpx.AsyncClient(verify=False, trust_env=False, follow_redirects=False)
-        host = question.host or address
-        url = f"{question.scheme.lower()}://{f'[{host}]' if ':' in host else host}:{question.port}{question.path}"
-        response = await self._http.get(url, headers=dict(question.headers), timeout=timeout)
-        return 200 <= response.status_code < 400, f"HTTP status {response.status_code}"

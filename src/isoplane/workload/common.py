@@ -77,6 +77,7 @@ def probe(declared: Mapping[str, Any] | None, ports: Mapping[str, int]) -> Probe
         if http
         else None,
         tcp_port=_port(tcp.get("port"), ports) if tcp else None,
+        tcp_host=str(tcp.get("host") or "") if tcp else "",
         guest_ping="guestAgentPing" in declared,
         initial_delay=float(declared.get("initialDelaySeconds") or 0),
         period=float(declared.get("periodSeconds") or 10),

@@ -78,6 +78,8 @@ class Probe:
     command: tuple[str, ...] = ()
     http: HttpGet | None = None
     tcp_port: int | None = None
+    tcp_host: str = ""
+    """'' means the workload's own address."""
     guest_ping: bool = False
     initial_delay: float = 0
     period: float = 10

@@ -51,6 +51,14 @@ class Reference:
         return self.domain == LOCAL_DOMAIN
 
     @property
+    def endpoint(self) -> tuple[str, int]:
+        """The registry's host and port; Docker Hub answers under another name than its images bear."""
+        host, colon, port = self.domain.rpartition(":")
+        if not colon or self.domain.endswith("]"):
+            host, port = self.domain, "443"
+        return "registry-1.docker.io" if host == _DEFAULT_DOMAIN else host.strip("[]"), int(port)
+
+    @property
     def loopback(self) -> bool:
         """Whether its registry is on this machine, where plain HTTP is expected."""
         host = self.domain.rsplit(":", 1)[0] if not self.domain.endswith("]") else self.domain

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
+from isoplane.node import destinations
 from isoplane.node.images import reference as names
 from isoplane.node.images import sources
 from isoplane.node.images.model import (
@@ -41,7 +42,14 @@ def _silent(progress: Progress) -> None:
 class ImageStore:
     """Images below ``root``. Any number of processes may use one store at a time."""
 
-    def __init__(self, root: Path, *, insecure_registries: Sequence[str] = ()) -> None:
+    def __init__(
+        self, root: Path, *, insecure_registries: Sequence[str] = (), pull_from_this_host: bool = False
+    ) -> None:
+        """``pull_from_this_host``: whether a workload's image may be pulled from a registry on this machine.
+
+        Off, only :meth:`load` (the command line) asks such registries: else whoever may create a Pod could ask around here.
+        """
+        self._pull_from_this_host = pull_from_this_host
         self.root = root
         self._shelf = Shelf(root)
         self._insecure = tuple(insecure_registries)
@@ -140,6 +148,8 @@ class ImageStore:
             raise ImageError(
                 f"images under {names.LOCAL_DOMAIN}/ are built on this machine (`isoplane image build-demo`)"
             )
+        if not self._pull_from_this_host:
+            await _check_registry(wanted)
         return await self._load(sources.registry(wanted, self._insecure), wanted, _silent)
 
     async def _load(self, source: sources.Source, wanted: names.Reference, progress: ProgressCallback) -> Image:
@@ -172,6 +182,19 @@ class ImageStore:
                 os.close(pin)
         progress(Progress("done", total, total))
         return image
+
+
+async def _check_registry(wanted: names.Reference) -> None:
+    """Raises ImageError for a registry on this machine or on a link. Nothing is asked of it, so nothing can be told."""
+    host, port = wanted.endpoint
+    try:
+        await destinations.resolve(host, port)
+    except destinations.Unresolved:
+        return  # a proxy may know it; skopeo says so otherwise
+    except destinations.Refused as refused:
+        raise ImageError(
+            f"registry {wanted.domain}: {refused}; load its images by hand: `isoplane image load {wanted.canonical}`"
+        ) from None
 
 
 def _read_layout(layout: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:

@@ -17,7 +17,10 @@ from isoplane.node.runtime.protocol import Materials, RuntimeFailure, RuntimeRea
 from isoplane.objects import quantity
 from isoplane.workload.shape import Unit, Workload
 
-_EXPANSION = re.compile(r"\$(\$|\(([^()]*)\))?")
+MAX_STRING = 128 << 10
+"""Bytes of one expanded string: Linux's MAX_ARG_STRLEN, so that nothing is lost by the bound."""
+MAX_STRINGS = 6 << 20
+"""Bytes of an environment or of a command line: what Linux accepts at most, whatever the stack's limit."""
 _SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
 
 
@@ -42,17 +45,41 @@ class Facts:
 
 
 def expand(text: str, values: Mapping[str, str]) -> str:
-    """Replace ``$(NAME)``; an unknown name stays as it is written."""
+    """Replace ``$(NAME)``; an unknown name stays as it is written. Raises RuntimeFailure beyond MAX_STRING bytes."""
+    found: list[str] = []
+    size = at = 0
+    closing = True
+    """Whether a closing parenthesis may still follow: looked for once, so that the time stays linear."""
 
-    def replace(match: re.Match[str]) -> str:
-        if match.group(1) is None:
-            return "$"
-        if match.group(1) == "$":
-            return "$"
-        name = match.group(2)
-        return values.get(name, f"$({name})")
+    def put(piece: str) -> None:
+        nonlocal size
+        size += len(piece.encode(errors="surrogateescape"))
+        if size > MAX_STRING:
+            raise missing(f"{text[:60]!r}… expands to more than {MAX_STRING >> 10} KiB, which no program can be given")
+        found.append(piece)
 
-    return _EXPANSION.sub(replace, text)
+    while (sign := text.find("$", at)) >= 0 and sign + 1 < len(text):
+        put(text[at:sign])
+        following, at = text[sign + 1], sign + 2
+        end = text.find(")", at) if following == "(" and closing else -1
+        if following == "$":
+            put("$")
+        elif end >= 0:
+            name, at = text[at:end], end + 1
+            put(values.get(name, f"$({name})"))
+        else:
+            closing = closing and following != "("
+            put("$" + following)
+    put(text[at:])
+    return "".join(found)
+
+
+def _counted(total: int, *words: str) -> int:
+    """``total`` and these. Raises RuntimeFailure when it is more than the kernel hands to any program."""
+    total += sum(len(word.encode(errors="surrogateescape")) + 1 for word in words)
+    if total > MAX_STRINGS:
+        raise missing(f"the environment or the command line is longer than {MAX_STRINGS >> 20} MiB in all")
+    return total
 
 
 def command_line(
@@ -66,7 +93,12 @@ def command_line(
         words = [*entrypoint, *args]
     else:
         return [*entrypoint, *cmd]
-    return [expand(str(word), values) for word in words]
+    expanded: list[str] = []
+    total = 0
+    for word in words:
+        expanded.append(expand(str(word), values))
+        total = _counted(total, expanded[-1])
+    return expanded
 
 
 def environment(unit: Unit, image_env: Sequence[str], facts: Facts) -> dict[str, str]:
@@ -79,6 +111,7 @@ def environment(unit: Unit, image_env: Sequence[str], facts: Facts) -> dict[str,
     values["HOSTNAME"] = facts.workload.hostname
     for source in unit.recipe.get("envFrom") or ():
         values.update(_all_of(source, facts))
+    total = _counted(0, *values.keys(), *values.values())
     for entry in unit.recipe.get("env") or ():
         name = str(entry.get("name", ""))
         if "value" in entry and entry.get("valueFrom") is None:
@@ -89,6 +122,7 @@ def environment(unit: Unit, image_env: Sequence[str], facts: Facts) -> dict[str,
                 values[name] = found
         else:
             values[name] = ""
+        total = _counted(total, name, values.get(name, ""))
     return values
 
 

@@ -7,11 +7,12 @@ attempt's record, so that a plane that did not start the container can run it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from isoplane.node import ask_http, destinations
 from isoplane.node.runtime.protocol import ExecResult, RuntimeFailure
+from isoplane.workload.shape import HttpGet
 
 Exec = Callable[[Sequence[str], float], Awaitable[ExecResult]]
 _HOOK_LIMIT = 600.0
@@ -22,7 +23,7 @@ class HookFailure(Exception):
 
 
 def declared(recipe: Mapping[str, Any], name: str, address: str) -> dict[str, Any] | None:
-    """A hook as it is to be run (``postStart`` or ``preStop``), with ports and hosts filled in; None when there is none."""
+    """A hook as it is to be run (``postStart`` or ``preStop``), port and own address filled in; None when there is none."""
     hook = (recipe.get("lifecycle") or {}).get(name)
     if not hook:
         return None
@@ -30,7 +31,7 @@ def declared(recipe: Mapping[str, Any], name: str, address: str) -> dict[str, An
     if (http := hook.get("httpGet")) is not None:
         ports = {p.get("name"): p.get("containerPort") for p in recipe.get("ports") or ()}
         port = http.get("port")
-        found["httpGet"] = {**http, "port": ports.get(port, port), "host": http.get("host") or address or "127.0.0.1"}
+        found["httpGet"] = {**http, "port": ports.get(port, port), "address": address}
     return found
 
 
@@ -51,33 +52,20 @@ async def run(hook: Mapping[str, Any], execute: Exec) -> None:
         raise HookFailure(failure.message) from None
     except TimeoutError:
         raise HookFailure(f"it did not end within {_HOOK_LIMIT:.0f} s") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ask_http.AskFailure, destinations.Refused) as error:
         raise HookFailure(str(error)) from None
 
 
 async def _get(http: Mapping[str, Any]) -> None:
     """One HTTP GET; any answer at all below 400 will do."""
-    host, port, path = str(http["host"]), int(http["port"]), str(http.get("path") or "/")
-    secure = str(http.get("scheme") or "HTTP").upper() == "HTTPS"
-    reader, writer = await asyncio.open_connection(host, port, ssl=_unverified() if secure else None)
-    try:
-        headers = "".join(f"{h.get('name')}: {h.get('value')}\r\n" for h in http.get("httpHeaders") or ())
-        writer.write(f"GET {path} HTTP/1.0\r\nHost: {host}:{port}\r\n{headers}Connection: close\r\n\r\n".encode())
-        await writer.drain()
-        status = (await reader.readline()).split()
-        if len(status) < 2 or not status[1].isdigit() or int(status[1]) >= 400:
-            raise HookFailure(f"GET {path} was answered {b' '.join(status[1:]).decode(errors='replace') or 'nothing'}")
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-
-
-def _unverified() -> Any:
-    """TLS as the kubelet does it for hooks: encrypted, the certificate not checked."""
-    import ssl
-
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+    path = str(http.get("path") or "/")
+    question = HttpGet(
+        port=int(http["port"]),
+        path=path,
+        scheme=str(http.get("scheme") or "HTTP"),
+        host=str(http.get("host") or ""),
+        headers=tuple((str(h.get("name")), str(h.get("value") or "")) for h in http.get("httpHeaders") or ()),
+    )
+    status = await ask_http.get(question, str(http.get("address") or ""))
+    if status >= 400:
+        raise HookFailure(f"GET {path} was answered {status}")
