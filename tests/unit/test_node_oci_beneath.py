@@ -138,3 +138,30 @@ def test_twenty_seconds_of_exchanges_never_lead_out(volume: Path) -> None:
     assert refused
     assert stat.S_IMODE(outside.stat().st_mode) == 0o600
     assert os.listdir(outside.parent) == ["secret"]
+
+
+def nested(base: Path, levels: int) -> None:
+    """Directories one in another, deeper than a path can be written."""
+    fd = os.open(base, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+    os.close(fd)
+
+
+def test_a_tree_of_any_depth_is_removed_and_links_are_not_followed(volume: Path) -> None:
+    nested(volume, 3000)
+    beneath.remove_tree(volume)
+    assert not volume.exists()
+    assert (volume.parent / "outside/secret").read_text() == "the host's"
+
+
+def test_a_tree_that_is_too_deep_is_not_walked(tmp_path: Path) -> None:
+    nested(tmp_path, beneath.DEEPEST + 1)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="nested more than"):
+        list(beneath.walk(tmp_path))
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -324,3 +324,19 @@ async def test_a_hook_that_is_not_answered_fails() -> None:
 )
 def test_signal_names(name: str, number: int) -> None:
     assert processes.signal_number(name) == number
+
+
+@pytest.mark.parametrize("user", ["9" * 5000, "1:" + "9" * 5000, "²", "١", "no\0body", "-1", "1" * 11, "a/../b"])
+def test_an_image_user_that_is_none_has_a_shown_reason(user: str, rootfs: Path) -> None:
+    with pytest.raises(RuntimeFailure) as caught:
+        users.resolve(user, {}, {}, rootfs)
+    assert caught.value.reason is RuntimeReason.CREATE_CONFIG
+    assert len(caught.value.message) < 200
+
+
+def test_account_files_that_are_no_files_name_nobody(tmp_path: Path) -> None:
+    (tmp_path / "etc/passwd").mkdir(parents=True)
+    (tmp_path / "etc/group").symlink_to("/etc/group")
+    assert users.resolve("5:6", {}, {}, tmp_path) == users.User(5, 6)
+    with pytest.raises(RuntimeFailure):
+        users.resolve("0:root", {}, {}, tmp_path)

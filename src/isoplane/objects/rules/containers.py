@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from isoplane.objects import names
-from isoplane.objects.rules import probes, resources
+from isoplane.objects.rules import probes, resources, security
 from isoplane.objects.rules.report import Report
 
 PROTOCOLS = ("SCTP", "TCP", "UDP")
@@ -54,6 +54,7 @@ def _check(path: str, container: dict[str, Any], volumes: set[str], report: Repo
         f"{path}.terminationMessagePolicy", container.get("terminationMessagePolicy"), ("File", "FallbackToLogsOnError")
     )
     resources.check(f"{path}.resources", container.get("resources"), report)
+    security.check_container(path, container, report)
     if environment := container.get("env"):
         _environment(path, environment, report)
     for index, source in enumerate(container.get("envFrom") or ()):

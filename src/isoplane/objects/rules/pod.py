@@ -6,7 +6,7 @@ import ipaddress
 from typing import Any
 
 from isoplane.objects import names
-from isoplane.objects.rules import containers, meta, resources, volumes
+from isoplane.objects.rules import containers, meta, resources, security, volumes
 from isoplane.objects.rules.report import Report
 
 _OPERATORS = ("Equal", "Exists", "Lt", "Gt")
@@ -26,6 +26,7 @@ def check(obj: dict[str, Any], report: Report) -> None:
     mountable = volumes.check_all(spec.get("volumes") or [], report)
     containers.check_all(spec, mountable, report)
     resources.check_pod(spec, report)
+    security.check_pod(spec, report)
     report.one_of("spec.restartPolicy", spec.get("restartPolicy"), ("Always", "OnFailure", "Never"))
     report.one_of(
         "spec.dnsPolicy", spec.get("dnsPolicy"), ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")

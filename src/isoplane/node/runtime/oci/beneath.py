@@ -8,14 +8,20 @@ under ``/proc/thread-self/fd``, and means the very file that was checked.
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_LINKS = 8
+DEEPEST = 128
+"""Levels below a volume that are walked: each holds two descriptors, and the plane has a bounded number of them."""
 
 
 class LeadsOut(OSError):
@@ -91,12 +97,14 @@ def walk(base: Path) -> Iterator[tuple[int, os.stat_result]]:
 
     Links, devices, sockets and pipes are left out: nobody changes what they lead to.
     """
-    top = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    yield from _walk(top)
+    top = os.open(base, _READ)
+    yield from _walk(top, 0)
 
 
-def _walk(directory: int) -> Iterator[tuple[int, os.stat_result]]:
+def _walk(directory: int, depth: int) -> Iterator[tuple[int, os.stat_result]]:
     try:
+        if depth > DEEPEST:
+            raise OSError(errno.ENAMETOOLONG, f"directories are nested more than {DEEPEST} deep")
         yield directory, os.fstat(directory)
         with os.scandir(directory) as entries:
             names = [entry.name for entry in entries]
@@ -111,8 +119,59 @@ def _walk(directory: int) -> Iterator[tuple[int, os.stat_result]]:
                     yield fd, found
                 elif stat.S_ISDIR(found.st_mode):
                     # Opened anew for reading by the descriptor: the name may mean something else by now.
-                    yield from _walk(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd))
+                    yield from _walk(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd), depth + 1)
             finally:
                 os.close(fd)
     finally:
         os.close(directory)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory with all in it, however deeply it is nested; what cannot be removed is left without a word.
+
+    ``shutil.rmtree`` descends with a stack frame and a descriptor for each level: a container that nests a thousand
+    directories ends it with a RecursionError.  Here every subdirectory is first moved up beneath ``path``, so that two
+    descriptors do.  Links are removed, not followed.  Nobody else may write there any more.
+    """
+    try:
+        top = os.open(path, _READ)
+    except OSError:
+        return
+    # A name that nothing in the tree can have guessed.
+    fresh = (f"{secrets.token_hex(8)}.{number}" for number in count())
+    try:
+        while directories := [name for name in os.listdir(top) if not _unlinked(name, top)]:
+            if not sum(_flattened(top, name, fresh) for name in directories):
+                break  # the rest cannot be removed
+    finally:
+        os.close(top)
+    with suppress(OSError):
+        os.rmdir(path)
+
+
+def _flattened(top: int, name: str, fresh: Iterator[str]) -> int:
+    """Move the directories in ``name`` up into ``top`` and remove it; returns how much was moved or removed."""
+    done = 0
+    with suppress(OSError):
+        fd = os.open(name, _READ, dir_fd=top)
+        try:
+            for inner in os.listdir(fd):
+                if not _unlinked(inner, fd):
+                    os.rename(inner, next(fresh), src_dir_fd=fd, dst_dir_fd=top)
+                    done += 1
+        finally:
+            os.close(fd)
+        os.rmdir(name, dir_fd=top)
+        done += 1
+    return done
+
+
+def _unlinked(name: str, directory: int) -> bool:
+    """Remove anything that is no directory; True when it is gone."""
+    try:
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from isoplane.node.runtime.oci import cgroups, kernel, processes, volumes
+from isoplane.node.runtime.oci import beneath, cgroups, kernel, processes, volumes
 from isoplane.node.runtime.oci.environment import Facts
 from isoplane.node.runtime.oci.launch import Starter
 from isoplane.node.runtime.oci.layout import Attempt, Layout, read_json, write_json
@@ -108,7 +107,7 @@ def remove(layout: Layout, starter: Starter, uid: str) -> None:
     grave = Path(tempfile.mkdtemp(dir=layout.trash))
     with contextlib.suppress(FileNotFoundError):
         os.rename(directory, grave / "pod")
-    shutil.rmtree(grave, ignore_errors=True)
+    beneath.remove_tree(grave)
 
 
 def kill(cgroup: str) -> None:

@@ -6,11 +6,10 @@ Called on the launcher's threads.  Who may do what at the same time is decided b
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 
 from isoplane.node.images import Image
-from isoplane.node.runtime.oci import cgroups, container, hooks, logs, processes, sandbox
+from isoplane.node.runtime.oci import beneath, cgroups, container, hooks, logs, processes, sandbox
 from isoplane.node.runtime.oci.environment import Facts
 from isoplane.node.runtime.oci.launch import Launch, Starter
 from isoplane.node.runtime.oci.launcher import CommandFailure, Launcher
@@ -111,9 +110,9 @@ class Supervisor:
             (self._layout.exits / container_id).unlink(missing_ok=True)
             if found is earlier[-1]:
                 for name in ("upper", "work", "rootfs"):
-                    shutil.rmtree(attempt.directory / name, ignore_errors=True)
+                    beneath.remove_tree(attempt.directory / name)
             else:
-                shutil.rmtree(attempt.directory, ignore_errors=True)
+                beneath.remove_tree(attempt.directory)
 
     def observe(self, uid: str) -> Observed | None:
         if not self._layout.pod(uid).exists():

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from isoplane.node.runtime.oci import beneath
 from isoplane.node.runtime.oci.environment import missing
+from isoplane.objects.rules.security import LARGEST_ID
 
 _MAX_FILE = 1 << 20
-LARGEST_ID = 2**31 - 1
-"""The largest user or group number, as in Kubernetes' own validation."""
+_MAX_DIGITS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ def resolve(image_user: str, security: Mapping[str, Any], pod_security: Mapping[
     wanted = wanted or "0"
     row = by_uid.get(wanted) if wanted.isdigit() else by_name.get(wanted)
     if not wanted.isdecimal() and row is None:
-        raise missing(f"the image's user {wanted!r} is not in its /etc/passwd: set securityContext.runAsUser")
+        raise missing(f"the image's user {wanted[:64]!r} is not in its /etc/passwd: set securityContext.runAsUser")
     uid = _id(row[2] if row else wanted, "user")
     as_group = _first(security, pod_security, "runAsGroup")
     if as_group is not None:
@@ -58,7 +60,8 @@ def resolve(image_user: str, security: Mapping[str, Any], pod_security: Mapping[
 def _id(number: Any, what: str) -> int:
     """A user or group number. 4294967295 means "leave it as it is" to the kernel, so that whoever asks for it stays root."""
     text = str(number)
-    if not text.isdecimal() or not text.isascii() or int(text) > LARGEST_ID:
+    # Counted before it is converted: Python refuses to convert a number of thousands of digits, with a ValueError.
+    if not text.isdecimal() or not text.isascii() or len(text) > _MAX_DIGITS or int(text) > LARGEST_ID:
         raise missing(f"the {what} {text[:64]!r} is not a number between 0 and {LARGEST_ID}")
     return int(text)
 
@@ -74,7 +77,7 @@ def _group_id(rootfs: Path, group: str) -> int:
     for row in _table(rootfs, "group"):
         if row[0] == group and len(row) >= 3 and row[2].isdigit():
             return _id(row[2], "group")
-    raise missing(f"the image's group {group!r} is not in its /etc/group: set securityContext.runAsGroup")
+    raise missing(f"the image's group {group[:64]!r} is not in its /etc/group: set securityContext.runAsGroup")
 
 
 def _memberships(rootfs: Path, name: str) -> set[int]:
@@ -85,15 +88,12 @@ def _memberships(rootfs: Path, name: str) -> set[int]:
 def _table(rootfs: Path, name: str) -> list[list[str]]:
     """The rows of an account file. Symbolic links are not followed: they could lead out of the image."""
     try:
-        directory = os.open(rootfs / "etc", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with beneath.opened(rootfs, f"etc/{name}") as found:
+            if not stat.S_ISREG(os.fstat(found).st_mode):
+                return []
+            fd = os.open(beneath.proc(found), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return []
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-    except OSError:
-        return []
-    finally:
-        os.close(directory)
     with os.fdopen(fd, "rb") as file:
         text = file.read(_MAX_FILE).decode(errors="replace")
     return [line.split(":") for line in text.splitlines() if ":" in line and not line.startswith("#")]
