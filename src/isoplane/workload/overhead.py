@@ -68,15 +68,17 @@ def memory_overhead(
 ) -> int:
     """Bytes that a machine takes beside its guest.
 
-    ``memory_request`` is the guest's request in bytes, ``ratio`` is additionalGuestMemoryOverheadRatio, ``binding`` the
-    network binding's own overhead in bytes.  Raises ValueError for a version that has no formula here.
+    ``memory_request`` is the memory that the machine states as its request (else its limit), in bytes: KubeVirt counts page
+    tables for that alone, and none for a machine that says only how large its guest is.  ``ratio`` is
+    additionalGuestMemoryOverheadRatio, ``binding`` the network binding's own overhead in bytes.  Raises ValueError for a
+    version that has no formula here.
     """
     if version not in _FIXED:
         raise ValueError(f"no memory overhead formula for KubeVirt {version!r}: choose one of {', '.join(VERSIONS)}")
     # One bit a 512 bytes of guest RAM, from the request rounded up to whole kilobytes (KubeVirt's ScaledValue).
     total = -(-memory_request // 1000) * 1000 // 512
     total += sum(_FIXED[version].values()) + _PER_VCPU * vcpus(spec)
-    total += sum(_conditional(spec))
+    total += sum(_conditional(spec)) + _reserved(spec)
     # The factor applies to whole kilobytes too, and its addition is cut off, not rounded.
     total += int(-(-total // 1000) * (Fraction(str(ratio)) - 1)) * 1000
     return total + binding
@@ -108,6 +110,12 @@ def _conditional(spec: Mapping[str, Any]) -> list[int]:
     if dedicated(spec) or wants_guaranteed(spec):
         terms.append(_GUARANTEED)
     return terms
+
+
+def _reserved(spec: Mapping[str, Any]) -> int:
+    """What the author sets aside beside the guest (domain.memory.reservedOverhead)."""
+    reserved = ((spec.get("domain") or {}).get("memory") or {}).get("reservedOverhead") or {}
+    return quantity.whole(reserved.get("addedOverhead") or 0)
 
 
 def dedicated(spec: Mapping[str, Any]) -> bool:

@@ -31,6 +31,9 @@ MEMORY_OVERCOMMIT = 100
 VMI_CONTAINER = "compute"
 """The container of a launcher Pod in which the guest runs."""
 
+EVEN_PARITY = "alpha.kubevirt.io/EmulatorThreadCompleteToEvenParity"
+"""The annotation of a VMI whose pinned CPUs are to be an even number."""
+
 _COMPUTE = ("cpu", "memory")
 _SCOPES = {
     (ends, asks): frozenset({"Terminating" if ends else "NotTerminating", "NotBestEffort" if asks else "BestEffort"})
@@ -171,26 +174,36 @@ def guest_memory(spec: Mapping[str, Any]) -> int:
     return 0
 
 
-def _guest_request(spec: Mapping[str, Any], overcommit: int) -> int:
-    """The guest's memory request before overhead: stated, else its limit, else the guest's size over the overcommit."""
-    domain = spec.get("domain") or {}
-    resources = domain.get("resources") or {}
+def _stated_memory(spec: Mapping[str, Any]) -> int:
+    """The memory request that a machine states, else its limit, else 0."""
+    resources = (spec.get("domain") or {}).get("resources") or {}
     for side in ("requests", "limits"):
         stated = (resources.get(side) or {}).get("memory")
         if stated and whole(stated):
             return whole(stated)
+    return 0
+
+
+def _guest_request(spec: Mapping[str, Any], overcommit: int) -> int:
+    """The guest's memory request before overhead: as stated, else the guest's size over the overcommit."""
+    if stated := _stated_memory(spec):
+        return stated
+    domain = spec.get("domain") or {}
     guest = guest_memory(spec)
     pinned = dedicated(spec) or (domain.get("memory") or {}).get("hugepages")
     return guest if pinned or overcommit == 100 else guest * 100 // overcommit
 
 
-def _cpu_request(spec: Mapping[str, Any], ratio: int) -> int:
+def _cpu_request(spec: Mapping[str, Any], ratio: int, *, even: bool) -> int:
     """Millicores: pinned CPUs count whole; an explicit request (or limit) wins; else vCPUs over the ratio."""
     domain = spec.get("domain") or {}
     cpu = domain.get("cpu") or {}
     threads = vcpus(spec) + int((domain.get("ioThreads") or {}).get("supplementalPoolThreadCount") or 0)
     if dedicated(spec):
-        return 1000 * (threads + (1 if cpu.get("isolateEmulatorThread") else 0))
+        emulator = 1 if cpu.get("isolateEmulatorThread") else 0
+        if even and threads % 2 == 0:
+            emulator *= 2
+        return 1000 * (threads + emulator)
     resources = domain.get("resources") or {}
     for side in ("requests", "limits"):
         if stated := (resources.get(side) or {}).get("cpu"):
@@ -213,6 +226,7 @@ def vmi_requests(
     mode: str = GUEST_PLUS_OVERHEAD,
     version: str = DEFAULT_VERSION,
     *,
+    even_parity: bool = False,
     cpu_allocation_ratio: int = CPU_ALLOCATION_RATIO,
     memory_overcommit: int = MEMORY_OVERCOMMIT,
     overhead_ratio: str | float = 1,
@@ -221,6 +235,7 @@ def vmi_requests(
 
     ``GuestPlusOverhead``: what KubeVirt requests for it, overhead included. ``GuestOnly``: what the guest sees, whole
     vCPUs and its memory. ``Requests``: what KubeVirt requests, without the overhead.  Raises ValueError otherwise.
+    ``even_parity``: pinned CPUs, the emulator's among them, are filled up to an even number (:data:`EVEN_PARITY`).
     """
     if mode not in ACCOUNTING_MODES:
         raise ValueError(f"vmAccounting {mode!r} is unknown: choose one of {', '.join(ACCOUNTING_MODES)}")
@@ -231,10 +246,10 @@ def vmi_requests(
     if mode == GUEST_ONLY:
         return {"cpu": 1000 * vcpus(spec), "memory": guest_memory(spec), **others}
     memory = _guest_request(spec, memory_overcommit)
-    request = {"cpu": _cpu_request(spec, cpu_allocation_ratio), "memory": memory, **others}
+    request = {"cpu": _cpu_request(spec, cpu_allocation_ratio, even=even_parity), "memory": memory, **others}
     overhead = 0
     if mode == GUEST_PLUS_OVERHEAD and not (domain.get("resources") or {}).get("overcommitGuestOverhead"):
-        overhead = memory_overhead(spec, memory, version, ratio=overhead_ratio)
+        overhead = memory_overhead(spec, _stated_memory(spec), version, ratio=overhead_ratio)
     if pages := (domain.get("memory") or {}).get("hugepages"):
         # The guest lives in huge pages; ordinary memory is taken by what surrounds it.
         guest = min(memory, guest_memory(spec))
@@ -248,6 +263,7 @@ def vmi_limits(
     spec: Mapping[str, Any],
     version: str = DEFAULT_VERSION,
     *,
+    even_parity: bool = False,
     memory_overcommit: int = MEMORY_OVERCOMMIT,
     overhead_ratio: str | float = 1,
 ) -> dict[str, int]:
@@ -259,12 +275,19 @@ def vmi_limits(
     limits = _set(_amounts(((spec.get("domain") or {}).get("resources") or {}).get("limits")))
     if dedicated(spec):
         request = vmi_requests(
-            spec, version=version, memory_overcommit=memory_overcommit, overhead_ratio=overhead_ratio
+            spec,
+            version=version,
+            even_parity=even_parity,
+            memory_overcommit=memory_overcommit,
+            overhead_ratio=overhead_ratio,
         )
         return {**limits, "cpu": request["cpu"], "memory": request["memory"]}
     if "memory" in limits:
-        memory = _guest_request(spec, memory_overcommit)
-        limits["memory"] += memory_overhead(spec, memory, version, ratio=overhead_ratio)
+        memory = (spec.get("domain") or {}).get("memory") or {}
+        if memory.get("hugepages"):
+            # The guest lives in huge pages, which have no name among limits; what is left is for what surrounds it.
+            limits["memory"] = max(0, limits["memory"] - whole(memory["guest"])) if memory.get("guest") else 0
+        limits["memory"] += memory_overhead(spec, _stated_memory(spec), version, ratio=overhead_ratio)
     return limits
 
 

@@ -205,7 +205,8 @@ def _claim(obj: Mapping[str, Any], mode: str) -> dict[str, Any]:
     """The fields of a Claim, its amounts under an accounting mode."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     gated = _is_gated(obj)
-    limits = requests.vmi_limits(spec)
+    even = requests.EVEN_PARITY in metadata.annotations_of(obj)
+    limits = requests.vmi_limits(spec, even_parity=even)
     return {
         "resource": VIRTUALMACHINEINSTANCES,
         "namespace": metadata.namespace(obj),
@@ -215,7 +216,7 @@ def _claim(obj: Mapping[str, Any], mode: str) -> dict[str, Any]:
         "priority": common.recorded_priority(obj),
         "priority_class": common.priority_class(obj),
         "preemption_policy": metadata.annotations_of(obj).get(PREEMPTION_ANNOTATION, "PreemptLowerPriority"),
-        "request": requests.vmi_requests(spec, mode),
+        "request": requests.vmi_requests(spec, mode, even_parity=even),
         "limits": limits,
         "unspecified": requests.vmi_unspecified(limits),
         "disruption_cost": 10,

@@ -114,7 +114,7 @@ GUEST = {"domain": {"cpu": {"cores": 2}, "memory": {"guest": "1Gi"}, "devices": 
 
 
 def test_modes_of_a_machine() -> None:
-    assert vmi_requests(GUEST) == {"cpu": 200, "memory": (1024 + 278) * MI}
+    assert vmi_requests(GUEST) == {"cpu": 200, "memory": (1024 + 276) * MI}
     assert vmi_requests(GUEST, "Requests") == {"cpu": 200, "memory": 1024 * MI}
     assert vmi_requests(GUEST, "GuestOnly") == {"cpu": 2000, "memory": 1024 * MI}
     with pytest.raises(ValueError, match="GuestOnly"):
@@ -143,7 +143,7 @@ def test_pinned_cpus_count_whole_and_limit_equals_request() -> None:
 
 def test_hugepages_hold_the_guest_and_memory_the_rest() -> None:
     spec = {"domain": {**GUEST["domain"], "memory": {"guest": "1Gi", "hugepages": {"pageSize": "2Mi"}}}}
-    assert vmi_requests(spec) == {"cpu": 200, "hugepages-2Mi": 1024 * MI, "memory": 278 * MI}
+    assert vmi_requests(spec) == {"cpu": 200, "hugepages-2Mi": 1024 * MI, "memory": 276 * MI}
 
 
 def test_devices_are_extended_resources() -> None:
@@ -179,3 +179,36 @@ def test_the_formula_of_the_sidecar_proposal(inits: list[tuple[int, bool]], main
     }
     steps = [own + sum(m for m, side in inits[:i] if side) for i, (own, _) in enumerate(inits)]
     assert asked(spec)["cpu"] == max([sum(mains) + sum(m for m, side in inits if side), *steps])
+
+
+def test_page_tables_are_counted_for_a_stated_request_alone() -> None:
+    stated = {"domain": {**GUEST["domain"], "resources": {"requests": {"memory": "1Gi"}}}}
+    assert vmi_requests(stated)["memory"] - vmi_requests(GUEST)["memory"] == 2 * MI
+
+
+def test_what_is_set_aside_beside_the_guest_is_counted() -> None:
+    memory = {"guest": "1Gi", "reservedOverhead": {"addedOverhead": "500Mi"}}
+    spec = {"domain": {**GUEST["domain"], "memory": memory}}
+    assert vmi_requests(spec)["memory"] - vmi_requests(GUEST)["memory"] == 500 * MI
+
+
+def test_huge_pages_are_no_part_of_the_memory_limit() -> None:
+    spec = {
+        "domain": {
+            "memory": {"guest": "64Mi", "hugepages": {"pageSize": "2Mi"}},
+            "resources": {"requests": {"memory": "64Mi"}, "limits": {"memory": "128Mi"}},
+        }
+    }
+    overhead = vmi_requests(spec)["memory"]
+    assert vmi_requests(spec)["hugepages-2Mi"] == 64 * MI
+    assert vmi_limits(spec)["memory"] == 64 * MI + overhead
+
+
+@pytest.mark.parametrize(("cores", "isolate", "even", "cpus"), [
+    (2, True, True, 4), (3, True, True, 4), (2, True, False, 3), (2, False, True, 2),
+])  # fmt: skip
+def test_pinned_cpus_are_filled_up_to_an_even_number(cores: int, isolate: bool, even: bool, cpus: int) -> None:
+    cpu = {"cores": cores, "dedicatedCpuPlacement": True, "isolateEmulatorThread": isolate}
+    spec = {"domain": {**GUEST["domain"], "cpu": cpu}}
+    assert vmi_requests(spec, even_parity=even)["cpu"] == 1000 * cpus
+    assert vmi_limits(spec, even_parity=even)["cpu"] == 1000 * cpus

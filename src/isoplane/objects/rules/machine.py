@@ -97,6 +97,9 @@ def _size(path: str, domain: dict[str, Any], report: Report) -> None:
     memory = domain.get("memory") or {}
     requested = (domain.get("resources") or {}).get("requests") or {}
     limited = (domain.get("resources") or {}).get("limits") or {}
+    reserved = (memory.get("reservedOverhead") or {}).get("addedOverhead")
+    if reserved is not None:
+        report.quantity(f"{path}.memory.reservedOverhead.addedOverhead", "memory", reserved)
     guest = memory.get("guest")
     if guest is None and memory.get("hugepages") is None and "memory" not in requested and "memory" not in limited:
         report.required(f"{path}.memory.guest", "no memory requested, at least one of memory.guest, "
