@@ -230,7 +230,7 @@ async def test_volumes_of_every_kind(host: Host, tmp_path: Path) -> None:
         cat /v/outside/file; echo
         echo back > /v/made/f
         cat /v/settings/mode /etc/mode; echo; wc -c < /v/settings/blob
-        cat /v/keys/password; echo; stat -c %a /v/keys/password
+        cat /v/keys/password; echo; stat -L -c %a /v/keys/password
         stat -f -c %T /v/keys /v/all
         cat /v/me/labels; echo
         cat /v/all/deep/mode /v/all/password; echo
@@ -285,6 +285,30 @@ async def test_sub_paths_are_the_volumes_own_and_read_only_goes_down(host: Host,
         kernel.unmount(below)
     writable = ["writable 2000"] * 3
     assert said.splitlines() == [*writable, "seen", "x", "read-only below", "writable below"]
+
+
+async def test_mounted_files_follow_their_objects_and_sub_paths_do_not(host: Host) -> None:
+    volumes = [
+        {"name": "m", "configMap": {"name": "settings"}},
+        {"name": "s", "secret": {"secretName": "late", "optional": True, "defaultMode": 0o400}},
+    ]
+    mounts = [
+        {"name": "m", "mountPath": "/m"},
+        {"name": "s", "mountPath": "/s"},
+        {"name": "m", "mountPath": "/one", "subPath": "mode"},
+    ]
+    workload = declare("w", [shell("sleep 1000", volumeMounts=mounts)], volumes=volumes)
+    await host.run(workload)
+    changed: dict[str, Any] = {
+        "configmaps/settings": {"data": {"mode": "slow", "more": "x"}},
+        "secrets/late": {"data": {"password": base64.b64encode(b"s3cret").decode()}},
+    }
+    await host.runtime.refresh(workload, Materials(objects=changed, node_name="here"))
+    script = "cat /m/mode /m/more /one; ls /m; cat /s/password; stat -L -c %a /s/password; stat -f -c %T /s"
+    said = await host.runtime.exec("w", "c", ["/bin/sh", "-c", script], 10)
+    assert said.output.decode().replace("s3cret", "s3cret ").split() == [
+        "slowxfastmode", "more", "s3cret", "400", "tmpfs",
+    ]  # fmt: skip
 
 
 async def test_an_empty_dir_survives_a_restart_and_is_shared(host: Host) -> None:

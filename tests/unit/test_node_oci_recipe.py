@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isoplane.node.runtime.oci import capabilities, hooks, processes, spec, users, volumes
+from isoplane.node.runtime.oci import capabilities, hooks, processes, projected, spec, users, volumes
 from isoplane.node.runtime.oci.environment import Facts, command_line, environment, expand, resource_value
 from isoplane.node.runtime.protocol import Materials, RuntimeFailure, RuntimeReason
 from isoplane.workload.pod import PodAdapter
@@ -297,6 +299,87 @@ def test_refreshing_a_projected_volume_replaces_its_files(tmp_path: Path) -> Non
     for value in ("one", "two"):
         volumes.materialise(tmp_path, facts(workload, {"configmaps/m": {"data": {"k": value}}}))
         assert (tmp_path / "v/k").read_text() == value
+
+
+def test_files_change_all_in_one_step_and_keep_their_modes(tmp_path: Path) -> None:
+    items = [{"key": "a", "path": "a"}, {"key": "b", "path": "deep/b", "mode": 0o400}]
+    labels = {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}
+    workload = pod(
+        {},
+        volumes=[
+            {"name": "m", "configMap": {"name": "m", "items": items, "defaultMode": 0o640}},
+            {"name": "late", "configMap": {"name": "late", "optional": True}},
+            {"name": "d", "downwardAPI": {"items": [labels]}},
+        ],
+    )
+    volumes.materialise(tmp_path, facts(workload, {"configmaps/m": {"data": {"a": "1", "b": "1"}}}))
+    first = os.readlink(tmp_path / "m/..data")
+    held = os.open(tmp_path / "m/a", os.O_RDONLY)
+    assert sorted(os.listdir(tmp_path / "m")) == sorted([first, "..data", "a", "deep"])
+    assert not (tmp_path / "late/k").exists()
+
+    volumes.refresh(tmp_path, facts(workload, {"configmaps/m": {"data": {"a": "1", "b": "1"}}}))
+    assert os.readlink(tmp_path / "m/..data") == first, "nothing changed, so nothing is written"
+
+    objects = {"configmaps/m": {"data": {"a": "2", "b": "2"}}, "configmaps/late": {"data": {"k": "v"}}}
+    relabelled = dataclasses.replace(workload, labels={"a": "new"})
+    volumes.refresh(tmp_path, facts(relabelled, objects))
+    second = os.readlink(tmp_path / "m/..data")
+    assert sorted(os.listdir(tmp_path / "m")) == sorted([second, "..data", "a", "deep"])
+    assert [(tmp_path / "m" / name).read_text() for name in ("a", "deep/b")] == ["2", "2"]
+    assert [(tmp_path / "m" / name).stat().st_mode & 0o777 for name in ("a", "deep/b")] == [0o640, 0o400]
+    assert (tmp_path / "late/k").read_text() == "v"
+    assert (tmp_path / "d/labels").read_text() == 'a="new"'
+    assert os.read(held, 9) == b"1", "who opened the old file keeps it"
+    os.close(held)
+
+
+def test_a_volume_whose_object_is_gone_keeps_its_files_and_holds_up_no_other(tmp_path: Path) -> None:
+    both = [{"name": name, "configMap": {"name": name}} for name in ("gone", "here")]
+    workload = pod({}, volumes=both)
+    old = {f"configmaps/{name}": {"data": {"k": "1", "extra": "1"}} for name in ("gone", "here")}
+    volumes.materialise(tmp_path, facts(workload, old))
+    with pytest.raises(RuntimeFailure, match="gone"):
+        volumes.refresh(tmp_path, facts(workload, {"configmaps/here": {"data": {"k": "2"}}}))
+    assert (tmp_path / "gone/k").read_text() == "1"
+    assert (tmp_path / "here/k").read_text() == "2"
+    assert not (tmp_path / "here/extra").is_symlink()
+
+
+@pytest.mark.parametrize("step", ["_write", "_point", "_show", "_sweep"])
+def test_a_crash_between_two_steps_shows_one_whole_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def stop(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    def shown() -> list[bytes]:
+        return [(tmp_path / name).read_bytes() for name in ("a", "b")]
+
+    projected.publish(tmp_path, {"a": (b"1", 0o644), "b": (b"1", 0o644)}, lambda: None)
+    new = {"a": (b"2", 0o644), "b": (b"2", 0o644), "c": (b"2", 0o644)}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(projected, step, stop)
+        projected.publish(tmp_path, new, lambda: None)
+    assert shown() in ([b"1", b"1"], [b"2", b"2"])
+    projected.publish(tmp_path, new, lambda: None)
+    assert shown() == [b"2", b"2"]
+    assert len(os.listdir(tmp_path)) == 5
+
+
+def test_files_of_an_earlier_version_give_way(tmp_path: Path) -> None:
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "dir/a").write_text("old")
+    (tmp_path / "plain").write_text("old")
+    projected.publish(tmp_path, {"dir/a": (b"new", 0o644), "plain": (b"new", 0o644)}, lambda: None)
+    assert (tmp_path / "dir/a").read_text() == (tmp_path / "plain").read_text() == "new"
+
+
+def test_paths_in_each_others_way_are_a_shown_reason(tmp_path: Path) -> None:
+    items = [{"key": "k", "path": "a"}, {"key": "k", "path": "a/b"}]
+    workload = pod({}, volumes=[{"name": "v", "configMap": {"name": "m", "items": items}}])
+    with pytest.raises(RuntimeFailure, match="volume 'v'"):
+        volumes.materialise(tmp_path, facts(workload, {"configmaps/m": {"data": {"k": "v"}}}))
 
 
 def test_hooks_are_filled_in() -> None:

@@ -12,14 +12,17 @@ class MaterialsMissing(Exception):
     """An object that a workload needs is not there: which one, and where."""
 
 
-async def gather(api: Api, workload: Workload) -> dict[str, Object]:
-    """The referenced objects by ``plural/name``. Raises MaterialsMissing when one that is not optional is absent."""
+async def gather(api: Api, workload: Workload, *, partly: bool = False) -> dict[str, Object]:
+    """The referenced objects by ``plural/name``.
+
+    Raises MaterialsMissing when one that is not optional is absent; ``partly`` leaves it out instead.
+    """
     found: dict[str, Object] = {}
     for reference in workload.references:
         try:
             obj = await api.get(reference.resource, reference.name, workload.namespace)
         except NotFound:
-            if reference.optional:
+            if reference.optional or partly:
                 continue
             raise MaterialsMissing(
                 f'{reference.resource.singular} "{reference.name}" not found in namespace {workload.namespace}; create it'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +43,10 @@ class Track:
     latest: Object | None = None
     """The newest version of the object that this node wrote."""
     addresses: tuple[str, ...] = ()
+    refresh_at: float = 0.0
+    """When its volumes are next brought up to their objects, POSIX seconds."""
+    told_of_itself: tuple[Mapping[str, str], Mapping[str, str]] | None = None
+    """The labels and annotations that its volumes were last brought up to."""
 
     def memory(self) -> Memory:
         """An immutable view for the pure core."""

@@ -20,7 +20,7 @@ from isoplane.node.runtime.protocol import Materials, Runtime, RuntimeFailure, R
 from isoplane.node.seams import Enforcement, Events, Lookup
 from isoplane.node.status_writer import StatusWriter
 from isoplane.node.track import Desired, Track
-from isoplane.objects.errors import Conflict, NotFound
+from isoplane.objects.errors import ApiError, Conflict, NotFound
 from isoplane.workload import backoff, health
 from isoplane.workload import delta as steps
 from isoplane.workload.adapters import Waiting
@@ -34,6 +34,9 @@ WORKERS = 16
 """Workloads in work at a time: most of the work is waiting for processes of the host."""
 EARLY_REPORT = 0.1
 """Seconds of preparing after which people are told that it goes on."""
+REFRESH_SECONDS = 30.0
+"""Seconds after which volumes are brought up to their ConfigMaps and Secrets; the kubelet takes up to a minute and more."""
+_FILE_VOLUMES = ("configMap", "secret", "downwardAPI", "projected")
 LONG_RUN = backoff.RESET_AFTER
 
 
@@ -172,6 +175,7 @@ class WorkloadController(Controller):
         if not done:
             await self._status.report(desired, None, track, stage=Stage.PREPARING)
         await work
+        self._refreshed(desired.workload, track)
         track.failures, track.retry_at = 0, 0.0
         track.waiting.clear()
 
@@ -266,8 +270,32 @@ class WorkloadController(Controller):
             self._prober.follow(workload, observed)
         else:
             self._prober.forget(uid)
-        wakes = [at for at in (plan.wake_at, track.retry_at or None) if at is not None]
+        refresh_at = await self._refresh(desired, observed, stage, track)
+        wakes = [at for at in (plan.wake_at, track.retry_at or None, refresh_at) if at is not None]
         return max(0.0, min(wakes) - now) if wakes else None
+
+    def _refreshed(self, workload: Workload, track: Track) -> None:
+        track.refresh_at = self._clock() + REFRESH_SECONDS
+        track.told_of_itself = workload.labels, workload.annotations
+
+    async def _refresh(self, desired: Desired, observed: Observed | None, stage: Stage, track: Track) -> float | None:
+        """Bring the files in a workload's volumes up to their objects when it is time; returns the time of the next."""
+        workload = desired.workload
+        has_files = any(volume.get(kind) is not None for volume in workload.volumes for kind in _FILE_VOLUMES)
+        gone = observed is None or not observed.prepared or stage in (Stage.SUCCEEDED, Stage.FAILED)
+        if gone or not has_files or workload.deleting:
+            return None
+        itself = workload.labels, workload.annotations
+        if self._clock() >= track.refresh_at or itself != track.told_of_itself:
+            self._refreshed(workload, track)
+            try:
+                objects = await gather(self._api, workload, partly=True)
+                network = await self._fabric.plug(workload)
+                materials = Materials(objects, network, self._node, self._fabric.node_addresses)
+                await self._runtimes[track.runtime].refresh(workload, materials)
+            except (RuntimeFailure, FabricFailure, ApiError) as failure:
+                self._tell(desired, "Warning", "FailedMount", str(failure))
+        return track.refresh_at
 
     async def _unplug(self, uid: str) -> None:
         await self._fabric.unplug(uid)

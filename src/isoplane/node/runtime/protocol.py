@@ -98,6 +98,12 @@ class Runtime(Protocol):
         """Images, root file systems, volumes, disks: everything up to, and not including, the first start."""
         ...
 
+    async def refresh(self, workload: Workload, materials: Materials) -> None:
+        """Bring what a prepared sandbox shows of its objects up to them; objects that are absent are not in ``materials``.
+
+        Nothing to do where that is fixed at the start, and where there is no sandbox."""
+        ...
+
     async def start_unit(self, workload: Workload, unit: Unit, attempt: int, materials: Materials) -> None:
         """Start a unit that is absent or exited. A second call with the same ``attempt`` changes nothing."""
         ...

@@ -127,6 +127,9 @@ class OciRuntime:
             raise failure
         await self._exclusive(workload.uid, self._supervisor.prepare, facts)
 
+    async def refresh(self, workload: Workload, materials: Materials) -> None:
+        await self._exclusive(workload.uid, self._supervisor.refresh, self._facts(workload, materials))
+
     async def start_unit(self, workload: Workload, unit: Unit, attempt: int, materials: Materials) -> None:
         policy = "Never" if _pull_policy(unit) == "Never" else "IfNotPresent"
         image = await self._resolve(unit, policy)

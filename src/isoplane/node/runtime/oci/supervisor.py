@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from isoplane.node.images import Image
-from isoplane.node.runtime.oci import beneath, cgroups, container, hooks, logs, processes, sandbox
+from isoplane.node.runtime.oci import beneath, cgroups, container, hooks, logs, processes, sandbox, volumes
 from isoplane.node.runtime.oci.environment import Facts
 from isoplane.node.runtime.oci.launch import Launch, Starter
 from isoplane.node.runtime.oci.launcher import CommandFailure, Launcher
@@ -34,6 +34,12 @@ class Supervisor:
     def prepare(self, facts: Facts) -> None:
         """Make what the containers share. Raises RuntimeFailure."""
         sandbox.prepare(self._layout, facts)
+
+    def refresh(self, facts: Facts) -> None:
+        """Bring the files of a prepared sandbox's volumes up to their objects. Raises RuntimeFailure."""
+        uid = facts.workload.uid
+        if sandbox.is_prepared(sandbox.record(self._layout, uid)):
+            volumes.refresh(self._layout.pod(uid) / "volumes", facts)
 
     def remove(self, uid: str) -> None:
         """Remove every trace of a sandbox. Raises RuntimeFailure."""

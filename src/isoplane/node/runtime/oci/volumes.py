@@ -10,15 +10,15 @@ from __future__ import annotations
 import os
 import socket
 import stat
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from isoplane.node.runtime.oci import beneath, kernel
+from isoplane.node.runtime.oci import beneath, kernel, projected
 from isoplane.node.runtime.oci.environment import Facts, expand, field_value, missing, object_data, resource_value
 from isoplane.node.runtime.oci.spec import Mount
+from isoplane.node.runtime.protocol import RuntimeFailure
 from isoplane.objects import quantity
 from isoplane.workload.shape import Unit
 
@@ -43,8 +43,8 @@ def materialise(directory: Path, facts: Facts) -> None:
         elif (host := volume.get("hostPath")) is not None:
             _host_path(host, name)
             continue
-        elif files := _files(volume, name, facts):
-            _write_files(path, files, secret=_is_secret(volume))
+        elif _refresh(directory, volume, facts):
+            continue
         elif not any(kind in volume for kind in _SOURCES):
             kind = next((key for key in volume if key != "name"), "nothing")
             raise missing(f"volume {name!r}: {kind} is not supported; supported are {', '.join(_SOURCES)}")
@@ -107,11 +107,11 @@ def _files(volume: Mapping[str, Any], name: str, facts: Facts) -> dict[str, tupl
         if (source := volume.get(kind)) is not None:
             mode = source.get("defaultMode")
             return _source_files(kind, source, name, _DEFAULT_MODE if mode is None else int(mode), facts)
-    if (projected := volume.get("projected")) is None:
+    if (combined := volume.get("projected")) is None:
         return None
-    mode = projected.get("defaultMode")
+    mode = combined.get("defaultMode")
     found: dict[str, tuple[bytes, int]] = {}
-    for part in projected.get("sources") or ():
+    for part in combined.get("sources") or ():
         for kind, source in part.items():
             if kind not in ("configMap", "secret", "downwardAPI"):
                 raise missing(f"volume {name!r}: a projected {kind} is not supported")
@@ -157,27 +157,56 @@ def _downward(item: Mapping[str, Any], mode: int, facts: Facts) -> tuple[bytes, 
 
 
 def _inside(path: str, name: str) -> str:
-    if not path or path.startswith("/") or ".." in path.split("/"):
+    if not path or path.startswith(("/", "..")) or ".." in path.split("/"):
         raise missing(f"volume {name!r}: {path!r} must be a relative path without ..")
     return path
 
 
-def _write_files(path: Path, files: Mapping[str, tuple[bytes, int]], *, secret: bool) -> None:
-    """Put files into a volume, each replaced atomically: containers may have the directory mounted already.
+def _write_files(path: Path, files: projected.Files, *, secret: bool, group: int | None) -> None:
+    """Put files into a volume, all in one step: containers may have the directory mounted already.
 
     What is secret lies in memory, never on the disk.
     """
     path.mkdir(mode=0o755, exist_ok=True)
     if secret and not os.path.ismount(path):
         kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
-    for relative, (content, mode) in files.items():
-        target = path / relative
-        target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        fd, new = tempfile.mkstemp(prefix=".new-", dir=target.parent)
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-            os.fchmod(fd, mode)
-        os.replace(new, target)
+    if group is None:
+        projected.publish(path, files, lambda: None)
+    else:
+        own = {name: (content, _grouped(mode)) for name, (content, mode) in files.items()}
+        projected.publish(path, own, lambda: _give_to_group(path, group))
+
+
+def refresh(directory: Path, facts: Facts) -> None:
+    """Bring the volumes made of files up to their objects.
+
+    Raises the first RuntimeFailure (CreateContainerConfigError) at the end: such a volume keeps what it shows, and holds
+    up no other.
+    """
+    failures: list[RuntimeFailure] = []
+    for volume in facts.workload.volumes:
+        try:
+            _refresh(directory, volume, facts)
+        except RuntimeFailure as failure:
+            failures.append(failure)
+    if failures:
+        raise failures[0]
+
+
+def _refresh(directory: Path, volume: Mapping[str, Any], facts: Facts) -> bool:
+    """Bring one volume up to its objects; False when it is not made of files."""
+    name = str(volume.get("name", ""))
+    files = _files(volume, name, facts)
+    if files is None:
+        return False
+    group = (facts.workload.recipe.get("securityContext") or {}).get("fsGroup")
+    try:
+        _write_files(
+            _path(directory, name), files, secret=_is_secret(volume), group=None if group is None else int(group)
+        )
+    except OSError as error:
+        raise missing(f"volume {name!r}: its files could not be written: {error.strerror}") from None
+    return True
 
 
 def _is_secret(volume: Mapping[str, Any]) -> bool:
@@ -190,8 +219,12 @@ def _give_to_group(path: Path, group: int) -> None:
     for fd, found in beneath.walk(path):
         os.chown(beneath.proc(fd), -1, group)
         mode = stat.S_IMODE(found.st_mode)
-        extra = 0o2770 if stat.S_ISDIR(found.st_mode) else 0o660
-        os.chmod(beneath.proc(fd), mode | extra if mode & 0o200 else mode | 0o440)
+        os.chmod(beneath.proc(fd), mode | 0o2770 if stat.S_ISDIR(found.st_mode) else _grouped(mode))
+
+
+def _grouped(mode: int) -> int:
+    """A file's mode once it is its Pod's fsGroup's: the group may do what the owner may."""
+    return mode | 0o660 if mode & 0o200 else mode | 0o440
 
 
 def mounts_of(unit: Unit, directory: Path, facts: Facts, values: Mapping[str, str]) -> list[Mount]:
@@ -207,7 +240,7 @@ def mounts_of(unit: Unit, directory: Path, facts: Facts, values: Mapping[str, st
             target = "/" + target
         host = volume.get("hostPath")
         source = Path(str(host.get("path"))) if host is not None else _path(directory, name)
-        projected = not ("emptyDir" in volume or host is not None)
+        of_files = not ("emptyDir" in volume or host is not None)
         sub = str(entry.get("subPath") or "") or expand(str(entry.get("subPathExpr") or ""), values)
         try:
             beneath.parts_of(sub)
@@ -217,11 +250,11 @@ def mounts_of(unit: Unit, directory: Path, facts: Facts, values: Mapping[str, st
             Mount(
                 str(source),
                 target,
-                read_only=bool(entry.get("readOnly")) or projected,
+                read_only=bool(entry.get("readOnly")) or of_files,
                 propagation=_PROPAGATION.get(str(entry.get("mountPropagation") or ""), "rprivate"),
                 sub_path=sub,
                 recursive_read_only=str(entry.get("recursiveReadOnly") or "") in _RECURSIVELY,
-                written_by_tenant=not projected,
+                written_by_tenant=not of_files,
             )
         )
     return sorted(found, key=lambda mount: mount.target.count("/"))

@@ -151,6 +151,9 @@ class QemuRuntime:
                 raise RuntimeFailure(RuntimeReason.SANDBOX, f"{machine.directory}: {error.strerror}") from error
             machine.sandbox = sandbox
 
+    async def refresh(self, workload: Workload, materials: Materials) -> None:
+        """A machine's disks are what they were when it was prepared."""
+
     async def start_unit(self, workload: Workload, unit: Unit, attempt: int, materials: Materials) -> None:
         machine = self._machine(workload.uid)
         async with machine.lock:
