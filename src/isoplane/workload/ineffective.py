@@ -97,19 +97,24 @@ def found(obj: Mapping[str, Any], table: Table) -> list[str]:
     return [f"{where}: has no effect: {why}" for _, where, why in sorted(told, key=lambda one: one[0])]
 
 
+def _is_absent(value: Any) -> bool:
+    """An empty map is none: many a field asks for something by being there (``sound: {}``)."""
+    return value is None or value is False or value == "" or value == []
+
+
 def _walk(value: Any, where: str, node: _Node, told: list[tuple[int, str, str]]) -> None:
-    if node.position >= 0 and value not in (None, "", False, [], {}):
+    if node.position >= 0 and not _is_absent(value):
         told.append((node.position, where, node.why))
     if not isinstance(value, Mapping):
         return
     for name, inner in node.fields.items():
         plain = name.removesuffix("[]")
         child = value.get(plain)
-        if not child:
+        if _is_absent(child):
             continue
         path = f"{where}.{plain}" if where else plain
         if not name.endswith("[]"):
             _walk(child, path, inner, told)
             continue
-        for index, item in enumerate(child):
+        for index, item in enumerate(child or ()):
             _walk(item, f"{path}[{index}]", inner, told)

@@ -77,6 +77,14 @@ def test_memory_may_come_from_resources() -> None:
         ({"machine": {"type": "pc,accel=kvm"}}, "spec.domain.machine.type"),
         ({"devices": {"gpus": [{"name": "g"}]}}, "spec.domain.devices.gpus"),
         ({"devices": {"watchdog": {"name": "w"}}}, "spec.domain.devices.watchdog"),
+        ({"devices": {"watchdog": {}}}, "spec.domain.devices.watchdog"),
+        ({"devices": {"tpm": {}}}, "spec.domain.devices.tpm"),
+        ({"launchSecurity": {}}, "spec.domain.launchSecurity"),
+        ({"cpu": {"numa": {}}}, "spec.domain.cpu.numa"),
+        ({"firmware": {**BOOT, "bootloader": {"efi": {}}}}, "spec.domain.firmware.bootloader.efi"),
+        ({"firmware": {"kernelBoot": {}}}, "spec.domain.firmware.kernelBoot.container.image"),
+        ({"devices": {"interfaces": [{"name": "a", "sriov": {}}]}}, "spec.domain.devices.interfaces[0].sriov"),
+        ({"devices": {"interfaces": [{"name": "a", "slirp": {}}]}}, "spec.domain.devices.interfaces[0].slirp"),
         ({"devices": {"interfaces": [{"name": "a"}, {"name": "b"}]}}, "spec.domain.devices.interfaces"),
         ({"devices": {"interfaces": [{"name": "a", "model": "ne2k"}]}}, "spec.domain.devices.interfaces[0].model"),
         ({"devices": {"disks": [{"name": "x", "disk": {}}]}}, "spec.domain.devices.disks[0].name"),
@@ -85,6 +93,11 @@ def test_memory_may_come_from_resources() -> None:
 )  # fmt: skip
 def test_refusals_name_the_field(domain: dict[str, Any], path: str) -> None:
     assert refused(spec(**domain)).startswith(f"{path}: ")
+
+
+def test_what_is_declined_is_not_refused() -> None:
+    declined = {"gpus": [], "hostDevices": [], "filesystems": [], "tpm": None}
+    assert parse(spec(devices=declined, cpu={"dedicatedCpuPlacement": False})).cpu == Cpu(1, 1, 1)
 
 
 def test_a_second_kind_of_network_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from isoplane.objects import kinds
 from isoplane.objects.defaulting.pod import pull_policy
 from isoplane.objects.defaults import apply_defaults
+from isoplane.objects.validation import validate_update
 
 
 def test_a_pod() -> None:
@@ -133,3 +135,25 @@ def test_limit_ranges_derive_defaults() -> None:
     apply_defaults(kinds.LIMITRANGES, limits)
     assert limits["spec"]["limits"][0]["default"] == {"cpu": 2}
     assert limits["spec"]["limits"][0]["defaultRequest"] == {"cpu": 2, "memory": "1Mi"}
+
+
+def test_a_volume_that_nothing_takes_becomes_a_disk_as_kubevirt_makes_one() -> None:
+    volumes = [{"name": name, "emptyDisk": {"capacity": "1Mi"}} for name in ("root", "shared", "data", "more")]
+    devices = {"disks": [{"name": "data", "cdrom": {}}], "filesystems": [{"name": "shared", "virtiofs": {}}]}
+    made: dict[str, Any] = {"spec": {"domain": {"devices": devices}, "volumes": volumes}}
+    stored = copy.deepcopy(made)
+    apply_defaults(kinds.VIRTUALMACHINEINSTANCES, made)
+    disks = made["spec"]["domain"]["devices"]["disks"]
+    assert [disk["name"] for disk in disks] == ["data", "root", "more"]
+    assert disks[1] == {"name": "root", "disk": {}}
+    again = copy.deepcopy(made)
+    apply_defaults(kinds.VIRTUALMACHINEINSTANCES, again)
+    assert again == made
+
+    for old in (stored, made):
+        # One that was stored before may still be labelled: what defaults add is no change of its author's.
+        assert not [
+            cause for cause in validate_update(kinds.VIRTUALMACHINEINSTANCES, made, old) if "spec" in cause.field
+        ]
+    made["spec"]["domain"]["devices"]["disks"].pop()
+    assert [cause.field for cause in validate_update(kinds.VIRTUALMACHINEINSTANCES, made, stored)] == ["spec"]

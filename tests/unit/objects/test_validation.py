@@ -195,7 +195,6 @@ BAD: list[tuple[str, str, Any, str, str]] = [
      "spec.domain.memory.guest", "less than the memory limit"),
     ("vmi", "spec.domain.cpu", {"cores": 1000}, "spec.domain.cpu", "must not be more than 710"),
     ("vmi", "spec.domain.cpu", {"cores": -1}, "spec.domain.cpu.cores", "greater than or equal to 0"),
-    ("vmi", "spec.domain.devices.disks", [], "spec.domain.devices.disks", "nothing to boot from"),
     ("vmi", "spec.volumes.0", {"name": "root", "emptyDisk": {"capacity": "1Gi"}},
      "spec.domain.devices.disks", "nothing to boot from"),
     ("vmi", "spec.volumes", [], "spec.domain.devices.disks[0].name", 'Not found: "root"'),

@@ -37,6 +37,13 @@ def test_what_is_set_to_nothing_is_not_told() -> None:
     assert ineffective.found(pod(imagePullSecrets=[], automountServiceAccountToken=False), ineffective.POD) == []
 
 
+def test_an_empty_map_is_something() -> None:
+    affinity = {"affinity": {"podAffinity": {}}}
+    assert [line.partition(": ")[0] for line in ineffective.found(pod(**affinity), ineffective.POD)] == [
+        "spec.affinity.podAffinity"
+    ]
+
+
 @pytest.mark.parametrize(("resource", "table"), [(PODS, "POD"), (VIRTUALMACHINEINSTANCES, "INSTANCE")], ids=str)
 def test_every_field_of_the_tables_exists(resource: Resource, table: str) -> None:
     """By the schema that writes are checked against: a field that upstream renames must not be forgotten here."""

@@ -29,6 +29,7 @@ def apply_instance(obj: dict[str, Any]) -> None:
     if isinstance(features, dict) and isinstance(acpi := features.setdefault("acpi", {}), dict):
         acpi.setdefault("enabled", True)
     _topology(domain)
+    _attach_volumes(spec, devices)
     for disk in mappings(devices, "disks"):
         if not any(target in disk for target in ("disk", "lun", "cdrom")):
             disk["disk"] = {}
@@ -72,6 +73,19 @@ def _cpus(domain: dict[str, Any]) -> int:
             except (ValueError, TypeError):
                 return 1  # validation says what is wrong with it
     return 1
+
+
+def _attach_volumes(spec: dict[str, Any], devices: Any) -> None:
+    """A disk for each volume that neither a disk nor a file system takes, after those that are declared."""
+    if not isinstance(devices, dict):
+        return
+    taken = {taker.get("name") for field in ("disks", "filesystems") for taker in mappings(devices, field)}
+    free = [
+        volume["name"] for volume in mappings(spec, "volumes") if volume.get("name") and volume["name"] not in taken
+    ]
+    declared = devices.get("disks") or []
+    if free and isinstance(declared, list):
+        devices["disks"] = [*declared, *({"name": name} for name in dict.fromkeys(free))]
 
 
 def _network(spec: dict[str, Any], devices: Any) -> None:

@@ -6,9 +6,11 @@ Source: the admission checks of KubeVirt's virt-api. Devices that no runtime her
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 from typing import Any
 
 from isoplane.objects import names
+from isoplane.objects.defaulting.machine import apply_instance
 from isoplane.objects.rules import pod, probes, resources
 from isoplane.objects.rules.report import Report
 
@@ -34,7 +36,11 @@ def check_instance(obj: dict[str, Any], report: Report) -> None:
 
 
 def check_instance_update(obj: dict[str, Any], old: dict[str, Any], report: Report) -> None:
-    if obj.get("spec") != old.get("spec"):
+    if obj.get("spec") == old.get("spec"):
+        return
+    filled = deepcopy(old)
+    apply_instance(filled)  # what was stored under fewer defaults has them by now
+    if obj.get("spec") != filled.get("spec"):
         changed = sorted(k for k in {*obj["spec"], *old["spec"]} if obj["spec"].get(k) != old["spec"].get(k))
         text = f"update of VMI object is restricted: the spec is immutable; changed: {', '.join(changed)}"
         report.forbidden("spec", text)
@@ -201,13 +207,15 @@ def _boot(path: str, spec: dict[str, Any], volumes: dict[str, str], report: Repo
             if not container.get("kernelPath") and not container.get("initrdPath"):
                 report.required(f"{where}.container", "at least one of kernelPath and initrdPath")
         return
-    if any(volumes.get(disk.get("name") or "") in _BOOTABLE for disk in devices.get("disks") or ()):
+    # A volume that nothing takes becomes a disk when the instance is made; a template is checked before that.
+    shared = {system.get("name") for system in devices.get("filesystems") or ()}
+    if any(source in _BOOTABLE for name, source in volumes.items() if name not in shared):
         return
     if any(interface.get("bootOrder") for interface in devices.get("interfaces") or ()):
         return
     report.required(
         f"{path}.domain.devices.disks",
-        "the virtual machine has nothing to boot from: give domain.firmware.kernelBoot, a disk whose volume is one of "
+        "the virtual machine has nothing to boot from: give domain.firmware.kernelBoot, a volume that is one of "
         f"{', '.join(_BOOTABLE)}, or an interface with a bootOrder",
     )
 

@@ -19,6 +19,7 @@ MIB = 2**20
 LEAST_MEMORY = 16 * MIB
 BUSES = ("virtio", "sata", "scsi", "usb")
 CACHES = ("", "none", "writethrough", "writeback")
+BINDINGS_REFUSED = ("sriov", "slirp", "macvtap", "passt", "passtBinding", "binding")
 INTERFACE_MODELS = {"": "virtio-net-pci", "virtio": "virtio-net-pci", "e1000": "e1000", "e1000e": "e1000e"}
 _MACHINE = re.compile(r"(pc|q35)([a-z0-9.-]*)")
 _CPU_NAME = re.compile(r"[A-Za-z0-9_.-]+")
@@ -101,7 +102,7 @@ class Domain:
 def parse(spec: Spec) -> Domain:
     """Read a VMI's spec. Raises RuntimeFailure(CREATE_CONFIG) naming the field that is wrong or cannot be given."""
     for where, what in CANNOT:
-        if _get(spec, *where):
+        if is_asked(_get(spec, *where)):
             raise refuse(".".join(where), f"{what} is not something the QEMU runtime can give; remove the field")
     for index, network in enumerate(items(spec.get("networks"), "networks")):
         if _get(network, "multus") is not None:
@@ -125,6 +126,11 @@ def parse(spec: Spec) -> Domain:
             mapping(spec.get(probe), probe).keys() & _NEED_AGENT for probe in ("readinessProbe", "livenessProbe")
         ),
     )
+
+
+def is_asked(value: Any) -> bool:
+    """Whether a field asks for something: an empty map does (``tpm: {}`` is a TPM), ``false`` and an empty list do not."""
+    return not (value is None or value is False or value == [] or value == ())
 
 
 def _get(value: Any, *path: str) -> Any:
@@ -187,7 +193,7 @@ def _machine(domain: Spec) -> str:
 def _kernel_boot(firmware: Spec) -> KernelBoot | None:
     path = "domain.firmware.kernelBoot"
     boot = mapping(firmware.get("kernelBoot"), path)
-    if not boot:
+    if firmware.get("kernelBoot") is None:
         return None
     arguments = text(boot.get("kernelArgs"), f"{path}.kernelArgs")
     path = f"{path}.container"
@@ -247,6 +253,9 @@ def _interface(domain: Spec) -> str:
         return "" if devices.get("autoattachPodInterface") is False else "virtio-net-pci"
     if len(interfaces) > 1:
         raise refuse("domain.devices.interfaces", "a machine has one interface here, on the pod network")
+    for binding in BINDINGS_REFUSED:
+        if is_asked(interfaces[0].get(binding)):
+            raise refuse(f"domain.devices.interfaces[0].{binding}", "not a binding here; use masquerade or bridge")
     model = text(interfaces[0].get("model"), "domain.devices.interfaces[0].model")
     if model not in INTERFACE_MODELS:
         known = ", ".join(filter(None, INTERFACE_MODELS))

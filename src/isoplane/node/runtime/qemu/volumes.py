@@ -124,7 +124,7 @@ def _cloud_init(volume: Spec, path: str) -> Source:
 
     def secret(key: str) -> str:
         reference = mapping(volume.get(key), f"{path}.{key}")
-        return required(reference, "name", f"{path}.{key}") if reference else ""
+        return "" if volume.get(key) is None else required(reference, "name", f"{path}.{key}")
 
     user = inline("userData"), inline("userDataBase64"), secret("secretRef")
     network = inline("networkData"), inline("networkDataBase64"), secret("networkDataSecretRef")
