@@ -71,14 +71,19 @@ class Prober:
         self, workload: Workload, unit: Unit, kind: health.ProbeKind, probe: Probe, address: str
     ) -> None:
         await asyncio.sleep(probe.initial_delay)
+        loop = asyncio.get_running_loop()
+        on_time_at = loop.time()
         while True:
             known = self._health.get((workload.uid, unit.name))
             if known is not None and health.due(kind, known):
+                on_time = loop.time() >= on_time_at
+                if on_time:
+                    on_time_at = loop.time() + probe.period
                 success, message = await self._ask(workload, unit, probe, address)
-                self._answer(workload, unit.name, kind, success, message)
-            # A unit that is not ready yet is asked often, so that Ready is not late by a whole period.
-            eager = kind != "liveness" and known is not None and not known.ready
-            await asyncio.sleep(min(probe.period, 1.0) if eager else probe.period)
+                if health.counts(success, on_time):
+                    self._answer(workload, unit.name, kind, success, message)
+            known = self._health.get((workload.uid, unit.name))
+            await asyncio.sleep(probe.period if known is None else health.pace(kind, probe, known))
 
     async def _ask(self, workload: Workload, unit: Unit, probe: Probe, address: str) -> tuple[bool, str]:
         runtime = self._runtimes[workload.runtime]

@@ -65,6 +65,7 @@ def probe(declared: Mapping[str, Any] | None, ports: Mapping[str, int]) -> Probe
     if not declared:
         return None
     http, tcp, command = declared.get("httpGet"), declared.get("tcpSocket"), declared.get("exec")
+    own_grace = declared.get("terminationGracePeriodSeconds")
     return Probe(
         command=tuple(command.get("command") or ()) if command else (),
         http=HttpGet(
@@ -84,6 +85,7 @@ def probe(declared: Mapping[str, Any] | None, ports: Mapping[str, int]) -> Probe
         timeout=float(declared.get("timeoutSeconds") or 1),
         success_threshold=int(declared.get("successThreshold") or 1),
         failure_threshold=int(declared.get("failureThreshold") or 3),
+        grace_seconds=None if own_grace is None else int(own_grace),
     )
 
 

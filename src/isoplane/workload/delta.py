@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from isoplane.workload import backoff
-from isoplane.workload.health import Health
-from isoplane.workload.lifecycle import changed, ended_well, expired, will_restart
+from isoplane.workload.health import Health, probe_grace
+from isoplane.workload.lifecycle import changed, decided, done_at, ended_well, expired, will_restart
 from isoplane.workload.shape import ALIVE, Observed, RunState, Unit, UnitObserved, UnitRole, UnitState, Workload
 
 
@@ -94,6 +94,8 @@ def plan(workload: Workload | None, observed: Observed | None, memory: Memory, n
         return _stop(workload, observed, memory, now)
     if workload.gates or not workload.node:
         return Plan()
+    if observed is not None and not expired(workload, now) and decided(workload, observed) is not None:
+        return _stop(workload, observed, memory, now)
     if workload.expires_at is None:
         return _bring_up(workload, observed, memory, now)
     if expired(workload, now):
@@ -126,20 +128,23 @@ def _stop(workload: Workload, observed: Observed | None, memory: Memory, now: fl
     if not alive:
         # A finished workload keeps its sandbox (logs, exit codes) until its object goes.
         return Plan((Remove(),)) if workload.deleting else Plan()
-    why = "deleted" if workload.deleting else "finished" if workload.finished else "stopped"
+    stopped = not workload.finished and workload.desired is RunState.STOP
+    over = not stopped and decided(workload, observed) is not None
+    why = "deleted" if workload.deleting else "finished" if workload.finished or over else "stopped"
     if why == "stopped" and expired(workload, now):
         why = "active for longer than its deadline"
-    deadline = workload.stop_deadline if workload.stop_deadline is not None else now + workload.grace_seconds
-    sidecars = {unit.name for unit in workload.units if unit.role is UnitRole.SIDECAR}
-    # Sidecars outlive what they serve: they are asked once the main units have ended.
-    mains_left = [unit for unit in alive if unit.name not in sidecars]
+    deadline = _deadline(workload, observed, memory, now)
+    # Sidecars outlive what they serve, and each the ones behind it: the last is asked first, once it is its turn.
+    sidecars = [unit.name for unit in workload.units if unit.role is UnitRole.SIDECAR]
+    last = next((name for name in reversed(sidecars) if observed.unit(name).state in ALIVE), "")
+    mains_left = any(unit.name not in sidecars for unit in alive)
     actions: list[Action] = []
     wake = deadline
     for unit in alive:
         if now >= deadline or workload.grace_seconds == 0:
             actions.append(Kill(unit.name, why))
             continue
-        if mains_left and unit.name in sidecars:
+        if unit.name in sidecars and (mains_left or unit.name != last):
             continue
         if unit.state is UnitState.PAUSED:
             actions.append(Pause(unit.name, False))
@@ -147,6 +152,15 @@ def _stop(workload: Workload, observed: Observed | None, memory: Memory, now: fl
         actions.extend(action)
         wake = min(wake, again)
     return Plan(tuple(actions), wake_at=wake if now < deadline else now + 1.0)
+
+
+def _deadline(workload: Workload, observed: Observed, memory: Memory, now: float) -> float:
+    """When whatever is left is killed: the grace counts once, for all units together, from the first request on."""
+    if workload.stop_deadline is not None:
+        return workload.stop_deadline
+    if workload.desired is not RunState.STOP and decided(workload, observed) is not None:
+        return (done_at(workload, observed) or now) + workload.grace_seconds
+    return min((now, *memory.asked_first.values())) + workload.grace_seconds
 
 
 def _ask(workload: Workload, unit: UnitObserved, memory: Memory, now: float, why: str) -> tuple[list[Action], float]:
@@ -225,14 +239,16 @@ def _keep(
     if (seen.state is UnitState.PAUSED) is not want_paused:
         return [Pause(unit.name, want_paused)], None
     health = memory.health.get(unit.name)
+    grace = workload.grace_seconds
     if changed(unit, seen):
         why = "its image was changed"
     elif health is not None and health.failed:
         why = f"{health.failed} probe failed"
+        grace = probe_grace(unit, health.failed, grace)
     else:
         return [], None
     first = memory.asked_first.get(unit.name)
-    if first is not None and now - first >= workload.grace_seconds:
+    if first is not None and now - first >= grace:
         return [Kill(unit.name, why)], now + 1.0
     action, again = _ask(workload, seen, memory, now, why)
-    return action, min(again, (first if first is not None else now) + workload.grace_seconds)
+    return action, min(again, (first if first is not None else now) + grace)

@@ -64,3 +64,20 @@ def after(unit: Unit, health: Health, kind: ProbeKind, success: bool) -> Health:
     if kind == "startup" and healthy:
         return replace(new, started=True, ready=unit.readiness is None)
     return new
+
+
+def pace(kind: ProbeKind, probe: Probe, health: Health) -> float:
+    """Seconds until a probe is asked next. Readiness is asked early, so that Ready is not late by a whole period."""
+    early = kind == "readiness" and not health.ready and probe.success_threshold == 1
+    return min(probe.period, 1.0) if early else probe.period
+
+
+def counts(success: bool, on_time: bool) -> bool:
+    """Whether an answer is one: thresholds count periods, so between two of them only a success is news."""
+    return on_time or success
+
+
+def probe_grace(unit: Unit, kind: str, default: int) -> int:
+    """Seconds that a unit has to end once a probe gave up on it: the probe's own where it says so, else the Pod's."""
+    own = next((probe.grace_seconds for name, probe in probes_of(unit) if name == kind), None)
+    return default if own is None else own

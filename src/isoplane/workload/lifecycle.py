@@ -120,7 +120,23 @@ def initialized(workload: Workload, observed: Observed) -> bool:
 
 
 def outcome(workload: Workload, observed: Observed) -> Stage | None:
-    """Succeeded or Failed once nothing of the workload will run again by itself; None while something may."""
+    """Succeeded or Failed once it is decided and nothing runs any more, sidecars included; None before."""
+    if any(unit.state in ALIVE for unit in observed.units.values()):
+        return None
+    return decided(workload, observed)
+
+
+def done_at(workload: Workload, observed: Observed) -> float:
+    """POSIX seconds at which the last unit ended that is no sidecar: from then on the sidecars' grace counts."""
+    served = [observed.unit(unit.name) for unit in workload.units if unit.role is not UnitRole.SIDECAR]
+    return max((seen.finished_at for seen in served), default=0.0)
+
+
+def decided(workload: Workload, observed: Observed) -> Stage | None:
+    """How it ends, once no main or init unit will run again by itself, though sidecars may; None while one may.
+
+    Source: KEP-753: sidecars end after what they serve, and the phase waits for them.
+    """
     for unit in workload.units:
         seen = observed.unit(unit.name)
         init_failed = unit.role is UnitRole.INIT and seen.state is UnitState.EXITED and not ended_well(seen)

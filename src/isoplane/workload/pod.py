@@ -395,7 +395,10 @@ def _conditions(obj: Object, report: Report, now: float) -> None:
         common.put_condition(obj, now, "Initialized", "True", "PodCompleted" if report.stage is Stage.SUCCEEDED else "")
     else:
         common.put_condition(obj, now, "Initialized", "False", "ContainersNotInitialized")
-    statuses = obj["status"].get("containerStatuses") or ()
+    sidecars = {c["name"] for c in obj["spec"].get("initContainers") or () if c.get("restartPolicy") == "Always"}
+    helpers = [s for s in obj["status"].get("initContainerStatuses") or () if s["name"] in sidecars]
+    mains = obj["status"].get("containerStatuses") or ()
+    statuses = [*helpers, *mains] if mains else []
     unready = [s["name"] for s in statuses if not s["ready"]]
     ready = bool(statuses) and not unready and not finished and report.reachable
     if ready:

@@ -86,6 +86,8 @@ class Probe:
     timeout: float = 1
     success_threshold: int = 1
     failure_threshold: int = 3
+    grace_seconds: int | None = None
+    """What a unit has to end after this probe gave up on it; None: the workload's."""
 
 
 @dataclass(frozen=True, slots=True)
