@@ -411,3 +411,10 @@ async def test_metrics_and_the_audit_trail(plane: QuotaPlane) -> None:
     await plane.gone("low")
     acts = [orjson.loads(row)["act"] for row in plane.store.state.rows("quota.audit").values()]
     assert "release" in acts
+
+
+async def test_a_quota_that_counts_nothing_is_answered_with_a_warning(plane: QuotaPlane) -> None:
+    await plane.tenant("a", {"pods": "1"})
+    quota = {"metadata": {"name": "idle", "namespace": "a"}, "spec": {"hard": {"services": "5", "pods": "1"}}}
+    _, warnings = await plane.dry_run(quota, RESOURCEQUOTAS)
+    assert warnings == ["spec.hard[services]: nothing is counted by this name"]

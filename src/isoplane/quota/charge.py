@@ -10,12 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache, lru_cache
 
-from isoplane.objects.kinds import CONFIGMAPS, RESOURCEQUOTAS, SECRETS, Resource
-from isoplane.quota.model import Amounts, Charge
+from isoplane.objects.kinds import (
+    CONFIGMAPS,
+    PODS,
+    RESOURCEQUOTAS,
+    SECRETS,
+    SERVED,
+    VIRTUALMACHINEINSTANCES,
+    Resource,
+)
+from isoplane.quota.model import Amounts, Charge, Quota
+from isoplane.quota.scopes import VOLUMES
 from isoplane.workload.shape import Claim
 
 _NATIVE = ("cpu", "memory", "ephemeral-storage")
 _LIMITED = tuple((resource, f"limits.{resource}") for resource in _NATIVE)
+_LIMITS = frozenset(name for _, name in _LIMITED)
 _LEGACY_COUNTS = {CONFIGMAPS: "configmaps", SECRETS: "secrets", RESOURCEQUOTAS: "resourcequotas"}
 """Kinds that a quota may also count by their bare name."""
 
@@ -51,6 +61,40 @@ def _requested(resource: str) -> tuple[str, ...]:
     """The names under which a quota may count a request."""
     own = (resource,) if resource in _NATIVE or resource.startswith("hugepages-") else ()
     return (f"requests.{resource}", *own)
+
+
+def counts_nothing(quota: Quota) -> list[str]:
+    """One text for each limit of a quota that nothing here can ever use up: a misspelt name, or a kind that is not served."""
+    if any(term.scope == VOLUMES and term.operator != "DoesNotExist" for term in quota.scopes):
+        return [f"spec.scopes: {VOLUMES} is a scope of volume claims, which are not served: this quota counts nothing"]
+    scoped = "in a quota with scopes only what workloads take is counted: " if quota.scopes else ""
+    return [
+        f"spec.hard[{name}]: {scoped}nothing is counted by this name{_instead(name)}"
+        for name in sorted(quota.hard)
+        if not _is_workloads(name) and (quota.scopes or name not in _object_names())
+    ]
+
+
+def _is_workloads(name: str) -> bool:
+    """Whether Pods or machines are counted by this name."""
+    resource = name.removeprefix("requests.")
+    native = resource in _NATIVE or resource.startswith("hugepages-")
+    if name in _LIMITS or name == "pods" or native:
+        return True
+    if name.startswith("count/"):
+        return name in map(count_name, (PODS, VIRTUALMACHINEINSTANCES))
+    return name.startswith("requests.") and "/" in resource
+
+
+def _instead(name: str) -> str:
+    extended = "/" in name and not name.startswith(("requests.", "limits.", "count/"))
+    return f": write requests.{name}" if extended else ""
+
+
+@cache
+def _object_names() -> frozenset[str]:
+    stored = [r for r in SERVED if r.namespaced and not r.computed]
+    return frozenset(name for resource in stored for name in object_amounts(resource))
 
 
 def charge_of(claim: Claim, *, created: float, since: float = 0) -> Charge:

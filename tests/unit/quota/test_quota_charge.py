@@ -10,8 +10,8 @@ from quota_world import charge
 
 from isoplane.objects.kinds import CONFIGMAPS, PODS, VIRTUALMACHINES
 from isoplane.quota.audit import entries
-from isoplane.quota.charge import amounts, canonical_amounts, charge_of, count_name, object_amounts
-from isoplane.quota.model import Admit, Ask, Quota
+from isoplane.quota.charge import amounts, canonical_amounts, charge_of, count_name, counts_nothing, object_amounts
+from isoplane.quota.model import Admit, Ask, Quota, ScopeTerm
 from isoplane.quota.read import capacity, policy_of, quota_of
 from isoplane.quota.scopes import counts, terms
 from isoplane.workload.adapters import adapter_for
@@ -107,3 +107,26 @@ def test_an_audit_entry_tells_only_what_is_set() -> None:
     assert entry.to_dict() == {
         "time": 12.5, "act": "admit", "workload": "pod/a/w", "uid": "w", "tenant": "a", "rule": "fits", "priority": 7,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "idle"),
+    [
+        *((name, False) for name in (
+            "pods", "cpu", "requests.memory", "limits.ephemeral-storage", "hugepages-2Mi", "requests.hugepages-1Gi",
+            "requests.example.com/gpu", "count/pods", "count/virtualmachines.kubevirt.io", "configmaps",
+        )),
+        *((name, True) for name in (
+            "services", "requests.storage", "limits.hugepages-2Mi", "requests.cpus", "count/jobs.batch", "example.com/gpu",
+            "limits.example.com/gpu", "count/virtualmachines",
+        )),
+    ],
+)  # fmt: skip
+def test_a_limit_that_nothing_can_use_up_is_told(name: str, idle: bool) -> None:
+    told = counts_nothing(Quota("q", {name: 1}))
+    assert [text.partition(":")[0] for text in told] == ([f"spec.hard[{name}]"] if idle else [])
+
+
+def test_scopes_count_workloads_only() -> None:
+    assert len(counts_nothing(Quota("q", {"configmaps": 1, "pods": 1}, (ScopeTerm("Terminating"),)))) == 1
+    assert "volume claims" in counts_nothing(Quota("q", {"pods": 1}, (ScopeTerm("VolumeAttributesClass"),)))[0]

@@ -19,6 +19,8 @@ from collections.abc import Iterable
 from isoplane.objects.errors import QuotaExceeded
 from isoplane.objects.kinds import COHORTS, NODES, QUOTAPOLICIES, RESOURCEQUOTAS, Resource
 from isoplane.quota.audit import Entry
+from isoplane.quota.charge import counts_nothing
+from isoplane.quota.read import quota_of
 from isoplane.server.admission import AdmissionRequest, Operation, Plugin
 from isoplane.server.quota_admission import rows
 from isoplane.server.quota_admission.accounts import Lines
@@ -130,6 +132,8 @@ class QuotaAdmission(Plugin):
             session.count(-1)
         if resource in _CONFIGURES and (request.operation != "DELETE" or request.removes):
             tenant_changed(session, request.namespace, resource, request.name, request.obj)
+        if resource is RESOURCEQUOTAS and request.obj is not None and not request.subresource:
+            session.warnings += counts_nothing(quota_of(request.obj))
 
     @staticmethod
     def _part(session: Session, request: AdmissionRequest) -> None:
