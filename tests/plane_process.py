@@ -71,10 +71,10 @@ class PlaneProcess:
         if self._process is not None and self._process.poll() is None:
             self.kill()
 
-    def down(self) -> str:
+    def down(self, grace: float = 10) -> str:
         """``isoplane down``; what it printed."""
         done = subprocess.run(
-            [sys.executable, "-m", "isoplane.cli.main", "down", "--data", str(self.data), "--grace", "10"],
+            [sys.executable, "-m", "isoplane.cli.main", "down", "--data", str(self.data), "--grace", str(grace)],
             capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

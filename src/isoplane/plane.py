@@ -20,7 +20,7 @@ from isoplane.controllers.metrics import controller_families, workload_families
 from isoplane.controllers.quota import QuotaController
 from isoplane.controllers.quota_budgets import BudgetController
 from isoplane.controllers.standard import standard_controllers
-from isoplane.node import assembly
+from isoplane.node import assembly, formats
 from isoplane.node.agent import NodeAgent
 from isoplane.node.backend import LocalNode
 from isoplane.node.metrics import enforcement_families, hit_families
@@ -108,6 +108,7 @@ class Plane:
             raise
 
     async def _start(self) -> None:
+        formats.inspect(self.options.data_dir)
         assembly.check(self.options.data_dir, self.options.node)
         parts = assembly.make(self.options.data_dir, self.options.node)
         self.runtimes = parts.runtimes

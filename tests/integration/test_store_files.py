@@ -93,7 +93,7 @@ async def test_a_second_instance_is_told_who_has_the_directory(tmp_path: Path) -
     await Store.open(tmp_path).close()
 
 
-@pytest.mark.parametrize("damage", ["header", "page", "foreign", "format", "value"])
+@pytest.mark.parametrize("damage", ["header", "page", "foreign", "value"])
 async def test_a_corrupt_database_is_refused_and_left_as_it_is(tmp_path: Path, damage: str) -> None:
     store = Store.open(tmp_path)
     for number in range(300):
@@ -111,8 +111,6 @@ async def test_a_corrupt_database_is_refused_and_left_as_it_is(tmp_path: Path, d
         db = sqlite3.connect(path)
         if damage == "foreign":
             db.executescript("DROP TABLE log")
-        elif damage == "format":
-            db.execute("UPDATE fact SET value = '99' WHERE name = 'format'")
         else:
             db.execute("UPDATE log SET data = '{not json' WHERE revision = 7")
         db.commit()

@@ -70,11 +70,15 @@ def _stop_plane(pid: int | None) -> None:
 
 
 async def _take_down(directory: Path, grace: float) -> int:
-    from isoplane.node import assembly
+    from isoplane.node import assembly, formats
     from isoplane.node.network.protocol import FabricFailure
     from isoplane.node.runtime.protocol import RuntimeFailure
     from isoplane.node.takedown import take_down
 
+    try:
+        formats.inspect(directory)
+    except formats.RecordsRefused as refused:
+        fail(str(refused), FINDING)
     removed = 0
     for options in (assembly.NodeOptions(simulated=True), assembly.NodeOptions()):
         if not _used(directory, options.simulated):

@@ -103,6 +103,7 @@ def up(
 
 
 async def _serve(options: object, stop_workloads: bool) -> int:
+    from isoplane.node.formats import RecordsRefused
     from isoplane.node.network.protocol import FabricFailure
     from isoplane.node.runtime.protocol import RuntimeFailure
     from isoplane.objects.errors import ApiError
@@ -130,7 +131,9 @@ async def _serve(options: object, stop_workloads: bool) -> int:
     except ValueError as error:
         typer.echo(f"isoplane: {error}", err=True)
         return BAD_INPUT
-    except (StoreError, ListenError, KubeconfigError, RuntimeFailure, FabricFailure, ApiError, OSError) as error:
+    except (
+        StoreError, RecordsRefused, ListenError, KubeconfigError, RuntimeFailure, FabricFailure, ApiError, OSError
+    ) as error:  # fmt: skip
         typer.echo(f"isoplane: {error}", err=True)
         return FINDING
     told = f"kubeconfig {options.kubeconfig_path}"

@@ -13,12 +13,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import orjson
+
 from isoplane.objects.errors import ApiError, InsufficientStorage, Unavailable
-from isoplane.store.errors import StoreCorrupt, StoreUnwritable
+from isoplane.store.errors import StoreCorrupt, StoreNewer, StoreUnwritable
 
 FORMAT = 2
-"""Raised when the layout below changes; a newer file is refused, never guessed at. Format 1 had its side rows by key."""
+"""Raised when the layout below changes; a newer file is refused, an older one brought up to date once all of it was read.
 
+1: side rows by key. 2: side rows by place."""
+
+_READABLE = tuple(str(number) for number in range(1, FORMAT + 1))
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS log (
@@ -109,14 +114,27 @@ class Database:
                     raise self._corrupt("it is a SQLite file, but not an isoplane store")
                 if tables:
                     found = db.execute("SELECT value FROM fact WHERE name = 'format'").fetchone()
-                    if found is not None and found[0] not in ("1", str(FORMAT)):
-                        raise self._corrupt(f"it has format {found[0]}, this version reads format {FORMAT}")
+                    if found is not None and found[0] not in _READABLE:
+                        raise StoreNewer(
+                            f"{self.path} has format {found[0]}, this version reads formats up to {FORMAT}; nothing was "
+                            "changed. Run the version that wrote it, or restore a backup made before it did"
+                        )
+                    if found is not None and found[0] != str(FORMAT):
+                        self._read_all(db)
             finally:
                 db.close()
         except sqlite3.OperationalError as error:
             raise StoreUnwritable(f"cannot read {self.path}: {error}") from error
         except sqlite3.DatabaseError as error:
             raise self._corrupt(str(error)) from error
+
+    def _read_all(self, db: sqlite3.Connection) -> None:
+        """Before a file is converted: every row of it can be read."""
+        for revision, data in db.execute("SELECT revision, data FROM log WHERE data IS NOT NULL"):
+            try:
+                orjson.loads(data)
+            except ValueError as error:
+                raise self.unreadable(revision, repr(error)) from error
 
     # loading
 

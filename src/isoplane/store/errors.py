@@ -3,6 +3,7 @@
     StoreError
     ├── StoreLocked       another process holds the directory
     ├── StoreUnwritable   the directory or the file cannot be created or written
+    ├── StoreNewer        a newer version wrote the file
     └── StoreCorrupt      the file is not a healthy database of ours; it is left as it was found
 
 Failures of single writes are ``objects.errors`` instead (InsufficientStorage, Unavailable): clients see them.
@@ -25,6 +26,10 @@ class StoreLocked(StoreError):
 
 class StoreUnwritable(StoreError):
     """The data directory or a file in it cannot be written."""
+
+
+class StoreNewer(StoreError):
+    """A newer version wrote the database; it is left as it was found."""
 
 
 class StoreCorrupt(StoreError):

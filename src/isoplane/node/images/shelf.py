@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from isoplane.node.formats import IMAGE_NAME, RecordsRefused
 from isoplane.node.images import reference as names
 from isoplane.node.images.model import Image, ImageConfig, ImageError, ImageInputError, StoredImage
 
@@ -116,7 +117,7 @@ class Shelf:
         path = self._name_path(canonical)
         fd, temporary = tempfile.mkstemp(dir=self._directory("tmp"))
         with os.fdopen(fd, "w") as file:
-            json.dump(record, file)
+            json.dump(IMAGE_NAME.stamp(record), file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -220,7 +221,10 @@ def _read_record(path: Path) -> dict[str, Any] | None:
         record = None
     if not isinstance(record, dict) or not {"name", "image", "digest"} <= record.keys():
         raise ImageError(f"{path} is damaged: delete the file, and load the image again that is then missing")
-    return record
+    try:
+        return IMAGE_NAME.read(record)
+    except RecordsRefused as refused:
+        raise ImageError(f"{path}: {refused}; use that version, or another --images") from None
 
 
 def _pinned(path: Path, hex_: str) -> int:

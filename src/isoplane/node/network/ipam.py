@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import chain, takewhile
 from pathlib import Path
 
+from isoplane.node.formats import ADDRESSES_NUMBER
 from isoplane.node.network.ipv6 import Network6, interface_address
 from isoplane.node.network.protocol import FabricFailure
 from isoplane.node.network.settings import Ranges, Wiring
@@ -105,9 +106,17 @@ class Ipam:
             # A killed process loses nothing in WAL mode; a lost power supply takes the links away along with the leases.
             opened.execute("PRAGMA journal_mode=WAL")
             opened.execute("PRAGMA synchronous=NORMAL")
+            (number,) = opened.execute("PRAGMA user_version").fetchone()
+            if number > ADDRESSES_NUMBER:
+                opened.close()
+                raise FabricFailure(
+                    f"the record of addresses {self._path} has format {number}, this version reads {ADDRESSES_NUMBER}: "
+                    "run the version that wrote it"
+                )
             opened.executescript(_SCHEMA)
-            if "six" not in {row[1] for row in opened.execute("PRAGMA table_info(lease)")}:
+            if "six" not in {row[1] for row in opened.execute("PRAGMA table_info(lease)")}:  # format 1
                 opened.execute("ALTER TABLE lease ADD COLUMN six INTEGER NOT NULL DEFAULT 0")
+            opened.execute(f"PRAGMA user_version={ADDRESSES_NUMBER}")
         except OSError as error:
             raise FabricFailure(f"the record of addresses {self._path} cannot be opened: {error}") from error
         except sqlite3.Error as error:

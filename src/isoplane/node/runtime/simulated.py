@@ -22,6 +22,7 @@ from typing import Any
 
 import orjson
 
+from isoplane.node.formats import SIMULATED_SANDBOX
 from isoplane.node.runtime.protocol import ExecResult, Materials, RuntimeFailure, RuntimeReason
 from isoplane.workload.shape import Observed, Unit, UnitObserved, UnitState, Workload
 
@@ -65,6 +66,11 @@ class _Sandbox:
     run: float | None = None
     exit_code: int = 0
     units: dict[str, _Unit] = field(default_factory=dict)
+
+
+def _entry(uid: str, sandbox: _Sandbox) -> dict[str, Any]:
+    """A line of the journal: how a sandbox is from now on."""
+    return {"uid": uid, "sandbox": SIMULATED_SANDBOX.stamp(asdict(sandbox))}
 
 
 class SimulatedRuntime:
@@ -218,19 +224,21 @@ class SimulatedRuntime:
             if body is None:
                 self._sandboxes.pop(uid, None)
                 continue
-            units = {name: _Unit(**unit) for name, unit in body.pop("units").items()}
-            self._sandboxes[uid] = _Sandbox(**body, units=units)
+            fields = SIMULATED_SANDBOX.read(body)
+            fields["addresses"] = tuple(fields["addresses"])
+            fields["units"] = {name: _Unit(**unit) for name, unit in fields["units"].items()}
+            self._sandboxes[uid] = _Sandbox(**fields)
 
     def _compact(self) -> None:
         fresh = self._path.with_suffix(".new")
         with fresh.open("wb") as file:
             for uid, sandbox in self._sandboxes.items():
-                file.write(orjson.dumps({"uid": uid, "sandbox": asdict(sandbox)}) + b"\n")
+                file.write(orjson.dumps(_entry(uid, sandbox)) + b"\n")
         fresh.replace(self._path)
         self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def _save(self, uid: str) -> None:
-        self._append({"uid": uid, "sandbox": asdict(self._sandboxes[uid])})
+        self._append(_entry(uid, self._sandboxes[uid]))
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         os.write(self._fd, orjson.dumps(entry) + b"\n")

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from isoplane.node.formats import CONTAINER_START
 from isoplane.node.images import Image, ImageError
 from isoplane.node.runtime.oci import beneath, kernel, processes, spec, volumes
 from isoplane.node.runtime.oci.launcher import CommandFailure, Launcher, last_line
@@ -87,17 +88,19 @@ class Starter:
         try:
             write_json(
                 attempt.record,
-                {
-                    "id": launch.container_id,
-                    "runtime": self.launcher.tools.runtime,
-                    "asked": launch.asked,
-                    "image": launch.image.reference,
-                    "imageID": launch.image.image_id,
-                    "stopSignal": launch.stop_signal,
-                    "cgroup": launch.container.cgroup,
-                    "logFallback": launch.log_fallback,
-                    "preStop": launch.pre_stop,
-                },
+                CONTAINER_START.stamp(
+                    {
+                        "id": launch.container_id,
+                        "runtime": self.launcher.tools.runtime,
+                        "asked": launch.asked,
+                        "image": launch.image.reference,
+                        "imageID": launch.image.image_id,
+                        "stopSignal": launch.stop_signal,
+                        "cgroup": launch.container.cgroup,
+                        "logFallback": launch.log_fallback,
+                        "preStop": launch.pre_stop,
+                    }
+                ),
             )
             mounts = volumes.bind_sub_paths(launch.container.mounts, attempt.directory / "mounts")
             container = replace(launch.container, mounts=mounts)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from isoplane.node.formats import CONTAINER_SANDBOX
 from isoplane.node.runtime.oci import beneath, cgroups, kernel, processes, volumes
 from isoplane.node.runtime.oci.environment import Facts
 from isoplane.node.runtime.oci.launch import Starter
@@ -37,21 +38,24 @@ def prepare(layout: Layout, facts: Facts) -> None:
             _share_ipc(directory)
         write_json(
             layout.sandbox(workload.uid),
-            {
-                "uid": workload.uid,
-                "namespace": workload.namespace,
-                "name": workload.name,
-                "netns": network.netns,
-                "addresses": list(facts.addresses),
-                "grace": workload.grace_seconds,
-            },
+            CONTAINER_SANDBOX.stamp(
+                {
+                    "uid": workload.uid,
+                    "namespace": workload.namespace,
+                    "name": workload.name,
+                    "netns": network.netns,
+                    "addresses": list(facts.addresses),
+                    "grace": workload.grace_seconds,
+                }
+            ),
         )
     except (OSError, ValueError) as error:
         raise RuntimeFailure(RuntimeReason.SANDBOX, f"sandbox of {workload.key} could not be made: {error}") from None
 
 
 def record(layout: Layout, uid: str) -> Mapping[str, Any]:
-    return read_json(layout.sandbox(uid)) or {}
+    found = read_json(layout.sandbox(uid))
+    return CONTAINER_SANDBOX.read(found) if found else {}
 
 
 def is_prepared(found: Mapping[str, Any]) -> bool:

@@ -125,14 +125,13 @@ class Supervisor:
             return None
         known = sandbox.record(self._layout, uid)
         units = {unit: observe_unit(self._layout, uid, unit) for unit in self._layout.units(uid)}
-        addresses = known.get("addresses") or [known.get("address")]  # records of older versions have one
         return Observed(
             uid=uid,
             namespace=str(known.get("namespace") or ""),
             name=str(known.get("name") or ""),
             prepared=sandbox.is_prepared(known),
             units={name: unit for name, unit in units.items() if unit.state is not UnitState.ABSENT},
-            addresses=tuple(str(one) for one in addresses if one),
+            addresses=tuple(str(one) for one in known.get("addresses") or ()),
         )
 
     def observe_all(self) -> list[Observed]:

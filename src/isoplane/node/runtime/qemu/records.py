@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from isoplane.node.formats import MACHINE_END, MACHINE_RUN, MACHINE_SANDBOX, Format
 from isoplane.node.runtime.qemu.disks import BootFiles, DiskFile, ImageUse
 
 
@@ -58,45 +59,43 @@ class End:
 
 
 R = TypeVar("R", Run, End)
+_FORMATS: Mapping[type[Sandbox | Run | End], Format] = {Sandbox: MACHINE_SANDBOX, Run: MACHINE_RUN, End: MACHINE_END}
 
 
 def save(path: Path, record: Sandbox | Run | End) -> None:
     """Write a record in one step: readers see the old one or the new one."""
     temporary = path.with_name(path.name + ".new")
-    temporary.write_text(json.dumps(dataclasses.asdict(record), default=dict))
+    fields = _FORMATS[type(record)].stamp(dataclasses.asdict(record))
+    temporary.write_text(json.dumps(fields, default=dict))
     os.replace(temporary, path)
 
 
 def load(path: Path, kind: type[R]) -> R | None:
     """A record, or None when it is missing or unreadable (a host that lost power may leave an empty file)."""
-    found = _read(path)
+    found = _read(path, _FORMATS[kind])
     return None if found is None else _make(kind, found)
 
 
 def load_sandbox(path: Path) -> Sandbox | None:
-    found = _read(path)
+    found = _read(path, MACHINE_SANDBOX)
     if found is None:
         return None
     try:
         files = found["files"]
         disks = {name: DiskFile(**disk) for name, disk in files["disks"].items()}
         images = tuple(ImageUse(**image) for image in files["images"])
-        plain = {key: value for key, value in found.items() if key != "address"}
-        # records of older versions have one address
-        addresses = tuple(one for one in found.get("addresses") or [found.get("address")] if one)
-        return Sandbox(
-            **{**plain, "addresses": addresses, "files": BootFiles(**{**files, "disks": disks, "images": images})}
-        )
+        boot = BootFiles(**{**files, "disks": disks, "images": images})
+        return Sandbox(**{**found, "addresses": tuple(found["addresses"]), "files": boot})
     except (KeyError, TypeError):
         return None
 
 
-def _read(path: Path) -> Mapping[str, Any] | None:
+def _read(path: Path, format_: Format) -> Mapping[str, Any] | None:
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return format_.read(found) if isinstance(found, dict) else None
 
 
 def _make(kind: type[R], found: Mapping[str, Any]) -> R | None:
