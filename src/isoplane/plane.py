@@ -33,6 +33,7 @@ from isoplane.objects.metadata import Object
 from isoplane.server.admission import AdmissionPlugin
 from isoplane.server.collectors import loop_families
 from isoplane.server.computed import Derived
+from isoplane.server.impossible_admission import ImpossibleAdmission
 from isoplane.server.ineffective_admission import IneffectiveAdmission
 from isoplane.server.limitrange_admission import LimitRangeAdmission
 from isoplane.server.plane import ApiServer
@@ -201,6 +202,7 @@ def admission_plugins(quota: QuotaAdmission, *, allow_probe_host: bool = False) 
         LimitRangeAdmission(),
         PolicyAdmission(),
         *(() if allow_probe_host else (ProbeHostAdmission(),)),
+        ImpossibleAdmission(),
         IneffectiveAdmission(),
         quota,
     ]

@@ -127,6 +127,10 @@ class Adapter(Protocol):
         """A line for each field that it sets and that changes nothing here."""
         ...
 
+    def impossible(self, obj: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """(path, why) for each field that it sets and that can never run here."""
+        ...
+
 
 def adapters() -> dict[Resource, Adapter]:
     """Every kind that is a workload."""

@@ -11,7 +11,7 @@ from typing import Any
 from isoplane.objects import metadata, quantity
 from isoplane.objects.kinds import CONFIGMAPS, PODS, SECRETS, Resource
 from isoplane.objects.metadata import Object
-from isoplane.workload import common, ineffective, limits, requests
+from isoplane.workload import common, impossible, ineffective, limits, requests
 from isoplane.workload.adapters import QUOTA_GATE, Report, Waiting, Write
 from isoplane.workload.health import Health
 from isoplane.workload.shape import (
@@ -148,6 +148,9 @@ class PodAdapter:
 
     def ineffective(self, obj: Mapping[str, Any]) -> list[str]:
         return ineffective.found(obj, ineffective.POD)
+
+    def impossible(self, obj: Mapping[str, Any]) -> list[tuple[str, str]]:
+        return list(impossible.pod(obj.get("spec") or {}))
 
     def report(self, obj: Mapping[str, Any], report: Report, now: float) -> Object:
         new, spec = common.copy(obj), obj.get("spec") or {}

@@ -11,7 +11,7 @@ from typing import Any
 from isoplane.objects import metadata
 from isoplane.objects.kinds import CONFIGMAPS, SECRETS, VIRTUALMACHINEINSTANCES, Resource
 from isoplane.objects.metadata import Object
-from isoplane.workload import common, ineffective, requests
+from isoplane.workload import common, impossible, ineffective, requests
 from isoplane.workload.adapters import ACCELERATOR_ANNOTATION, PRIORITY_ANNOTATION, QUOTA_GATE, Report, Write
 from isoplane.workload.health import Health
 from isoplane.workload.limits import vmi_violations
@@ -154,6 +154,9 @@ class MachineAdapter:
 
     def ineffective(self, obj: Mapping[str, Any]) -> list[str]:
         return ineffective.found(obj, ineffective.INSTANCE)
+
+    def impossible(self, obj: Mapping[str, Any]) -> list[tuple[str, str]]:
+        return list(impossible.machine(obj.get("spec") or {}))
 
     def report(self, obj: Mapping[str, Any], report: Report, now: float) -> Object:
         new, spec = common.copy(obj), obj.get("spec") or {}

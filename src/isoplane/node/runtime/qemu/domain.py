@@ -8,38 +8,21 @@ Host paths and files are none of its business: see disks.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from isoplane.node.runtime.qemu.fields import Spec, amount, items, mapping, positive, refuse, required, text
 from isoplane.node.runtime.qemu.volumes import Source, parse_volumes
+from isoplane.workload.impossible import BINDINGS_REFUSED, CANNOT, INTERFACE_MODELS, MACHINE_TYPE, field_of, is_asked
 
 MIB = 2**20
 LEAST_MEMORY = 16 * MIB
 BUSES = ("virtio", "sata", "scsi", "usb")
 CACHES = ("", "none", "writethrough", "writeback")
-BINDINGS_REFUSED = ("sriov", "slirp", "macvtap", "passt", "passtBinding", "binding")
-INTERFACE_MODELS = {"": "virtio-net-pci", "virtio": "virtio-net-pci", "e1000": "e1000", "e1000e": "e1000e"}
-_MACHINE = re.compile(r"(pc|q35)([a-z0-9.-]*)")
 _CPU_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
 _FEATURE_SIGNS = {"require": "+", "force": "+", "optional": "+", "disable": "-", "forbid": "-"}
 _NEED_AGENT = {"exec", "guestAgentPing"}
-
-CANNOT: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("domain", "devices", "gpus"), "GPU passthrough"),
-    (("domain", "devices", "hostDevices"), "host device passthrough"),
-    (("domain", "devices", "filesystems"), "virtiofs file systems"),
-    (("domain", "devices", "tpm"), "a TPM"),
-    (("domain", "devices", "watchdog"), "a watchdog"),
-    (("domain", "launchSecurity"), "confidential launch"),
-    (("domain", "memory", "hugepages"), "huge pages"),
-    (("domain", "cpu", "dedicatedCpuPlacement"), "dedicated CPU placement"),
-    (("domain", "cpu", "numa"), "NUMA placement"),
-    (("domain", "firmware", "bootloader", "efi"), "EFI firmware"),
-)
-"""Where in a VMI's spec what stands that this runtime cannot give."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +85,10 @@ class Domain:
 def parse(spec: Spec) -> Domain:
     """Read a VMI's spec. Raises RuntimeFailure(CREATE_CONFIG) naming the field that is wrong or cannot be given."""
     for where, what in CANNOT:
-        if is_asked(_get(spec, *where)):
+        if is_asked(field_of(spec, *where)):
             raise refuse(".".join(where), f"{what} is not something the QEMU runtime can give; remove the field")
     for index, network in enumerate(items(spec.get("networks"), "networks")):
-        if _get(network, "multus") is not None:
+        if field_of(network, "multus") is not None:
             raise refuse(f"networks[{index}].multus", "there is one network here, the pod network")
     domain = mapping(spec.get("domain"), "domain")
     firmware = mapping(domain.get("firmware"), "domain.firmware")
@@ -128,21 +111,9 @@ def parse(spec: Spec) -> Domain:
     )
 
 
-def is_asked(value: Any) -> bool:
-    """Whether a field asks for something: an empty map does (``tpm: {}`` is a TPM), ``false`` and an empty list do not."""
-    return not (value is None or value is False or value == [] or value == ())
-
-
-def _get(value: Any, *path: str) -> Any:
-    """What is at a path, or None when something on the way is absent or no object."""
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
-
-
 def _resource(domain: Spec, name: str) -> Any:
     """limits before requests, as KubeVirt derives a topology or a memory size that is not spelled out."""
-    return _get(domain, "resources", "limits", name) or _get(domain, "resources", "requests", name)
+    return field_of(domain, "resources", "limits", name) or field_of(domain, "resources", "requests", name)
 
 
 def _cpu(domain: Spec) -> Cpu:
@@ -172,7 +143,7 @@ def _features(cpu: Spec) -> tuple[str, ...]:
 
 
 def _memory(domain: Spec) -> int:
-    guest = _get(domain, "memory", "guest")
+    guest = field_of(domain, "memory", "guest")
     path = "domain.memory.guest" if guest is not None else "domain.resources"
     asked = guest if guest is not None else _resource(domain, "memory")
     if asked is None:
@@ -184,8 +155,8 @@ def _memory(domain: Spec) -> int:
 
 
 def _machine(domain: Spec) -> str:
-    kind = text(_get(domain, "machine", "type"), "domain.machine.type") or "pc"
-    if not _MACHINE.fullmatch(kind):
+    kind = text(field_of(domain, "machine", "type"), "domain.machine.type") or "pc"
+    if not MACHINE_TYPE.fullmatch(kind):
         raise refuse("domain.machine.type", f"{kind!r} is not supported: use pc (the default) or q35")
     return kind
 
@@ -210,7 +181,7 @@ def _disks(spec: Spec) -> tuple[Disk, ...]:
     """One disk a volume: as domain.devices.disks says, or a virtio disk where it says nothing, as KubeVirt defaults."""
     sources = parse_volumes(spec.get("volumes"))
     declared: dict[str, tuple[str, Spec]] = {}
-    for index, disk in enumerate(items(_get(spec, "domain", "devices", "disks"), "domain.devices.disks")):
+    for index, disk in enumerate(items(field_of(spec, "domain", "devices", "disks"), "domain.devices.disks")):
         path = f"domain.devices.disks[{index}]"
         name = required(disk, "name", path)
         if name not in sources:

@@ -1,0 +1,113 @@
+"""What can never run is found when it is written, and the machine's runtime refuses the very same."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from isoplane.node.runtime.protocol import RuntimeFailure
+from isoplane.node.runtime.qemu.domain import parse
+from isoplane.node.runtime.qemu.volumes import _READERS
+from isoplane.objects.errors import Invalid
+from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Resource
+from isoplane.server.admission import SYSTEM, AdmissionRequest, User
+from isoplane.server.impossible_admission import ImpossibleAdmission
+from isoplane.workload import impossible
+from unit.workload import samples
+
+
+def nested(where: tuple[str, ...], value: Any) -> dict[str, Any]:
+    return {where[0]: nested(where[1:], value) if len(where) > 1 else value}
+
+
+def merged(base: Any, more: Any) -> Any:
+    if isinstance(base, dict) and isinstance(more, dict):
+        return {**base, **{key: merged(base.get(key), value) for key, value in more.items()}}
+    return more
+
+
+CASES: list[tuple[dict[str, Any], str]] = [
+    *(
+        (
+            nested(where, True if where[-1] == "dedicatedCpuPlacement" else [{}] if where[-1].endswith("s") else {}),
+            ".".join(where),
+        )
+        for where, _ in impossible.CANNOT
+        if where[-1] != "hugepages"
+    ),
+    (nested(("domain", "memory", "hugepages"), {}), "domain.memory.hugepages"),
+    ({"networks": [{"name": "default", "multus": {"networkName": "n"}}]}, "networks[0].multus"),
+    ({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}, "volumes[0].persistentVolumeClaim"),
+    ({"volumes": [{"name": "v", "dataVolume": {"name": "c"}}]}, "volumes[0].dataVolume"),
+    ({"volumes": [{"name": "v", "cloudInitConfigDrive": {"userData": "a"}}]}, "volumes[0].cloudInitConfigDrive"),
+    (nested(("domain", "machine", "type"), "virt"), "domain.machine.type"),
+    *(
+        (
+            nested(("domain", "devices", "interfaces"), [{"name": "default", binding: {}}]),
+            f"domain.devices.interfaces[0].{binding}",
+        )
+        for binding in impossible.BINDINGS_REFUSED
+    ),
+    (
+        nested(("domain", "devices", "interfaces"), [{"name": "default", "model": "ne2k_pci"}]),
+        "domain.devices.interfaces[0].model",
+    ),
+    (nested(("domain", "devices", "interfaces"), [{"name": "default"}, {"name": "b"}]), "domain.devices.interfaces"),
+]
+
+
+@pytest.mark.parametrize(("more", "path"), CASES, ids=[path for _, path in CASES])
+def test_admission_and_the_runtime_refuse_the_same(more: dict[str, Any], path: str) -> None:
+    spec = merged(samples.vmi()["spec"], more)
+    assert [where for where, _ in impossible.machine(spec)] == [f"spec.{path}"]
+    with pytest.raises(RuntimeFailure) as caught:
+        parse(spec)
+    assert caught.value.message.startswith(f"spec.{path}: ")
+
+
+@pytest.mark.parametrize("disk", [{"lun": {}}, {"cdrom": {"bus": "virtio"}}, {"cdrom": {"bus": "usb"}}], ids=str)
+def test_disks_that_cannot_be(disk: dict[str, Any]) -> None:
+    more = nested(("domain", "devices", "disks"), [{"name": "v", **disk}])
+    more["volumes"] = [{"name": "v", "emptyDisk": {"capacity": "1Mi"}}]
+    spec = merged(samples.vmi()["spec"], more)
+    (found,) = impossible.machine(spec)
+    with pytest.raises(RuntimeFailure) as caught:
+        parse(spec)
+    assert caught.value.message.startswith(f"{found[0]}: ")
+
+
+def test_a_usual_machine_is_possible_and_the_volumes_are_those_that_the_runtime_reads() -> None:
+    assert list(impossible.machine(samples.vmi()["spec"])) == []
+    assert set(impossible.MACHINE_VOLUMES) == set(_READERS)
+
+
+def ask(resource: Resource, obj: dict[str, Any], old: dict[str, Any] | None = None, user: User = SYSTEM) -> list[str]:
+    operation = "UPDATE" if old else "CREATE"
+    plugin = ImpossibleAdmission()
+    assert plugin.handles(resource, operation, "")  # type: ignore[arg-type]
+    request = AdmissionRequest(
+        operation,  # type: ignore[arg-type]
+        resource, "", "default", "x", obj, old, user, dry_run=False, now=0.0,
+        view=None,  # type: ignore[arg-type]
+    )  # fmt: skip
+    try:
+        plugin.validate(request)
+    except Invalid as refused:
+        return [cause.field for cause in refused.causes]
+    return []
+
+
+def test_it_is_refused_when_it_is_written_and_what_is_stored_may_be_labelled() -> None:
+    vmi = samples.vmi()
+    vmi["spec"]["domain"]["devices"]["tpm"] = {}
+    assert ask(VIRTUALMACHINEINSTANCES, vmi) == ["spec.domain.devices.tpm"]
+    vm = {"spec": {"runStrategy": "Always", "template": {"spec": vmi["spec"]}}}
+    assert ask(VIRTUALMACHINES, vm) == ["spec.template.spec.domain.devices.tpm"]
+    stopped = copy.deepcopy(vm)
+    stopped["spec"]["runStrategy"] = "Halted"
+    assert ask(VIRTUALMACHINES, stopped, vm) == [], "what stood there before does not keep it from being stopped"
+    pod = samples.pod(runtimeClassName="kata")
+    assert ask(PODS, pod) == ["spec.runtimeClassName"]
+    assert ask(PODS, samples.pod()) == []
