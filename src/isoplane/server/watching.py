@@ -7,7 +7,7 @@ writes them to a socket writes once per group.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from isoplane.objects.errors import BadRequest, Expired, Invalid
@@ -20,8 +20,9 @@ from isoplane.store.filters import compile_filter
 from isoplane.store.transaction import Change
 
 BOOKMARK_SECONDS = 30.0
-INITIAL_GROUP = 200
-"""Initial events to a step: what a watcher begins with is never encoded as a whole."""
+GROUP = 200
+GROUP_BYTES = 64 * 1024
+"""Events to a group, and what their objects hold together (one at least): a connection that is not read keeps one group."""
 _SHORTEST, _LONGEST = 1800.0, 3600.0
 
 
@@ -71,14 +72,16 @@ def watch_steps(
         end = monotonic() + lasts
         told = store.revision
         try:
-            for start in range(0, len(first), INITIAL_GROUP):
-                yield first[start : start + INITIAL_GROUP]
+            for group in groups(first):
+                yield group
             first.clear()
-            subscription.direct = direct
+            if direct is not None:
+                subscription.direct = lambda changes: len(next(groups(changes))) == len(changes) and direct(changes)
             while (left := end - monotonic()) > 0:
                 changes = await subscription.next(min(left, BOOKMARK_SECONDS))
                 if changes:
-                    yield changes
+                    for group in groups(changes):
+                        yield group
                 elif options.bookmarks and store.revision >= told:
                     told = store.revision
                     yield (Bookmark(told),)
@@ -86,6 +89,19 @@ def watch_steps(
             subscription.close()
 
     return steps()
+
+
+def groups(steps: Sequence[Step]) -> Iterator[Sequence[Step]]:
+    """The steps in order, cut into groups that a connection may hold at once."""
+    begin = size = 0
+    for index, step in enumerate(steps):
+        weight = len(step.record.data) if isinstance(step, Change) else 0
+        if index > begin and (size + weight > GROUP_BYTES or index - begin == GROUP):
+            yield steps[begin:index]
+            begin, size = index, 0
+        size += weight
+    if begin < len(steps):
+        yield steps[begin:]
 
 
 def _initial(options: ListOptions) -> bool:

@@ -13,7 +13,7 @@ from isoplane.objects.errors import BadRequest, Cause, Forbidden
 from isoplane.objects.kinds import NAMESPACES, Resource
 from isoplane.objects.metadata import Object
 from isoplane.objects.patch import apply_config, record_update
-from isoplane.objects.schema.validator import type_causes
+from isoplane.objects.schema.validator import misplaced_values, type_causes
 from isoplane.objects.validation import invalid, unknown_fields, validate, validate_update
 from isoplane.server import identity, problems, strategy
 from isoplane.server.admission import AdmissionRequest, Chain, Operation
@@ -87,6 +87,10 @@ class Writes:
         return txn.put(resource, _object(request))
 
     def _check_fields(self, resource: Resource, obj: Object, call: Call) -> None:
+        """Types first: whatever looks at the object from here on need not ask what it is looking at."""
+        if causes := misplaced_values(resource, obj):
+            name = obj["metadata"].get("name")
+            raise invalid(resource, name if isinstance(name, str) else "", causes)
         if call.field_validation == "Ignore":
             return
         found = call.repeated + unknown_fields(resource, obj)

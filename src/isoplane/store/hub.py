@@ -20,6 +20,8 @@ from isoplane.store.transaction import Change
 _log = logging.getLogger(__name__)
 BACKLOG = 20_000
 """Changes a watcher may lag behind before it is ended with 410 and has to list again."""
+BACKLOG_BYTES = 32 * 1024 * 1024
+"""And what those changes may hold together: a watcher that does not read must not keep every state of every object."""
 
 
 class Subscription:
@@ -31,7 +33,7 @@ class Subscription:
     them.  That spares a thousand watches of one change a thousand tasks.
     """
 
-    __slots__ = ("_error", "_hub", "_loop", "_pace", "_queue", "_taken", "_waiter", "direct", "group")
+    __slots__ = ("_bytes", "_error", "_hub", "_loop", "_pace", "_queue", "_taken", "_waiter", "direct", "group")
 
     def __init__(self, hub: Hub, group: Group, backlog: list[Change], pace: float) -> None:
         self._pace = pace
@@ -40,13 +42,15 @@ class Subscription:
         self._hub = hub
         self._loop = asyncio.get_running_loop()
         self._queue = backlog
+        self._bytes = 0
         self._waiter: asyncio.Future[None] | None = None
         self._error: ApiError | None = None
         self.group = group
 
     def offer(self, change: Change) -> None:
         self._queue.append(change)
-        if len(self._queue) > BACKLOG:
+        self._bytes += len(change.record.data)
+        if len(self._queue) > BACKLOG or self._bytes > BACKLOG_BYTES:
             self.fail(Expired("the watch fell too far behind; list again"))
 
     def fail(self, error: ApiError) -> None:
@@ -87,6 +91,7 @@ class Subscription:
             return False
         if taken:
             self._queue = []
+            self._bytes = 0
             self._taken = self._loop.time()
         return taken
 
@@ -103,6 +108,7 @@ class Subscription:
         if self._error is not None:
             raise self._error
         taken, self._queue = self._queue, []
+        self._bytes = 0
         if self._pace:
             self._taken = self._loop.time()
         return taken

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isoplane.objects.copying import MAX_DEPTH, same, token
-from isoplane.objects.errors import ApiError, BadRequest, Invalid
+from isoplane.objects.errors import ApiError, BadRequest, Invalid, TooLarge
 from isoplane.objects.patch import apply_json
 
 EXAMPLES: list[tuple[str, Any, list[dict[str, Any]], Any]] = [
@@ -85,7 +85,7 @@ def test_what_cannot_be_read_is_a_bad_request(patch: Any) -> None:
 
 def test_repeated_copies_stay_within_their_budget() -> None:
     doubling = [{"op": "copy", "from": "/a", "path": "/a/-"} for _ in range(64)]
-    with pytest.raises(BadRequest):
+    with pytest.raises(TooLarge):
         apply_json({"a": [[1] * 100]}, doubling)
 
 
@@ -124,3 +124,11 @@ def test_only_api_errors_come_out_and_inputs_stay(document: Any, patch: Any) -> 
 def test_a_token_is_equal_exactly_when_the_values_are(left: Any, right: Any) -> None:
     assert (token(left) == token(right)) is same(left, right)
     assert same(left, right) is (json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True))
+
+
+def test_moving_through_a_long_list_and_copying_long_text_have_a_budget() -> None:
+    """Counted in steps: 2,000 moves of a list of 100,000, and text that a copy repeats."""
+    with pytest.raises(TooLarge):
+        apply_json({"a": [0] * 100_000}, [{"op": "move", "from": "/a/0", "path": "/a/99999"}] * 2000)
+    with pytest.raises(TooLarge):
+        apply_json({"a": "x" * 1_000_000, "b": []}, [{"op": "copy", "from": "/a", "path": "/b/-"}] * 2000)

@@ -9,21 +9,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from isoplane.objects.copying import MAX_DEPTH, check_depth, count, deep_copy, same
-from isoplane.objects.errors import BadRequest, Cause, Invalid
+from isoplane.objects.copying import MAX_DEPTH, check_depth, deep_copy, same
+from isoplane.objects.errors import BadRequest, Cause, Invalid, TooLarge
 
 MAX_OPERATIONS = 10_000
 """As the Kubernetes API server limits it."""
-_MAX_COPIED = 1_000_000
-"""Values that ``copy`` operations may add in one patch: repeated doubling would otherwise fill the memory."""
+MAX_STEPS = 2_000_000
+"""Values that the operations of one patch may look at, move aside and copy together; text counts by its length too."""
+_TEXT = 16
+"""So many characters of text count as one step."""
+_SHIFTED = 64
+"""So many elements of a list that an insertion or removal moves aside count as one step."""
 
 
 class _Patching:
-    """One patch being applied: the document so far and the budget of copied values."""
+    """One patch being applied: the document so far and the budget of steps."""
 
     def __init__(self, document: Any) -> None:
         self.document = document
-        self.copied = 0
+        self.steps = 0
+
+    def spend(self, steps: int) -> None:
+        self.steps += steps
+        if self.steps > MAX_STEPS:
+            raise TooLarge(f"the JSON patch takes more than {MAX_STEPS} steps; send the object as a whole instead")
 
     def run(self, operation: dict[str, Any]) -> None:
         name = operation.get("op")
@@ -33,13 +42,17 @@ class _Patching:
         action(self, operation)
 
     def add(self, operation: dict[str, Any]) -> None:
-        self._put(_pointer(operation, "path"), deep_copy(_value(operation)), replace=False)
+        value = _value(operation)
+        self.spend(_weight(value))
+        self._put(_pointer(operation, "path"), deep_copy(value), replace=False)
 
     def remove(self, operation: dict[str, Any]) -> None:
         self._take(_pointer(operation, "path"))
 
     def replace(self, operation: dict[str, Any]) -> None:
-        self._put(_pointer(operation, "path"), deep_copy(_value(operation)), replace=True)
+        value = _value(operation)
+        self.spend(_weight(value))
+        self._put(_pointer(operation, "path"), deep_copy(value), replace=True)
 
     def test(self, operation: dict[str, Any]) -> None:
         path = _pointer(operation, "path")
@@ -51,6 +64,7 @@ class _Patching:
             if wanted is None and path:
                 return
             raise
+        self.spend(_weight(wanted))
         if not same(found, wanted):
             raise LookupError("testing value failed: the document differs")
 
@@ -61,18 +75,20 @@ class _Patching:
         if source == target:
             self._get(source)
             return
-        self._put(target, self._take(source), replace=False)
+        value = self._take(source)
+        # How deep it nests has to be seen again at its new place.
+        self.spend(_weight(value))
+        self._put(target, value, replace=False)
 
     def copy(self, operation: dict[str, Any]) -> None:
         value = self._get(_pointer(operation, "from"))
-        self.copied += count(value)
-        if self.copied > _MAX_COPIED:
-            raise BadRequest(f"copy operations add more than {_MAX_COPIED} values")
+        self.spend(_weight(value))
         target = _pointer(operation, "path")
         self._put(target, deep_copy(value), replace=False)
 
     def _get(self, path: list[str]) -> Any:
         current = self.document
+        self.spend(len(path) + 1)
         for token in path:
             current = _child(current, token)
         return current
@@ -92,6 +108,7 @@ class _Patching:
             if replace:
                 parent[_index(token, len(parent) - 1)] = value
             else:
+                self.spend(len(parent) // _SHIFTED)
                 parent.insert(len(parent) if token == "-" else _index(token, len(parent)), value)
         else:
             raise LookupError(f"{token!r} lies under a value that is neither object nor array")
@@ -104,6 +121,7 @@ class _Patching:
         if isinstance(parent, dict):
             del parent[token]
         else:
+            self.spend(len(parent) // _SHIFTED)
             del parent[_index(token, len(parent) - 1)]
         return value
 
@@ -137,6 +155,23 @@ def apply_json(obj: Any, operations: Any) -> Any:
         except BadRequest as error:
             raise BadRequest(f"JSON patch operation {index}: {error.message}") from None
     return patching.document
+
+
+def _weight(value: Any) -> int:
+    """The steps of looking at a value: one each, and more for long text."""
+    steps = 0
+    pending = [value]
+    while pending:
+        one = pending.pop()
+        steps += 1
+        if isinstance(one, dict):
+            pending.extend(one.values())
+            steps += sum(map(len, one)) // _TEXT
+        elif isinstance(one, list):
+            pending.extend(one)
+        elif isinstance(one, str):
+            steps += len(one) // _TEXT
+    return steps
 
 
 def _pointer(operation: dict[str, Any], member: str) -> list[str]:

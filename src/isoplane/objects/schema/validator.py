@@ -42,6 +42,19 @@ def type_causes(resource: Resource, obj: Any) -> list[Cause]:
     return causes
 
 
+def misplaced_values(resource: Resource, obj: Any) -> list[Cause]:
+    """The type causes of what is there, not of what is missing: defaults and admission may still fill that in."""
+    if is_plain(resource, obj):
+        return []
+    causes: list[Cause] = []
+    for error in _validator(resource, strict=False).iter_errors(obj):
+        if type(error.kind).__name__ != "Required":
+            causes.append(_cause(error))
+            if len(causes) == _MAX_CAUSES:
+                break
+    return causes
+
+
 @cache
 def _validator(resource: Resource, *, strict: bool) -> jsonschema_rs.Draft4Validator:
     """Compiling takes some milliseconds, once."""

@@ -98,7 +98,8 @@ class App:
         self._requests.finished(what, 200, time.perf_counter() - began)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        parts = scope["path"].split("/")[1:]
+        # ``OPTIONS *`` has no path at all.
+        parts = scope["path"].split("/")[1:] or [scope["path"]]
         while len(parts) > 1 and not parts[-1]:
             parts.pop()
         top = parts[0]

@@ -10,9 +10,8 @@ import ssl
 from typing import Any
 
 import uvicorn
-from uvicorn.server import ServerState
 
-from isoplane.server.http.protocol import ApiProtocol, ApiWebSocket
+from isoplane.server.http.protocol import ApiProtocol, ApiWebSocket, Connections
 
 _HANDSHAKE_SECONDS = 10.0
 _KEEP_ALIVE_SECONDS = 120
@@ -43,7 +42,7 @@ class Listener:
             proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         )
-        self._state = ServerState()
+        self._state = Connections()
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:

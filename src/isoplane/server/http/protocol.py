@@ -12,6 +12,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
 from websockets.http11 import Request
 
 from isoplane.server.admission import User
@@ -24,6 +25,10 @@ STALLED_SECONDS = 60.0
 BODY_SECONDS = 30.0
 """From the end of the headers to the end of the body."""
 HEADER_BYTES = 64 * 1024
+UNREAD_BYTES = 128 * 1024 * 1024
+"""What all connections together may hold that their clients have not read; beyond it the fullest is dropped."""
+ANONYMOUS = 256
+"""Connections at once without a client certificate."""
 _TOO_SLOW = (
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 138\r\n\r\n"
     b'{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"the request came too slowly",'
@@ -37,17 +42,43 @@ LOST = "isoplane.lost"
 def _nothing() -> None: ...
 
 
+class Connections(ServerState):
+    """What the connections of one listener share: how many are nobody's, and which are not read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anonymous = 0
+        self.unread: set[ApiProtocol] = set()
+
+    def relieve(self) -> None:
+        """Drop the fullest connections while all together hold too much."""
+        sizes = {one: one.transport.get_write_buffer_size() for one in self.unread}
+        total = sum(sizes.values())
+        for one in sorted(sizes, key=lambda each: sizes[each], reverse=True):
+            if total <= UNREAD_BYTES:
+                return
+            total -= sizes[one]
+            self.unread.discard(one)
+            one.transport.abort()
+
+
 class ApiProtocol(HttpToolsProtocol):
     """Adds to the scope ``isoplane.user`` (User or None) and ``isoplane.lost`` (call it to be told of the end)."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        assert isinstance(self.server_state, Connections)
+        self._shared = self.server_state
         self._user = _peer(transport)
         self._guard: asyncio.TimerHandle | None = self.loop.call_later(HEADER_SECONDS, self._too_slow)
         self._stalled: asyncio.TimerHandle | None = None
         self._in_headers = True
         self._header_bytes = 0
         self._lost_callbacks: list[Callable[[], object]] = []
+        if self._user is None:
+            self._shared.anonymous += 1
+            if self._shared.anonymous > ANONYMOUS:
+                transport.abort()
 
     def handle_websocket_upgrade(self) -> None:
         # From here on the WebSocket's own keep-alive watches over the connection.
@@ -56,6 +87,9 @@ class ApiProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._release_guard()
+        if self._user is None:
+            self._shared.anonymous -= 1
+        self._shared.unread.discard(self)
         if self._stalled is not None:
             self._stalled.cancel()
         super().connection_lost(exc)
@@ -134,9 +168,12 @@ class ApiProtocol(HttpToolsProtocol):
         super().pause_writing()
         if self._stalled is None:
             self._stalled = self.loop.call_later(STALLED_SECONDS, self._drop)
+        self._shared.unread.add(self)
+        self._shared.relieve()
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._shared.unread.discard(self)
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -21,7 +21,7 @@ async def send(
     body: bytes,
     *,
     content_type: bytes = JSON,
-    warnings: Iterable[str] = (),
+    warnings: Sequence[str] = (),
     close: bool = False,
     extra: Sequence[tuple[bytes, bytes]] = (),
 ) -> None:
@@ -34,7 +34,7 @@ async def send(
     ):
         return
     headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
-    headers.extend((b"warning", warning(text)) for text in warnings)
+    headers.extend((b"warning", text) for text in bounded(warnings))
     headers.extend(extra)
     if close:
         headers.append((b"connection", b"close"))
@@ -46,6 +46,25 @@ def warning(text: str) -> bytes:
     """A Warning header (RFC 7234) as Kubernetes clients print it; control characters cannot be in a header."""
     clean = "".join(c if c.isprintable() else " " for c in text).replace("\\", "\\\\").replace('"', '\\"')
     return f'299 - "{clean}"'.encode()[:4096]
+
+
+WARNINGS = 20
+"""Warning headers of one answer, and together at most this many bytes of text: clients limit their headers too."""
+WARNING_BYTES = 4096
+
+
+def bounded(texts: Sequence[str]) -> list[bytes]:
+    """The first warnings as headers; the last one says how many are left out."""
+    made: list[bytes] = []
+    size = 0
+    for text in texts:
+        header = warning(text)
+        size += len(header)
+        if len(made) == WARNINGS - 1 or size > WARNING_BYTES:
+            made.append(warning(f"{len(texts) - len(made)} more warnings are left out"))
+            break
+        made.append(header)
+    return made
 
 
 async def send_error(send_: Send, error: ApiError, *, close: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from isoplane.objects.decode import decode_body
@@ -56,7 +56,7 @@ class Request:
     def media(self) -> Media:
         return accepted(self.all_headers(b"accept"))
 
-    async def answer(self, status: int, data: bytes, *, warnings: Iterable[str] = ()) -> None:
+    async def answer(self, status: int, data: bytes, *, warnings: Sequence[str] = ()) -> None:
         """Send the whole response."""
         self.status = status
         await reply.send(self.send, status, data, warnings=warnings)
