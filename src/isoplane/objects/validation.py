@@ -6,6 +6,7 @@ the rules run only on objects whose types are right, so they need not ask.  Mess
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -38,29 +39,52 @@ def validate_update(resource: Resource, new: dict[str, Any], old: dict[str, Any]
 
 
 def unknown_fields(resource: Resource, obj: Any) -> list[str]:
-    """One text such as ``unknown field "spec.foo"`` for each field that the kind does not have."""
+    """One text such as ``unknown field "spec.foo"`` for each field that the kind does not have, up to a hundred."""
+    return without_unknown(resource, obj)[1]
+
+
+def without_unknown(resource: Resource, obj: Any) -> tuple[Any, list[str]]:
+    """The object without the fields that its kind does not have, and a text for each of the first hundred of them.
+
+    ``obj`` stays as it is: what has to lose a field is made anew, the rest is shared.  The same object comes back when
+    nothing is unknown.
+    """
     if is_plain(resource, obj):
-        return []
+        return obj, []
     found: list[str] = []
-    _unknown(obj, structure(resource), "", found)
-    return found
+    return _known(obj, structure(resource), "", found), found
 
 
-def _unknown(value: Any, node: Node, path: str, found: list[str]) -> None:
+def _known(value: Any, node: Node, path: str, found: list[str]) -> Any:
     if isinstance(value, dict):
-        if node.form == "any" or len(found) >= _MAX_UNKNOWN:
-            return
-        for name, child_value in value.items():
-            child = node.child(name)
-            if child is None:
-                if node.form == "object":
-                    found.append(f'unknown field "{path}.{name}"' if path else f'unknown field "{name}"')
-            elif isinstance(child_value, (dict, list)):
-                _unknown(child_value, child, f"{path}.{name}" if path else name, found)
-    elif isinstance(value, list) and (element := node.element) is not None and element.form != "scalar":
-        for index, item in enumerate(value):
-            if isinstance(item, (dict, list)):
-                _unknown(item, element, f"{path}[{index}]", found)
+        return value if node.form == "any" else _known_fields(value, node, path, found)
+    element = node.element if isinstance(value, list) else None
+    if element is None or element.form == "scalar":
+        return value
+    items = [
+        _known(item, element, f"{path}[{index}]", found) if isinstance(item, (dict, list)) else item
+        for index, item in enumerate(value)
+    ]
+    return value if all(map(operator.is_, items, value)) else items
+
+
+def _known_fields(value: dict[str, Any], node: Node, path: str, found: list[str]) -> dict[str, Any]:
+    result: dict[str, Any] | None = None
+    for name, child_value in value.items():
+        child = node.child(name)
+        where = f"{path}.{name}" if path else name
+        if child is None:
+            if node.form == "object" and not node.keeps_unknown:
+                if len(found) < _MAX_UNKNOWN:
+                    found.append(f'unknown field "{where}"')
+                result = dict(value) if result is None else result
+                del result[name]
+        elif isinstance(child_value, (dict, list)):
+            known = _known(child_value, child, where, found)
+            if known is not child_value:
+                result = dict(value) if result is None else result
+                result[name] = known
+    return value if result is None else result
 
 
 def invalid(resource: Resource, name: str, causes: Iterable[Cause]) -> ApiError:

@@ -5,6 +5,7 @@ check type, name, namespace → unknown fields → defaults → mutate → valid
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -13,15 +14,16 @@ from isoplane.objects.errors import BadRequest, Cause, Forbidden
 from isoplane.objects.kinds import NAMESPACES, Resource
 from isoplane.objects.metadata import Object
 from isoplane.objects.patch import apply_config, record_update
-from isoplane.objects.schema.validator import misplaced_values, type_causes
-from isoplane.objects.validation import invalid, unknown_fields, validate, validate_update
+from isoplane.objects.schema.validator import is_plain, misplaced_values, type_causes
+from isoplane.objects.validation import invalid, validate, validate_update, without_unknown
 from isoplane.server import identity, problems, strategy
-from isoplane.server.admission import AdmissionRequest, Chain, Operation
+from isoplane.server.admission import SYSTEM, AdmissionRequest, Chain, Operation
 from isoplane.server.call import Call
 from isoplane.store.record import Record, snapshot
 from isoplane.store.transaction import Transaction
 
 _NAME_ATTEMPTS = 8
+_log = logging.getLogger(__name__)
 
 
 class Writes:
@@ -57,8 +59,9 @@ class Writes:
     ) -> Record:
         """Raises BadRequest, Invalid, NotFound (namespace), Forbidden (terminating), AlreadyExists, and what admission
         raises."""
-        meta = identity.prepare_new(resource, obj, namespace)
-        self._check_fields(resource, obj, call)
+        identity.prepare_new(resource, obj, namespace)
+        obj = self._known(resource, obj, call)
+        meta = obj["metadata"]
         prefix = "" if meta.get("name") else meta["generateName"]
         name = meta.get("name") or identity.generated(prefix)
         meta["name"] = name
@@ -86,22 +89,31 @@ class Writes:
         self._chain.in_transaction(txn, request)
         return txn.put(resource, _object(request))
 
-    def _check_fields(self, resource: Resource, obj: Object, call: Call) -> None:
-        """Types first: whatever looks at the object from here on need not ask what it is looking at."""
+    def _known(self, resource: Resource, obj: Object, call: Call) -> Object:
+        """The object with the fields that its kind has; others are dropped, and told or refused as the caller asked.
+
+        Types first: whatever looks at the object from here on need not ask what it is looking at.  Raises BadRequest
+        (unknown or repeated fields under Strict, a wrong type) or Invalid.
+        """
+        if is_plain(resource, obj) and not call.repeated:
+            return obj
         if causes := misplaced_values(resource, obj):
             name = obj["metadata"].get("name")
             raise invalid(resource, name if isinstance(name, str) else "", causes)
-        if call.field_validation == "Ignore":
-            return
-        found = call.repeated + unknown_fields(resource, obj)
-        if not found:
-            return
-        if call.field_validation == "Strict":
+        known, found = without_unknown(resource, obj)
+        if found and call.user is SYSTEM:
+            # Nobody reads the warnings of a controller's own write: what it loses is a fault of ours.
+            _log.warning("%s %s: dropped: %s", resource.kind, obj["metadata"].get("name"), ", ".join(found))
+        told = call.repeated + found
+        if told and call.field_validation == "Strict":
             raise BadRequest(
                 f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
-                f"strict decoding error: {', '.join(found)}"
+                f"strict decoding error: {', '.join(told)}"
             )
-        call.warnings.extend(found)
+        if call.field_validation == "Warn":
+            call.warnings.extend(text for text in told if text not in call.warnings)
+        result: Object = known
+        return result
 
     def _check_namespace(self, txn: Transaction, resource: Resource, namespace: str, name: str) -> None:
         found = txn.get(NAMESPACES, "", namespace)
@@ -131,8 +143,8 @@ class Writes:
         given = meta.get("name")
         if given and given != name:
             raise BadRequest(f"the name of the object ({given}) does not match the name on the URL ({name})")
-        self._check_fields(resource, obj, call)
-        return self.change(txn, resource, namespace, name, subresource, call, lambda old: obj)
+        known = self._known(resource, obj, call)
+        return self.change(txn, resource, namespace, name, subresource, call, lambda old: known)
 
     def patch(
         self,
@@ -152,7 +164,7 @@ class Writes:
         """
 
         def patched(old: Object) -> Object:
-            new = apply(old)
+            new = apply(without_unknown(resource, old)[0])
             if not isinstance(new, dict):
                 raise BadRequest("the patch does not leave an object")
             identity.metadata_of(new)
@@ -162,8 +174,7 @@ class Writes:
                 )
             if (new.get("kind"), new.get("apiVersion")) != (resource.kind, resource.api_version):
                 raise problems.wrong_kind(resource, new.get("apiVersion"), new.get("kind"))
-            self._check_fields(resource, new, call)
-            return new
+            return self._known(resource, new, call)
 
         return self.change(txn, resource, namespace, name, subresource, call, patched, applied=applied)
 
@@ -189,7 +200,7 @@ class Writes:
             meta = identity.metadata_of(config)
             if meta.setdefault("name", name) != name:
                 raise BadRequest(f"metadata.name {meta['name']!r} of the configuration is not {name!r} on the URL")
-            self._check_fields(resource, config, call)
+            config = self._known(resource, config, call)
         if txn.get(resource, namespace, name) is None and not subresource:
             obj = merged(None)
             if (obj["metadata"].get("uid") or "") or (obj["metadata"].get("resourceVersion") or ""):

@@ -14,7 +14,8 @@ from isoplane.objects import kinds
 from isoplane.objects.defaults import apply_defaults
 from isoplane.objects.errors import BadRequest, Invalid
 from isoplane.objects.kinds import Resource
-from isoplane.objects.validation import invalid, unknown_fields, validate, validate_update
+from isoplane.objects.schema.structure import Node
+from isoplane.objects.validation import _known, invalid, unknown_fields, validate, validate_update, without_unknown
 
 CONTAINER = {"name": "web", "image": "web:1"}
 GOOD: dict[str, tuple[Resource, dict[str, Any]]] = {
@@ -367,6 +368,33 @@ def test_unknown_fields_are_named_with_their_path() -> None:
     assert validate(resource, obj) == []
 
 
+def test_fields_beyond_the_hundredth_are_dropped_too() -> None:
+    resource, obj = good("pod")
+    for index in range(300):
+        put(obj, f"spec.x{index}", 1)
+    before = copy.deepcopy(obj)
+    known, found = without_unknown(resource, obj)
+    assert len(found) == 100
+    assert known == good("pod")[1]
+    assert obj == before
+    assert known["metadata"] is obj["metadata"]
+
+
+def test_a_place_that_keeps_unknown_fields_keeps_them() -> None:
+    """Many places of the schemas are free by their type; one that also declares fields is free by its extension."""
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "object", "properties": {"b": {"type": "string"}}}},
+        "x-kubernetes-preserve-unknown-fields": True,
+    }
+    node = Node(schema, "")
+    assert node.form == "object"
+    assert node.keeps_unknown
+    known = _known({"free": 1, "a": {"b": "x", "c": 1}}, node, "", found := [])
+    assert known == {"free": 1, "a": {"b": "x"}}
+    assert found == ['unknown field "a.c"']
+
+
 def test_errors_say_what_kubernetes_says() -> None:
     resource, obj = good("pod")
     apply_defaults(resource, obj)
@@ -411,7 +439,11 @@ def test_no_damage_to_an_object_crashes_the_checks(kind: str, data: st.DataObjec
         for step in place[:-1]:
             parent = parent[step]
         parent[place[-1]] = data.draw(junk)
-    unknown_fields(resource, obj)
+    before = copy.deepcopy(obj)
+    known, found = without_unknown(resource, obj)
+    assert obj == before
+    assert unknown_fields(resource, known) == []
+    assert bool(found) == (known != obj)
     apply_defaults(resource, obj)
     causes = validate(resource, obj)
     if causes:
