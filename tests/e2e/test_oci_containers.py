@@ -196,12 +196,24 @@ async def test_unprivileged_cannot_mount_or_see_kernel_files(host: Host) -> None
     assert (await host.output(declare("w", [shell(script)]))).split() == ["0"]
 
 
-async def test_runtime_default_seccomp(host: Host) -> None:
-    security = {"seccompProfile": {"type": "RuntimeDefault"}, "capabilities": {"add": ["SYS_ADMIN"]}}
-    script = "grep -w Seccomp: /proc/self/status; unshare -m true 2>&1"
-    said = await host.output(declare("w", [shell(script + " || true", securityContext=security)]))
+async def test_seccomp_is_on_unless_one_chooses_to_be_unconfined(host: Host) -> None:
+    script = "grep -w Seccomp: /proc/self/status; unshare -U true 2>&1 || true; (sleep 0 & wait) && echo forked"
+    said = await host.output(declare("w", [shell(script)]))
     assert "Seccomp:\t2" in said
     assert "Operation not permitted" in said
+    assert "forked" in said
+    for number, chosen in enumerate(({"seccompProfile": {"type": "Unconfined"}}, {"privileged": True})):
+        said = await host.output(
+            declare(f"w{number}", [shell("grep -w Seccomp: /proc/self/status", securityContext=chosen)])
+        )
+        assert "Seccomp:\t0" in said
+
+
+async def test_nothing_is_mounted_over_what_is_the_kernels(host: Host) -> None:
+    mounts = [{"name": "v", "mountPath": "/tmp/../proc/self"}]
+    with pytest.raises(RuntimeFailure, match="/proc, which is the kernel's") as caught:
+        await host.run(declare("w", [shell("true", volumeMounts=mounts)], volumes=[{"name": "v", "emptyDir": {}}]))
+    assert caught.value.reason is RuntimeReason.CREATE_CONFIG
 
 
 async def test_volumes_of_every_kind(host: Host, tmp_path: Path) -> None:

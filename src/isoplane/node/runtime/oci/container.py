@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from isoplane.node.images import Image
-from isoplane.node.runtime.oci import capabilities, users, volumes
+from isoplane.node.runtime.oci import capabilities, guarded, users, volumes
 from isoplane.node.runtime.oci.environment import Facts, command_line, environment, missing
 from isoplane.node.runtime.oci.seccomp import runtime_default
 from isoplane.node.runtime.oci.spec import Container, Device, Mount
@@ -47,6 +47,9 @@ def describe(
     if refused := unsupported(recipe, pod_spec):
         raise missing(f"{refused} is not supported by isoplane's container runtime: leave it out")
     privileged = bool(security.get("privileged"))
+    mounts = _mounts(unit, facts, pod, message, values, bool(security.get("readOnlyRootFilesystem")))
+    guarded.check(mounts, image.rootfs, privileged=privileged)
+    granted = capabilities.granted(security, capabilities.own())
     return Container(
         args=args,
         environment=values,
@@ -56,9 +59,9 @@ def describe(
         cwd=str(recipe.get("workingDir") or image.config.working_dir or "/"),
         user=users.resolve(image.config.user, security, pod_security, image.rootfs),
         tty=bool(recipe.get("tty")),
-        mounts=_mounts(unit, facts, pod, message, values, bool(security.get("readOnlyRootFilesystem"))),
+        mounts=mounts,
         security=security,
-        capabilities=capabilities.granted(security, capabilities.own()),
+        capabilities=granted,
         cpu_request=unit.cpu_request,
         cpu_limit=unit.cpu_limit,
         memory_limit=unit.memory_limit,
@@ -71,7 +74,7 @@ def describe(
         cgroup_namespace=unified and not privileged,
         devices=host_devices() if privileged else (),
         sysctls={str(s["name"]): str(s["value"]) for s in pod_security.get("sysctls") or ()},
-        seccomp=_seccomp(security, pod_security),
+        seccomp=None if privileged else seccomp_profile(security, pod_security, granted),
     )
 
 
@@ -102,11 +105,14 @@ def _mounts(
     return [*managed, *own, said]
 
 
-def _seccomp(security: Mapping[str, Any], pod_security: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def seccomp_profile(
+    security: Mapping[str, Any], pod_security: Mapping[str, Any], granted: Sequence[str]
+) -> Mapping[str, Any] | None:
+    """The container's profile, else its Pod's, else RuntimeDefault; None for one that chose to be Unconfined."""
     profile = security.get("seccompProfile") or pod_security.get("seccompProfile") or {}
-    kind = str(profile.get("type") or "Unconfined")
+    kind = str(profile.get("type") or "RuntimeDefault")
     if kind == "RuntimeDefault":
-        return runtime_default()
+        return runtime_default(granted, os.uname().machine)
     if kind != "Unconfined":
         raise missing(f"seccompProfile {kind} is not supported; use RuntimeDefault or Unconfined")
     return None
