@@ -79,13 +79,16 @@ def _attach_volumes(spec: dict[str, Any], devices: Any) -> None:
     """A disk for each volume that neither a disk nor a file system takes, after those that are declared."""
     if not isinstance(devices, dict):
         return
-    taken = {taker.get("name") for field in ("disks", "filesystems") for taker in mappings(devices, field)}
-    free = [
-        volume["name"] for volume in mappings(spec, "volumes") if volume.get("name") and volume["name"] not in taken
-    ]
+    taken = {name for field in ("disks", "filesystems") for name in _names(devices, field)}
+    free = [name for name in _names(spec, "volumes") if name not in taken]
     declared = devices.get("disks") or []
     if free and isinstance(declared, list):
         devices["disks"] = [*declared, *({"name": name} for name in dict.fromkeys(free))]
+
+
+def _names(parent: dict[str, Any], field: str) -> list[str]:
+    """The names in a list; one that is no text is left to validation."""
+    return [item["name"] for item in mappings(parent, field) if item.get("name") and isinstance(item["name"], str)]
 
 
 def _network(spec: dict[str, Any], devices: Any) -> None:
