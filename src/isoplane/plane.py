@@ -129,6 +129,7 @@ class Plane:
             machine=parts.machine,
             events=recorder,
             enforcement=parts.enforcement,
+            unsafe_sysctls=self.options.node.unsafe_sysctls,
         )
         self._undo.append(("node agent", self.agent.stop))
         await self.agent.start()

@@ -59,3 +59,13 @@ async def test_a_deadline_that_is_over_fails_the_pod(api: HttpApi) -> None:
     pod = await until(api, lambda p: p["status"]["phase"] == "Failed")
     assert pod["status"]["reason"] == "DeadlineExceeded"
     assert "terminated" in _state(pod)
+
+
+async def test_an_unsafe_sysctl_fails_the_pod_that_sets_it(api: HttpApi) -> None:
+    await api.delete(PODS, "web", "default", grace_seconds=0)
+    pod = {**samples.pod("web"), "metadata": {"name": "web"}}
+    pod["spec"] = {**pod["spec"], "securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "8192"}]}}
+    await api.create(PODS, pod, namespace="default")
+    pod = await until(api, lambda p: p["status"]["phase"] == "Failed")
+    assert pod["status"]["reason"] == "SysctlForbidden"
+    assert pod["status"]["message"] == 'forbidden sysctl: "kernel.msgmax" not allowlisted'

@@ -58,6 +58,9 @@ def up(
     allow_probe_host: bool = typer.Option(
         False, "--allow-probe-host", help="Permit `host` in probes and hooks (never this node's own addresses)."
     ),
+    allowed_unsafe_sysctls: list[str] = typer.Option(
+        [], "--allowed-unsafe-sysctls", metavar="NAME|PREFIX*", help="Permit Pods this sysctl beyond the safe ones."
+    ),
     stop_workloads: bool = typer.Option(False, "--stop-workloads", help="On SIGTERM stop the workloads too."),
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Log what the plane does."),
 ) -> None:
@@ -89,6 +92,7 @@ def up(
             cidr=cluster_cidr,
             cidr6=cluster_cidr6,
             images=images.absolute() if images else None,
+            unsafe_sysctls=_sysctls(allowed_unsafe_sysctls),
         ),
         node_name=node_name,
         allow_probe_host=allow_probe_host,
@@ -100,6 +104,17 @@ def up(
     except KeyboardInterrupt:
         code = 0
     raise typer.Exit(code)
+
+
+def _sysctls(patterns: list[str]) -> tuple[str, ...]:
+    from isoplane.workload.sysctls import check_pattern
+
+    for pattern in patterns:
+        try:
+            check_pattern(pattern)
+        except ValueError as error:
+            fail(f"--allowed-unsafe-sysctls: {error}")
+    return tuple(patterns)
 
 
 async def _serve(options: object, stop_workloads: bool) -> int:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from isoplane.client.api import Api
@@ -50,6 +50,7 @@ class NodeAgent:
         enforcement: Callable[[str, Informers, Callable[[str], None], Events], Enforcement] | None = None,
         clock: Callable[[], float] = time.time,
         workers: int = WORKERS,
+        unsafe_sysctls: Sequence[str] = (),
     ) -> None:
         self.name = name
         self._api = api
@@ -71,6 +72,7 @@ class NodeAgent:
             clock=clock,
             enforcement=self._enforcement,
             workers=workers,
+            unsafe_sysctls=unsafe_sysctls,
         )
         self._heart: asyncio.Task[None] | None = None
         self._registration: Registration | None = None

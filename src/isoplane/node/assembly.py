@@ -31,6 +31,8 @@ class NodeOptions:
     """Its IPv6 range, a /63 or larger; '' derives a unique local one, 'none' does without."""
     images: Path | None = None
     """The image store; None: ``images`` in the data directory."""
+    unsafe_sysctls: tuple[str, ...] = ()
+    """What Pods may set of the kernel beyond what is safe: names, or their start with * behind it."""
     paces: Mapping[str, Pace] = field(default_factory=lambda: {"oci": CONTAINER_PACE, "qemu": MACHINE_PACE})
     """How long simulated starts and stops take."""
 

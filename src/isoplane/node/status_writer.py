@@ -16,9 +16,10 @@ from isoplane.objects.errors import Conflict, NotFound
 from isoplane.objects.metadata import Object
 from isoplane.workload.adapters import Report
 from isoplane.workload.lifecycle import initialized, overran, stage_of
-from isoplane.workload.shape import Attachment, Observed, Stage, Workload
+from isoplane.workload.shape import ALIVE, Attachment, Observed, Stage, Verdict, Workload
 
 TRIES = 5
+OVERRAN = Verdict("DeadlineExceeded", "it was active on the node for longer than the specified deadline")
 
 
 class StatusWriter:
@@ -40,7 +41,12 @@ class StatusWriter:
         now = self._clock()
         workload, uid = desired.workload, desired.workload.uid
         reached = stage or stage_of(workload, observed, now)
-        late = reached is Stage.FAILED and overran(workload, observed, now)
+        verdict = track.verdict
+        if verdict is not None and not workload.finished and not _alive(observed):
+            reached = Stage.FAILED
+        elif reached is Stage.FAILED and overran(workload, observed, now):
+            verdict = OVERRAN
+        failed = verdict if reached is Stage.FAILED else None
         track.stages.setdefault(reached, now)
         addresses = await self._addresses(workload, observed, reached, track)
         report = Report(
@@ -54,8 +60,8 @@ class StatusWriter:
             node=self._node,
             node_addresses=self._fabric.node_addresses,
             enforced=self._enforcement.enforced(uid) if self._enforcement else None,
-            reason="DeadlineExceeded" if late else "",
-            message="it was active on the node for longer than the specified deadline" if late else "",
+            reason=failed.reason if failed else "",
+            message=failed.message if failed else "",
             not_enforced=self._enforcement.failure if self._enforcement and self._governed(workload) else "",
         )
         await self._write(desired, report, track)
@@ -98,6 +104,10 @@ class StatusWriter:
                 if (obj.get("metadata") or {}).get("uid") != desired.workload.uid:
                     return
         raise Conflict(f"{desired.workload.id}: the status was written by others {TRIES} times in a row")
+
+
+def _alive(observed: Observed | None) -> bool:
+    return observed is not None and any(unit.state in ALIVE for unit in observed.units.values())
 
 
 def _notes(obj: Object) -> Mapping[str, str]:

@@ -10,7 +10,7 @@ from isoplane.objects.metadata import Object
 from isoplane.workload.adapters import Adapter, Waiting
 from isoplane.workload.delta import Memory
 from isoplane.workload.health import Health
-from isoplane.workload.shape import Stage, Workload
+from isoplane.workload.shape import Stage, Verdict, Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,8 @@ class Track:
     told: dict[str, int] = field(default_factory=dict)
     """Unit → the attempt whose start people were told of."""
     waiting: dict[str, Waiting] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    """Why this node ends it, once it does."""
     failures: int = 0
     retry_at: float = 0.0
     stages: dict[Stage, float] = field(default_factory=dict)
@@ -50,7 +52,7 @@ class Track:
 
     def memory(self) -> Memory:
         """An immutable view for the pure core."""
-        return Memory(self.asked, self.asked_first, self.crashes, self.health, self.retry_at)
+        return Memory(self.asked, self.asked_first, self.crashes, self.health, self.retry_at, self.verdict)
 
     def forget_unit(self, unit: str) -> None:
         """A unit starts anew: what was asked of its last attempt is over."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from isoplane.client.api import Api
 from isoplane.client.workqueue import WorkQueue
@@ -21,7 +21,7 @@ from isoplane.node.seams import Enforcement, Events, Lookup
 from isoplane.node.status_writer import StatusWriter
 from isoplane.node.track import Desired, Track
 from isoplane.objects.errors import ApiError, Conflict, NotFound
-from isoplane.workload import backoff, health
+from isoplane.workload import backoff, health, sysctls
 from isoplane.workload import delta as steps
 from isoplane.workload.adapters import Waiting
 from isoplane.workload.shape import Attachment, Observed, RunState, Stage, UnitState, Workload
@@ -57,7 +57,9 @@ class WorkloadController(Controller):
         clock: Callable[[], float],
         enforcement: Enforcement | None = None,
         workers: int = WORKERS,
+        unsafe_sysctls: Sequence[str] = (),
     ) -> None:
+        """``unsafe_sysctls``: what Pods may set beyond the safe ones, names and patterns."""
         super().__init__(workers=workers, queue=WorkQueue(base_delay=0.05, max_delay=60.0))
         self._node = node
         self._api = api
@@ -67,6 +69,7 @@ class WorkloadController(Controller):
         self._events = events
         self._clock = clock
         self._enforcement = enforcement
+        self._unsafe_sysctls = tuple(unsafe_sysctls)
         self._tracks: dict[str, Track] = {}
         self._prober = Prober(self._answered, runtimes)
         self._status = StatusWriter(node, api, fabric, clock, enforcement)
@@ -139,6 +142,9 @@ class WorkloadController(Controller):
     async def _step(self, action: steps.Action, desired: Desired | None, track: Track, uid: str) -> None:
         runtime = self._runtimes[track.runtime] if track.runtime else None
         match action:
+            case steps.Prepare() if desired and (verdict := sysctls.forbidden(desired.workload, self._unsafe_sysctls)):
+                track.verdict = verdict
+                self._tell(desired, "Warning", verdict.reason, verdict.message)
             case steps.Prepare() if desired and runtime:
                 await self._prepare(desired, runtime, track)
             case steps.Start(unit, attempt) if desired and runtime:

@@ -13,7 +13,17 @@ from dataclasses import dataclass, field, replace
 from isoplane.workload import backoff
 from isoplane.workload.health import Health, probe_grace
 from isoplane.workload.lifecycle import changed, decided, done_at, ended_well, expired, will_restart
-from isoplane.workload.shape import ALIVE, Observed, RunState, Unit, UnitObserved, UnitRole, UnitState, Workload
+from isoplane.workload.shape import (
+    ALIVE,
+    Observed,
+    RunState,
+    Unit,
+    UnitObserved,
+    UnitRole,
+    UnitState,
+    Verdict,
+    Workload,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +84,8 @@ class Memory:
     health: Mapping[str, Health] = field(default_factory=dict)
     retry_at: float = 0
     """No preparing and no starting before this time, after a failed step."""
+    verdict: Verdict | None = None
+    """Why the node ends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +104,8 @@ def plan(workload: Workload | None, observed: Observed | None, memory: Memory, n
         return _clear(observed)
     if workload.finished or workload.deleting or workload.desired is RunState.STOP:
         return _stop(workload, observed, memory, now)
+    if memory.verdict is not None:
+        return _end(observed, memory.verdict)
     if workload.gates or not workload.node:
         return Plan()
     if observed is not None and not expired(workload, now) and decided(workload, observed) is not None:
@@ -103,6 +117,12 @@ def plan(workload: Workload | None, observed: Observed | None, memory: Memory, n
         return _stop(over, observed, memory, now)
     found = _bring_up(workload, observed, memory, now)
     return replace(found, wake_at=min(at for at in (found.wake_at, workload.expires_at) if at is not None))
+
+
+def _end(observed: Observed | None, verdict: Verdict) -> Plan:
+    """No grace: what a workload takes that it may not have is taken from others meanwhile."""
+    alive = [] if observed is None else [name for name, unit in observed.units.items() if unit.state in ALIVE]
+    return Plan(tuple(Kill(name, verdict.reason) for name in alive))
 
 
 def _bring_up(workload: Workload, observed: Observed | None, memory: Memory, now: float) -> Plan:

@@ -237,6 +237,14 @@ class Workload(Claim):
         return self.addresses[0] if self.addresses else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why a node ends a workload that would go on by itself: it has failed, for a reason in the kubelet's words."""
+
+    reason: str
+    message: str
+
+
 class UnitState(StrEnum):
     """What a runtime sees of one unit."""
 
