@@ -82,6 +82,11 @@ class Host:
             assert time.monotonic() < deadline, f"{found} did not end"
             await asyncio.sleep(0.01)
 
+    async def seen(self, uid: str, unit: str = "c") -> UnitObserved:
+        observed = await self.runtime.observe(uid)
+        assert observed is not None
+        return observed.unit(unit)
+
     async def output(self, workload: Workload, materials: Materials = MATERIALS) -> str:
         """Run a workload of one container to its end and return what it said; it must end well."""
         await self.run(workload, materials)
@@ -624,10 +629,22 @@ async def test_pre_stop_runs_before_the_signal(host: Host, tmp_path: Path) -> No
     assert (await host.said("w")).split() == ["up", "hook", "term"]
 
 
-async def test_a_failing_post_start_kills(host: Host) -> None:
-    hook = {"postStart": {"exec": {"command": ["/bin/false"]}}}
-    await host.run(declare("w", [shell("sleep 60", lifecycle=hook)]))
-    assert (await host.ended("w")).exit_code == 137
+async def test_what_became_of_a_post_start_hook_is_kept(host: Host) -> None:
+    """Pending while it runs, in another process too, which runs it again; then its failure, or that it ended well."""
+    slow = {"postStart": {"exec": {"command": ["sh", "-c", "echo hook >> /proc/1/fd/1; sleep 2"]}}}
+    bad = {"postStart": {"exec": {"command": ["/bin/false"]}}}
+    await host.run(declare("slow", [shell("sleep 60", lifecycle=slow)]))
+    await host.run(declare("bad", [shell("sleep 60", lifecycle=bad)]))
+    assert (await host.seen("slow")).hook_pending
+    await host.runtime.close()
+    await host.runtime.start()
+    assert (await host.seen("slow")).hook_pending
+    async with asyncio.timeout(20):
+        while (await host.seen("slow")).hook_pending or (await host.seen("bad")).hook_pending:
+            await asyncio.sleep(0.05)
+    assert (await host.said("slow")).split() == ["hook", "hook"]
+    assert "exit code 1" in (await host.seen("bad")).hook_failure
+    assert not (await host.seen("slow")).hook_failure
 
 
 async def test_an_image_in_use_cannot_be_removed(host: Host) -> None:

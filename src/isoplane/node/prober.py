@@ -33,7 +33,7 @@ class Prober:
         wanted: set[_Key] = set()
         for unit in workload.units:
             seen = observed.unit(unit.name)
-            if seen.state is not UnitState.RUNNING:
+            if seen.state is not UnitState.RUNNING or seen.starting:
                 continue
             for kind, probe in health.probes_of(unit):
                 key: _Key = (workload.uid, unit.name, kind)

@@ -35,6 +35,12 @@ class Track:
     """Unit → the attempt that ``health`` speaks of."""
     told: dict[str, int] = field(default_factory=dict)
     """Unit → the attempt whose start people were told of."""
+    ended: dict[str, int] = field(default_factory=dict)
+    """Unit → the attempt whose bad end people were told of."""
+    hook_told: dict[str, int] = field(default_factory=dict)
+    """Unit → the attempt whose failed hook people were told of."""
+    backed_off: dict[str, int] = field(default_factory=dict)
+    """Unit → the attempt after whose end people were told that the next one waits."""
     waiting: dict[str, Waiting] = field(default_factory=dict)
     verdict: Verdict | None = None
     """Why this node ends it, once it does."""

@@ -24,7 +24,7 @@ from isoplane.objects.errors import ApiError, Conflict, NotFound
 from isoplane.workload import backoff, health, sysctls
 from isoplane.workload import delta as steps
 from isoplane.workload.adapters import Waiting
-from isoplane.workload.shape import Attachment, Observed, RunState, Stage, UnitState, Workload
+from isoplane.workload.shape import Attachment, Observed, RunState, Stage, UnitObserved, UnitState, Workload
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +38,8 @@ REFRESH_SECONDS = 30.0
 """Seconds after which volumes are brought up to their ConfigMaps and Secrets; the kubelet takes up to a minute and more."""
 _FILE_VOLUMES = ("configMap", "secret", "downwardAPI", "projected")
 LONG_RUN = backoff.RESET_AFTER
+IMAGE_BACK_OFF = "ImagePullBackOff"
+OOM_KILLED = "OOMKilled"
 
 
 class WorkloadController(Controller):
@@ -116,6 +118,7 @@ class WorkloadController(Controller):
             return
         for unit in desired.workload.units:
             seen = observed.unit(unit.name)
+            self._tell_end(desired, seen, track)
             if seen.state not in (UnitState.RUNNING, UnitState.PAUSED):
                 continue
             if unit.name not in track.health or track.attempts.get(unit.name) != seen.attempt:
@@ -123,6 +126,17 @@ class WorkloadController(Controller):
                 track.health[unit.name] = health.initial(unit)
                 track.attempts[unit.name] = seen.attempt
             track.waiting.pop(unit.name, None)
+
+    def _tell_end(self, desired: Desired, seen: UnitObserved, track: Track) -> None:
+        """Tell once what no exit code says: that memory ran out, that the hook of a start failed."""
+        killed = seen if seen.reason == OOM_KILLED else seen.before
+        if killed is not None and killed.reason == OOM_KILLED and track.ended.get(seen.name, -1) < killed.attempt:
+            track.ended[seen.name] = killed.attempt
+            if seen.name in track.told:  # else it was started by an earlier process, which told it
+                self._tell(desired, "Warning", OOM_KILLED, f"{seen.name} used more memory than it may, and was killed")
+        if seen.hook_failure and track.hook_told.get(seen.name) != seen.attempt:
+            track.hook_told[seen.name] = seen.attempt
+            self._tell(desired, "Warning", "FailedPostStartHook", f"PostStartHook failed: {seen.hook_failure}")
 
     def delta(self, desired: Desired | None, observed: Observed | None, track: Track) -> steps.Plan:
         """Desired minus actual."""
@@ -233,12 +247,14 @@ class WorkloadController(Controller):
         track.retry_at = self._clock() + backoff.image(track.failures)
         shown = reason
         if track.failures > 1 and reason == RuntimeReason.ERR_IMAGE_PULL:
-            shown = "ImagePullBackOff"
+            shown = IMAGE_BACK_OFF
         started = [a.unit.name for a in plan.actions if isinstance(a, steps.Start)]
         for unit in desired.workload.units:
             if not started or unit.name in started:
                 track.waiting[unit.name] = Waiting(shown, message)
         self._tell(desired, "Warning", "Failed", f"{reason}: {message}")
+        if shown == IMAGE_BACK_OFF:
+            self._tell(desired, "Normal", "BackOff", f"Back-off pulling image: {message}")
 
     def _tell(self, desired: Desired | None, type_: str, reason: str, message: str) -> None:
         if desired is not None:
@@ -266,8 +282,13 @@ class WorkloadController(Controller):
             return None
         for unit, due in plan.backing_off.items():
             if due > now and observed is not None:
-                message = f"back-off {due - observed.unit(unit).finished_at:.0f}s restarting failed unit {unit}"
+                seen, name = observed.unit(unit), f"{workload.name}_{workload.namespace}({workload.uid})"
+                message = f"back-off {_seconds(due - seen.finished_at)} restarting failed container={unit} pod={name}"
                 track.waiting[unit] = Waiting("CrashLoopBackOff", message)
+                if track.backed_off.get(unit) != seen.attempt:
+                    track.backed_off[unit] = seen.attempt
+                    where = f"{workload.resource.singular} {name}"
+                    self._tell(desired, "Warning", "BackOff", f"Back-off restarting failed container {unit} in {where}")
         stage = await self._status.report(desired, observed, track)
         if stage in (Stage.SUCCEEDED, Stage.FAILED):
             self._prober.forget(uid)
@@ -342,3 +363,9 @@ class WorkloadController(Controller):
         """Stop looking and asking; leave everything running."""
         await super().stop()
         await self._prober.close()
+
+
+def _seconds(value: float) -> str:
+    """As Go prints durations: ``40s``, ``1m20s``, ``5m0s``."""
+    minutes, seconds = divmod(round(value), 60)
+    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"

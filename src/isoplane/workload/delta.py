@@ -25,6 +25,8 @@ from isoplane.workload.shape import (
     Workload,
 )
 
+HOOK_FAILED = "its postStart hook failed"
+
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
@@ -198,6 +200,7 @@ def _run(workload: Workload, observed: Observed, memory: Memory, now: float) -> 
     actions: list[Action] = []
     backing_off: dict[str, float] = {}
     wakes: list[float] = []
+    held = False
     for unit in workload.units:
         seen = observed.unit(unit.name)
         if unit.role is UnitRole.INIT and _mains_started(workload, observed):
@@ -211,6 +214,10 @@ def _run(workload: Workload, observed: Observed, memory: Memory, now: float) -> 
                 break
             if unit.role is UnitRole.SIDECAR and not memory.health.get(unit.name, Health()).started:
                 break
+            # One after the other: nothing is started while the hook of one before it goes on.
+            held = held or seen.hook_pending
+            continue
+        if held:
             continue
         if seen.state is UnitState.EXITED and unit.role is UnitRole.INIT and ended_well(seen):
             continue
@@ -226,6 +233,7 @@ def _run(workload: Workload, observed: Observed, memory: Memory, now: float) -> 
                 backing_off[unit.name] = due
         else:
             actions.append(Start(unit, seen.attempt + 1 if seen.state is UnitState.EXITED else 0))
+            held = held or unit.start_hook
         if unit.role is not UnitRole.MAIN:
             # The rest waits until this one has ended (init) or started (sidecar).
             break
@@ -262,6 +270,8 @@ def _keep(
     grace = workload.grace_seconds
     if changed(unit, seen):
         why = "its image was changed"
+    elif seen.hook_failure:
+        why = HOOK_FAILED
     elif health is not None and health.failed:
         why = f"{health.failed} probe failed"
         grace = probe_grace(unit, health.failed, grace)

@@ -114,9 +114,14 @@ def initialized(workload: Workload, observed: Observed) -> bool:
         seen = observed.unit(unit.name)
         if unit.role is UnitRole.INIT and not (seen.state is UnitState.EXITED and ended_well(seen)):
             return False
-        if unit.role is UnitRole.SIDECAR and seen.state in (UnitState.ABSENT, UnitState.CREATED):
+        if unit.role is UnitRole.SIDECAR and not _ever_started(seen):
             return False
     return True
+
+
+def _ever_started(seen: UnitObserved) -> bool:
+    """Whether a unit's start has been completed once, its hook included."""
+    return seen.state is not UnitState.ABSENT and (seen.attempt > 0 or not seen.starting)
 
 
 def outcome(workload: Workload, observed: Observed) -> Stage | None:
@@ -156,7 +161,7 @@ def running(workload: Workload, observed: Observed) -> bool:
     if not initialized(workload, observed):
         return False
     mains = [observed.unit(u.name) for u in workload.units if u.role is UnitRole.MAIN]
-    return bool(mains) and all(seen.state not in (UnitState.ABSENT, UnitState.CREATED) for seen in mains)
+    return bool(mains) and all(_ever_started(seen) for seen in mains)
 
 
 def stage_of(workload: Workload, observed: Observed | None, now: float) -> Stage:

@@ -265,6 +265,7 @@ def _unit(container: Mapping[str, Any], role: UnitRole, restart: RestartRule) ->
         memory_limit=quantity.whole(limits.get("memory", 0)),
         cpu_request=quantity.milli(wanted.get("cpu", limits.get("cpu", 0))),
         memory_request=quantity.whole(wanted.get("memory", limits.get("memory", 0))),
+        start_hook=bool((container.get("lifecycle") or {}).get("postStart")),
         startup=common.probe(container.get("startupProbe"), ports),
         readiness=common.probe(container.get("readinessProbe"), ports),
         liveness=common.probe(container.get("livenessProbe"), ports),
@@ -353,7 +354,9 @@ def _unit_state(
     init: bool,
 ) -> None:
     ended_before = (old.get("state") or {}).get("terminated")
-    if seen.state in (UnitState.RUNNING, UnitState.PAUSED):
+    if seen.before is not None:
+        status["lastState"] = {"terminated": _terminated(seen.before)}
+    if seen.state in (UnitState.RUNNING, UnitState.PAUSED) and not seen.starting:
         status["state"] = {"running": {"startedAt": metadata.rfc3339(seen.started_at)}}
         status["started"] = health.started if health else True
         status["ready"] = health.ready if health else True
@@ -369,6 +372,8 @@ def _unit_state(
             status["ready"] = init and seen.exit_code == 0
     else:
         status["state"] = {"waiting": _waiting(waiting or Waiting("ContainerCreating"))}
+        if ended_before:
+            status["lastState"] = {"terminated": ended_before}
 
 
 def _waiting(waiting: Waiting) -> dict[str, str]:

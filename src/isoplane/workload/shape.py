@@ -116,6 +116,8 @@ class Unit:
     """Bytes; 0 is unlimited."""
     cpu_request: int = 0
     memory_request: int = 0
+    start_hook: bool = False
+    """Whether something is to happen right after its start, before which it does not count as started."""
     startup: Probe | None = None
     readiness: Probe | None = None
     liveness: Probe | None = None
@@ -282,8 +284,21 @@ class UnitObserved:
     image: str = ""
     """What its unit named as image when it was started; '' where that cannot change."""
     image_id: str = ""
+    before: UnitObserved | None = None
+    """How its attempt before this one ended, where the runtime still knows."""
+    hook_pending: bool = False
+    """Whether what is to happen right after its start (a postStart hook) goes on still: until then it has not started."""
+    hook_failure: str = ""
+    """Why that failed; '' when it did not. Such a unit is ended and, by its rule, started again."""
     details: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     """What only the kind's adapter projects, e.g. {"accelerator": "tcg"}."""
+
+    @property
+    def starting(self) -> bool:
+        """Whether it has a process and does not count as started: created only, or held by its hook."""
+        return self.state is UnitState.CREATED or (
+            self.state in ALIVE and (self.hook_pending or bool(self.hook_failure))
+        )
 
 
 @dataclass(frozen=True, slots=True)

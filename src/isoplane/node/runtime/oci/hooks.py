@@ -1,7 +1,8 @@
 """A container's lifecycle hooks: postStart and preStop, by exec, httpGet or sleep.
 
-A hook runs beside whatever else happens; the controller's deadlines hold without it.  What a stop hook is, is kept in the
-attempt's record, so that a plane that did not start the container can run it.
+A hook runs beside whatever else happens; the controller's deadlines hold without it.  What the hooks are is kept in the
+attempt's record, so that a plane that did not start the container can run them: a postStart hook whose end is not noted
+there is run again.
 """
 
 from __future__ import annotations

@@ -43,6 +43,7 @@ class Launch:
     container: spec.Container
     stop_signal: str
     stdin: bool = False
+    post_start: dict[str, Any] | None = None
     pre_stop: dict[str, Any] | None = None
     log_fallback: bool = False
     """Whether the end of the log is the termination message of a container that failed without leaving one."""
@@ -98,6 +99,7 @@ class Starter:
                         "stopSignal": launch.stop_signal,
                         "cgroup": launch.container.cgroup,
                         "logFallback": launch.log_fallback,
+                        "postStart": launch.post_start,
                         "preStop": launch.pre_stop,
                     }
                 ),

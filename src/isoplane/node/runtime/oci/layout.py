@@ -47,6 +47,7 @@ class Attempt:
     record.json  written before anything starts: the container's id and what it is made of
     lock         held by conmon from its birth
     pid          the container's first process, by conmon;  process.json: the same with its start time
+    hooked.json  that its postStart hook has ended, and what was wrong with it
     log, log.1…  its output;  message: its termination message;  final.json: how it ended
     """
 
@@ -73,6 +74,10 @@ class Attempt:
     @property
     def process(self) -> Path:
         return self.directory / "process.json"
+
+    @property
+    def hooked(self) -> Path:
+        return self.directory / "hooked.json"
 
     @property
     def log(self) -> Path:

@@ -13,14 +13,15 @@ a record and nothing else             never started: as if there were no such at
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from isoplane.node.runtime.oci import cgroups, processes
 from isoplane.node.runtime.oci.layout import Attempt, Layout, read_json, write_json
 from isoplane.node.runtime.oci.logs import last_lines
-from isoplane.workload.shape import UnitObserved, UnitState
+from isoplane.workload.shape import ALIVE, UnitObserved, UnitState
 
 _MESSAGE_LIMIT = 4096
 _FALLBACK_LIMIT = 2048
@@ -70,18 +71,30 @@ def look(layout: Layout, attempt: Attempt) -> Look:
     return Look(attempt, state, record, pid, supervised)
 
 
+def hook_state(found: Look) -> tuple[bool, str]:
+    """(whether the postStart hook of a living attempt is still to end, why it failed or '')."""
+    if found.state not in ALIVE or not found.record.get("postStart"):
+        return False, ""
+    ended = read_json(found.attempt.hooked)
+    return ended is None, str((ended or {}).get("failure") or "")
+
+
 def observe_unit(layout: Layout, uid: str, unit: str) -> UnitObserved:
     """The unit as its latest attempt that came to anything has it."""
-    for attempt in reversed(layout.attempts(uid, unit)):
-        found = look(layout, attempt)
-        if found.state is not UnitState.ABSENT:
-            return _described(layout, found)
-    return UnitObserved(unit, UnitState.ABSENT)
+    looks = (look(layout, attempt) for attempt in reversed(layout.attempts(uid, unit)))
+    found = list(itertools.islice((one for one in looks if one.state is not UnitState.ABSENT), 2))
+    if not found:
+        return UnitObserved(unit, UnitState.ABSENT)
+    latest = _described(layout, found[0])
+    if len(found) > 1 and found[1].state is UnitState.EXITED:
+        return replace(latest, before=_described(layout, found[1]))
+    return latest
 
 
 def _described(layout: Layout, found: Look) -> UnitObserved:
     attempt, record = found.attempt, found.record
     final = settle(layout, found) if found.state is UnitState.EXITED else {}
+    pending, failure = hook_state(found)
     return UnitObserved(
         name=attempt.unit,
         state=found.state,
@@ -95,6 +108,8 @@ def _described(layout: Layout, found: Look) -> UnitObserved:
         message=str(final.get("message") or ""),
         graceful=bool(final) and final.get("exitCode") == 0,
         image=str(record.get("asked") or ""),
+        hook_pending=pending,
+        hook_failure=failure,
         image_id=str(record.get("imageID") or ""),
     )
 

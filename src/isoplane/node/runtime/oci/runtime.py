@@ -20,8 +20,8 @@ from isoplane.node.runtime.oci.environment import Facts
 from isoplane.node.runtime.oci.exclusive import KeyedLocks
 from isoplane.node.runtime.oci.execute import Execution, Executor
 from isoplane.node.runtime.oci.launcher import Launcher
-from isoplane.node.runtime.oci.layout import Layout
-from isoplane.node.runtime.oci.observe import Look, look
+from isoplane.node.runtime.oci.layout import Attempt, Layout
+from isoplane.node.runtime.oci.observe import Look, hook_state, look
 from isoplane.node.runtime.oci.session import ExecSession
 from isoplane.node.runtime.oci.supervisor import Supervisor
 from isoplane.node.runtime.oci.watch import Watcher
@@ -138,11 +138,6 @@ class OciRuntime:
         facts = self._facts(workload, materials)
         found = await self._exclusive(workload.uid, self._supervisor.start_unit, facts, unit, attempt, image)
         self._watch(workload.uid, found)
-        started = hooks.declared(unit.recipe, "postStart", facts.address)
-        if started is not None and found.state is UnitState.RUNNING:
-            self._run_hook(
-                workload.uid, unit.name, "postStart", attempt, self._after_start(workload.uid, unit.name, started)
-            )
 
     async def stop_unit(self, uid: str, unit: str) -> None:
         found = await asyncio.to_thread(self._supervisor.latest, uid, unit)
@@ -157,6 +152,9 @@ class OciRuntime:
 
     async def pause_unit(self, uid: str, unit: str, paused: bool) -> None:
         await self._exclusive(uid, self._supervisor.pause, uid, unit, paused)
+        found = None if paused else await asyncio.to_thread(self._supervisor.latest, uid, unit)
+        if found is not None:
+            self._watch(uid, found)
 
     async def remove(self, uid: str) -> None:
         await self._exclusive(uid, self._supervisor.remove, uid)
@@ -267,12 +265,15 @@ class OciRuntime:
             return
         self._hooks[key] = asyncio.create_task(work, name=f"{name} of {unit} in {uid}")
 
-    async def _after_start(self, uid: str, unit: str, hook: Mapping[str, Any]) -> None:
+    async def _after_start(self, uid: str, attempt: Attempt, hook: Mapping[str, Any]) -> None:
+        """Run a postStart hook and note how it ended; what follows from that is the controller's."""
+        failure = ""
         try:
-            await hooks.run(hook, partial(self.exec, uid, unit))
-        except hooks.HookFailure as failure:
-            log.warning("postStart hook of %s in sandbox %s failed, so it is killed: %s", unit, uid, failure)
-            await self.kill_unit(uid, unit)
+            await hooks.run(hook, partial(self.exec, uid, attempt.unit))
+        except hooks.HookFailure as failed:
+            failure = str(failed) or "it failed"
+        await asyncio.to_thread(self._supervisor.hook_ended, attempt, failure)
+        self._changed(uid)
 
     async def _before_stop(self, uid: str, unit: str, hook: Mapping[str, Any]) -> None:
         try:
@@ -282,8 +283,12 @@ class OciRuntime:
         await self._signal(uid, unit, kill=False)
 
     def _watch(self, uid: str, found: Look) -> None:
+        """Notice when a container ends, and run the hook of its start unless that has ended: in an earlier process, too."""
         if self._watcher is None or found.state not in ALIVE:
             return
+        hook, attempt = found.record.get("postStart"), found.attempt
+        if isinstance(hook, dict) and found.state is UnitState.RUNNING and hook_state(found)[0]:
+            self._run_hook(uid, attempt.unit, "postStart", attempt.number, self._after_start(uid, attempt, hook))
         conmon = processes.read_pid(found.attempt.conmon_pid) if found.supervised else 0
         self._watcher.watch(uid, str(found.record.get("id")), conmon, found.pid)
 

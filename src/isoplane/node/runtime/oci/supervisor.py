@@ -6,6 +6,7 @@ Called on the launcher's threads.  Who may do what at the same time is decided b
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 from isoplane.node.images import Image
@@ -13,7 +14,7 @@ from isoplane.node.runtime.oci import beneath, cgroups, container, hooks, logs, 
 from isoplane.node.runtime.oci.environment import Facts
 from isoplane.node.runtime.oci.launch import Launch, Starter
 from isoplane.node.runtime.oci.launcher import CommandFailure, Launcher
-from isoplane.node.runtime.oci.layout import Layout
+from isoplane.node.runtime.oci.layout import Attempt, Layout, write_json
 from isoplane.node.runtime.oci.observe import Look, look, observe_unit, settle
 from isoplane.node.runtime.oci.recover import recover
 from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
@@ -95,6 +96,7 @@ class Supervisor:
                 container=described,
                 stop_signal=str((unit.recipe.get("lifecycle") or {}).get("stopSignal") or image.config.stop_signal),
                 stdin=bool(unit.recipe.get("stdin")),
+                post_start=hooks.declared(unit.recipe, "postStart", facts.address),
                 pre_stop=hooks.declared(unit.recipe, "preStop", facts.address),
                 log_fallback=unit.recipe.get("terminationMessagePolicy") == "FallbackToLogsOnError",
             )
@@ -143,6 +145,12 @@ class Supervisor:
             if found.state is not UnitState.ABSENT:
                 return found
         return None
+
+    def hook_ended(self, attempt: Attempt, failure: str) -> None:
+        """Note that an attempt's postStart hook has ended, and why it failed ('' when it did not)."""
+        # The sandbox may have been removed meanwhile; nobody asks then.
+        with contextlib.suppress(FileNotFoundError):
+            write_json(attempt.hooked, {"failure": failure})
 
     def running(self, uid: str, unit: str) -> Look:
         found = self.latest(uid, unit)
