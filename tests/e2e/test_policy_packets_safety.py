@@ -97,6 +97,56 @@ async def test_a_new_port_is_closed_until_its_rules_are_loaded(start: Start) -> 
 
 
 @pytest.mark.parametrize("mix", ["nftables-and-openvswitch", "iptables"])
+async def test_nobody_but_the_host_answers_dhcp_and_its_server_has_no_rights(start: Start, mix: str) -> None:
+    lab = await start(mix=mix)
+    for source, target in (("pod/a/one", "pod/a/two"), ("vmi/a/first", "vmi/a/second"), ("pod/a/one", "vmi/a/second")):
+        one, two = lab.places[source], lab.places[target]
+        for own, theirs in zip(one.addresses, two.addresses, strict=True):
+            server, client = (547, 546) if ":" in own else (67, 68)
+            asked = [(server, client), (server, client + 1000), (server + 1000, client)]
+            heard = [await asyncio.to_thread(_arrives, one.path, own, two.path, theirs, *ports) for ports in asked]
+            assert heard == [False, True, True], (source, target, own)
+    found = [p for p in Path("/proc").glob("[0-9]*") if _serves(p, lab.fabric.settings.directory)]
+    assert found
+    for process in found:
+        uids = next(line for line in (process / "status").read_text().splitlines() if line.startswith("Uid:"))
+        assert "0" not in uids.split(), uids
+    for interface in Path("/proc/sys/net/ipv4/conf").glob("i[vt]*"):
+        if (interface / "forwarding").read_text().strip() == "1":
+            assert (interface / "accept_redirects").read_text().strip() == "0", interface
+
+
+def _arrives(source: str, own: str, target: str, theirs: str, sport: int, dport: int) -> bool:
+    family = family_of(own)
+
+    def bound(address: str, port: int) -> Callable[[], socket.socket]:
+        def make() -> socket.socket:
+            made = socket.socket(family, socket.SOCK_DGRAM)
+            made.bind((address, port))
+            return made
+
+        return make
+
+    with inside(target, bound(theirs, dport)) as server, inside(source, bound(own, sport)) as client:
+        server.settimeout(0.3)
+        for _ in range(2):
+            client.sendto(b"offer", (theirs, dport))
+            try:
+                return server.recv(10) == b"offer"
+            except TimeoutError:
+                continue
+    return False
+
+
+def _serves(process: Path, directory: Path) -> bool:
+    try:
+        words = (process / "cmdline").read_bytes().decode().split("\0")
+    except OSError:
+        return False
+    return "dnsmasq" in words[0] and any(str(directory) in word for word in words)
+
+
+@pytest.mark.parametrize("mix", ["nftables-and-openvswitch", "iptables"])
 async def test_a_teardown_alone_removes_the_rules_too(start: Start, mix: str) -> None:
     lab = await start(ONLY_ONE, mix=mix)
     await lab.enforcer.close()

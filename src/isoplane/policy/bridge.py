@@ -51,6 +51,9 @@ def _guest(attachment: Attachment, node: NodeNetwork, track: str) -> Iterator[st
     dhcp4 = f"table=0,priority=120,udp,{sender},tp_src=68,tp_dst=67"
     yield f"{dhcp4},nw_src=0.0.0.0,nw_dst=255.255.255.255,actions=LOCAL"
     yield f"table=0,priority=120,udp6,{sender},ipv6_src=fe80::/10,tp_src=546,tp_dst=547,actions=LOCAL"
+    # Nobody but the host answers DHCP: whoever gives others their addresses and routers reads what they send.
+    for protocol, answers, asks in (("udp", 67, 68), ("udp6", 547, 546)):
+        yield f"table=0,priority=140,{protocol},in_port={attachment.ofport},tp_src={answers},tp_dst={asks},actions=drop"
     yield f"table=0,priority=120,arp,{sender},arp_sha={mac},arp_spa=0.0.0.0,arp_op=1,actions=resubmit(,{PORTS.arp})"
     for kind, option in ((133, ""), (135, f",nd_sll={mac}")):
         solicit = f"table=0,priority=130,icmp6,{sender},icmp_type={kind},icmp_code=0"

@@ -175,7 +175,10 @@ class _Builder:
 
     def _guard(self, family: int, attached: list[Attachment]) -> list[str]:
         """A workload's address only from its interface, and from a workload's interface nothing else."""
-        rules = [f"-m set --match-set {PREFIX}-sources{family} src,src -j RETURN"]
+        own = f"-m set --match-set {PREFIX}-sources{family} src,src"
+        # Nobody but the host answers DHCP.
+        server, client = (67, 68) if family == 4 else (547, 546)
+        rules = [f"-p udp -m udp --sport {server} --dport {client} {own} -j DROP", f"{own} -j RETURN"]
         if family == 6:
             for source in ("::/128", "fe80::/10"):
                 rules += [f"-s {source} -p icmpv6 --icmpv6-type {kind} -j RETURN" for kind in _DISCOVERY]
@@ -184,8 +187,8 @@ class _Builder:
             rules.append("-s 0.0.0.0/32 -p udp -m udp --sport 68 --dport 67 -j RETURN")
         rules.append(f"-m set --match-set {PREFIX}-workloads{family} src -j DROP")
         rules += [f"-i {prefix}+ -j DROP" for prefix in self._node.guarded]
-        own = sorted({a.interface for a in attached if not a.ofport})
-        return rules + [f"-i {i} -j DROP" for i in own if not i.startswith(self._node.guarded or ("\0",))]
+        interfaces = sorted({a.interface for a in attached if not a.ofport})
+        return rules + [f"-i {i} -j DROP" for i in interfaces if not i.startswith(self._node.guarded or ("\0",))]
 
     def _dispatch(
         self,

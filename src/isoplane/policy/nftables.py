@@ -292,6 +292,9 @@ def _base(node: NodeNetwork) -> dict[str, tuple[str, ...]]:
         ),
         "source_guard": (
             "type filter hook prerouting priority raw; policy accept;",
+            # Nobody but the host answers DHCP: whoever gives others their addresses and routers reads what they send.
+            "udp sport 67 udp dport 68 iifname . ip saddr @sources4 counter drop",
+            "udp sport 547 udp dport 546 iifname . ip6 saddr @sources6 counter drop",
             "iifname . ip saddr @sources4 accept",
             "iifname . ip6 saddr @sources6 accept",
             *guards,

@@ -116,6 +116,9 @@ def test_arp_and_dhcp_and_discovery_survive_default_deny() -> None:
     assert flows.walk(dhcp).outputs == ["LOCAL"]
     offer = {"in_port": "LOCAL", "dl_type": "0800", "proto": "udp", "tp_src": 67, "tp_dst": 68, "nw_src": "10.0.9.1"}
     assert flows.walk({**offer, "dl_dst": ONE["dl_src"], "nw_dst": "10.0.0.1"}).outputs == ["1"]
+    false = {**ONE, "proto": "udp", "tp_src": 67, "tp_dst": 68, "nw_src": "10.0.0.1", "nw_dst": "10.0.0.2"}
+    assert two_vms().walk(false).outputs == [], "a guest that answers DHCP"
+    assert two_vms().walk({**false, "tp_dst": 69}).outputs == ["2"]
     solicit = {**ONE, "dl_type": "86dd", "proto": "icmp", "icmp_type": 135, "icmp_code": 0, "nd_sll": ONE["dl_src"]}
     assert flows.walk({**solicit, "ipv6_src": "fd00::1", "nd_target": "fd00::2"}).outputs == ["2"]
     assert flows.walk({**solicit, "ipv6_src": "fd00::2", "nd_target": "fd00::3"}).outputs == []

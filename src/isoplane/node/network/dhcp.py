@@ -2,12 +2,18 @@
 
 For IPv6 it advertises the node as the router and the network as one to take addresses in, and answers DHCPv6: whichever way
 a guest goes, its address is the same.  It serves no names.  It outlives the plane like the switch does, and reads its host
-file again on SIGHUP.
+file again on SIGHUP.  It does so as a user without rights, who cannot look into the plane's directory: what it reads lies
+in a directory of its own below /run.
 """
 
 from __future__ import annotations
 
+import grp
+import hashlib
 import ipaddress
+import os
+import pwd
+import shutil
 import signal
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +21,15 @@ from pathlib import Path
 from isoplane.node.network.ipam import Lease
 from isoplane.node.network.ipv6 import Network6
 from isoplane.node.network.process import Daemon, run
+
+_RUN = Path("/run")
+
+
+def unprivileged() -> tuple[str, str]:
+    """The user and group that dnsmasq becomes: those of its package, or nobody's."""
+    names = {entry.pw_name: entry.pw_gid for entry in pwd.getpwall()}
+    user = "dnsmasq" if "dnsmasq" in names else "nobody"
+    return user, grp.getgrgid(names[user]).gr_name
 
 
 class Dhcp:
@@ -24,7 +39,8 @@ class Dhcp:
         self, directory: Path, interface: str, network: ipaddress.IPv4Network, network6: Network6 | None = None
     ) -> None:
         self._directory, self._interface, self._network, self._network6 = directory, interface, network, network6
-        self._hosts = directory / "hosts"
+        self._readable = _RUN / f"isoplane-dhcp-{hashlib.sha256(os.fsencode(directory)).hexdigest()[:12]}"
+        self._hosts = self._readable / "hosts"
         self._daemon = Daemon(directory / "dnsmasq.pid")
 
     @property
@@ -39,17 +55,20 @@ class Dhcp:
         if self._daemon.pid:
             return
         self._directory.mkdir(parents=True, exist_ok=True)
-        self._hosts.touch()
+        self._readable.mkdir(mode=0o755, exist_ok=True)
+        self._hosts.touch(mode=0o644)
         await run("dnsmasq", *arguments)
 
     def _arguments(self, mtu: int) -> list[str]:
         network, gateway = self._network, self._network[1]
+        user, group = unprivileged()
         # Nobody else is on the link as a guest sees it: all goes to the router, which delivers.
         range6 = f"--dhcp-range={self._network6[0]},static,slaac,off-link,64,infinite" if self._network6 else ""
         return [
             "--conf-file=/dev/null",
             f"--pid-file={self._daemon.pid_file}",
-            "--user=root",
+            f"--user={user}",
+            f"--group={group}",
             "--port=0",
             f"--interface={self._interface}",
             "--except-interface=lo",
@@ -77,10 +96,13 @@ class Dhcp:
         )
         if self._hosts.exists() and self._hosts.read_text() == text:
             return
+        self._readable.mkdir(mode=0o755, exist_ok=True)
         fresh = self._hosts.with_suffix(".new")
         fresh.write_text(text)
+        fresh.chmod(0o644)
         fresh.rename(self._hosts)
         self._daemon.signal(signal.SIGHUP)
 
     async def stop(self) -> None:
         await self._daemon.stop()
+        shutil.rmtree(self._readable, ignore_errors=True)

@@ -16,9 +16,13 @@ ROUTED_PORT = {
     "ipv4/conf/{}/forwarding": "1",
     "ipv4/conf/{}/rp_filter": "1",
     "ipv4/conf/{}/send_redirects": "0",
+    "ipv4/conf/{}/accept_redirects": "0",
+    "ipv4/conf/{}/secure_redirects": "0",
+    "ipv6/conf/{}/accept_redirects": "0",
     "ipv4/conf/{}/arp_announce": "2",
 }
-"""An interface that faces workloads: it forwards, and drops source addresses that are routed elsewhere (rp_filter strict)."""
+"""An interface that faces workloads: it forwards, and drops source addresses that are routed elsewhere (rp_filter strict).
+It hears no redirects, which would lead the host's own packets through a workload."""
 
 ROUTED_MACHINE = {**ROUTED_PORT, "ipv4/conf/{}/proxy_arp": "1", "ipv4/neigh/{}/proxy_delay": "0"}
 """A machine believes its whole range to be on its link: the host answers for all that it routes elsewhere, and at once."""
@@ -37,6 +41,9 @@ BRIDGED_PORT = {
     "ipv4/conf/{}/arp_ignore": "8",
     "ipv4/conf/{}/rp_filter": "1",
     "ipv4/conf/{}/forwarding": "0",
+    "ipv4/conf/{}/accept_redirects": "0",
+    "ipv4/conf/{}/secure_redirects": "0",
+    "ipv6/conf/{}/accept_redirects": "0",
     "ipv6/conf/{}/disable_ipv6": "1",
 }
 """An interface that belongs to the bridge alone.  The userspace switch reads a copy of its frames while the host's own stack
