@@ -79,9 +79,9 @@ class Plane:
     """Lives between :meth:`start` and :meth:`stop` on one event loop."""
 
     def __init__(self, options: PlaneOptions, watchdog: Watchdog | None = None) -> None:
-        """``watchdog``: who watches over this loop, for /metrics."""
+        """``watchdog``: who watches over this loop, for /metrics; without one nobody does."""
         self.options = options
-        self._watchdog = watchdog
+        self._watchdog = watchdog or Watchdog()
         self.node_name = options.node_name or default_node_name()
         self.quota = QuotaAdmission()
         self.server = ApiServer(
@@ -146,8 +146,7 @@ class Plane:
         register(lambda: quota_families(self.server.store.state, self.quota.acts))
         register(lambda: controller_families([*manager.controllers, agent.controller]))
         register(lambda: workload_families(self.informers))
-        if (watchdog := self._watchdog) is not None:
-            register(lambda: loop_families(watchdog.stalls, watchdog.longest))
+        register(lambda: loop_families(self._watchdog.stalls, self._watchdog.longest))
         register(lambda: enforcement_families(agent.enforcement_status, clock()))
         register(lambda: hit_families(*agent.rule_hits))
 

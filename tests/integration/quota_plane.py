@@ -17,6 +17,7 @@ from isoplane.objects.kinds import (
     QUOTAPOLICIES,
     RESOURCEQUOTAS,
     VIRTUALMACHINEINSTANCES,
+    VIRTUALMACHINES,
 )
 from isoplane.objects.metadata import Object
 from isoplane.server.admission import Chain
@@ -51,6 +52,14 @@ class QuotaPlane:
         obj = {"metadata": {"name": name, "namespace": namespace}, "spec": {"hard": hard, **spec}}
         return await self.api.create(RESOURCEQUOTAS, obj)
 
+    async def maker(self, namespace: str, name: str) -> None:
+        """An object that makes workloads for the tenant, with its name as its uid; '' makes none."""
+        if not name or self.store.state.get(VIRTUALMACHINES, namespace, name) is not None:
+            return
+        obj = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "spec": {"runStrategy": "Manual"}}
+        meta = {"name": name, "namespace": namespace, "uid": name, "generation": 1}
+        await self.store.transact(lambda txn: txn.put(VIRTUALMACHINES, {**obj, "metadata": meta}))
+
     async def used(self, namespace: str, name: str = "q") -> dict[str, str]:
         found = await self.api.get(RESOURCEQUOTAS, name, namespace)
         return dict(found["status"]["used"])
@@ -68,6 +77,7 @@ class QuotaPlane:
 
     async def pod(self, name: str, namespace: str = "a", *, bind: bool = True, **fields: Any) -> Object:
         """Created, and bound to a node unless it is gated (so that its deletion is graceful)."""
+        await self.maker(namespace, str(fields.get("owner") or ""))
         obj = await self.api.create(PODS, pod(name, namespace, **fields))
         if bind and not obj["spec"].get("schedulingGates"):
             target = {"target": {"kind": "Node", "name": "n1"}}
@@ -75,6 +85,7 @@ class QuotaPlane:
         return obj
 
     async def vmi(self, name: str, namespace: str = "a", *, run: bool = True, **fields: Any) -> Object:
+        await self.maker(namespace, str(fields.get("owner") or ""))
         obj = await self.api.create(VIRTUALMACHINEINSTANCES, vmi(name, namespace, **fields))
         if run and (obj.get("status") or {}).get("phase") != "Pending":
             obj["status"] = {**(obj.get("status") or {}), "phase": "Running", "nodeName": "n1"}
@@ -171,7 +182,7 @@ def _meta(name: str, namespace: str, handle: str, owner: str) -> dict[str, Any]:
         meta["annotations"] = {"scheduling.k8s.io/priority-class": handle}
     if owner:
         meta["ownerReferences"] = [
-            {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner, "uid": owner, "controller": True}
+            {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": owner, "uid": owner, "controller": True}
         ]
     return meta
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from isoplane.controllers.quota import QuotaController
 from isoplane.controllers.quota_budgets import BudgetController
 from isoplane.controllers.standard import standard_controllers
 from isoplane.objects import metadata
+from isoplane.objects.errors import NotFound
 from isoplane.objects.kinds import (
     CONFIGMAPS,
     NAMESPACES,
@@ -167,7 +169,8 @@ async def settle(plane: World, left: set[str]) -> None:
             for obj in (await plane.api.list(resource)).items:
                 # Play the node: what was on its way out has ended.
                 if resource in (PODS, VIRTUALMACHINEINSTANCES) and metadata.is_deleting(obj):
-                    await plane.api.delete(resource, metadata.name(obj), metadata.namespace(obj), grace_seconds=0)
+                    with suppress(NotFound):  # it went meanwhile
+                        await plane.api.delete(resource, metadata.name(obj), metadata.namespace(obj), grace_seconds=0)
                 found.add(metadata.name(obj))
         return found - system
 

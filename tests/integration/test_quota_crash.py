@@ -49,7 +49,8 @@ def check(plane: QuotaPlane) -> None:
             if live[uid]["metadata"].get("deletionTimestamp") or live[uid]["status"].get("phase") == "Failed"
         }
         assert set(waiting) == gated - over
-        assert set(charges) == set(live) - gated
+        assert set(charges) == set(live) - (gated - over)
+        assert all(charges[uid].finished for uid in over)
         truth = accounts.recount(tenant)
         assert accounts.book(tenant).same(truth)
         for quota in accounts.quotas(tenant):
@@ -94,6 +95,7 @@ class Life:
         hard = {"requests.cpu": "6", "requests.memory": "4Gi", "pods": "8"}
         for tenant in ("a", "b"):
             await self.plane.tenant(tenant, hard, evictionThreshold=500)
+            await self.plane.maker(tenant, "rs")
 
     async def step(self) -> None:
         """One thing that somebody does; refusals are part of life."""

@@ -169,6 +169,7 @@ async def test_a_day_breaks_no_invariant(tmp_path: Path) -> None:
             hard = {"requests.cpu": str(size), "pods": "9999"}
             guaranteed = {"cpu": str(size // 2)}  # Together all there is: what one lends another takes back.
             await plane.tenant(tenant, hard, evictionThreshold=500, cohort="default", guaranteed=guaranteed)
+            await plane.maker(tenant, "rs")
         watches = [plane.store.watch(resource, None) for resource in (PODS, VIRTUALMACHINEINSTANCES)]
         day = Day(plane, watches)
         for job in jobs(Random(20260801)):

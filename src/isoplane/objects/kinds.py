@@ -28,6 +28,8 @@ class Resource:
     computed: bool = False
     custom: bool = False
     """Whether clients know it as a custom resource: merge patch instead of strategic merge patch."""
+    makes_workloads: bool = False
+    """Whether its objects own workloads that they make, which then wait for quota rather than being refused."""
 
     @property
     def api_version(self) -> str:
@@ -89,7 +91,16 @@ CLUSTERNETWORKPOLICIES = Resource(
     custom=True,
 )
 VIRTUALMACHINES = Resource(
-    "kubevirt.io", "v1", "virtualmachines", "VirtualMachine", True, ("vm", "vms"), ("all",), _KV_SUB, custom=True
+    "kubevirt.io",
+    "v1",
+    "virtualmachines",
+    "VirtualMachine",
+    True,
+    ("vm", "vms"),
+    ("all",),
+    _KV_SUB,
+    custom=True,
+    makes_workloads=True,
 )
 VIRTUALMACHINEINSTANCES = Resource(
     "kubevirt.io", "v1", "virtualmachineinstances", "VirtualMachineInstance", True, ("vmi", "vmis"), ("all",), _VMI_SUB,

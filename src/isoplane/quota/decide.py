@@ -2,13 +2,15 @@
 
     1 already charged                                      → Admit
     2 a quota insists on what the workload leaves open     → Deny
-    3 no line is short, nobody's hold is touched           → Admit
-    4 what is leaving already gives enough back            → Wait, held, nobody else leaves
-    5 a legal set of victims makes room for everything     → Wait, held, they leave
-    6 an owner created it for the tenant                   → Wait in line
-    7 otherwise                                            → Deny, with a reason per resource
+    3 the number of objects that may be stored is reached  → Deny, whoever asks: waiting is being stored
+    4 no line is short, nobody's hold is touched           → Admit
+    5 as many wait as may wait (maxPending)                → Deny, whoever asks
+    6 what is leaving already gives enough back            → Wait, held, nobody else leaves
+    7 a legal set of victims makes room for everything     → Wait, held, they leave
+    8 an owner created it for the tenant                   → Wait in line
+    9 otherwise                                            → Deny, with a reason per resource
 
-Steps 4 and 5 are for a priority above the tenant's evictionThreshold, or for a tenant that takes its guarantee back.  All
+Steps 6 and 7 are for a priority above the tenant's evictionThreshold, or for a tenant that takes its guarantee back.  All
 resources are judged together before anyone is chosen, so that nobody is evicted for one and refused for another.
 """
 
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 from isoplane.quota.charge import INSISTED
 from isoplane.quota.lines import lines_of, within_guarantee
-from isoplane.quota.model import Admit, Ask, Decision, Deny, Line, Wait
+from isoplane.quota.model import Admit, Ask, Decision, Deny, Line, Wait, counts_stored
 from isoplane.quota.scopes import counts
 from isoplane.quota.victims import candidates, choose, spared
 from isoplane.quota.view import View
@@ -34,9 +36,13 @@ def decide(view: View, ask: Ask, now: float) -> Decision:
         return Deny("must-specify", unspecified=unspecified)
 
     lines = tuple(lines_of(view, ask))
+    if full := [line for line in lines if counts_stored(line.resource) and line.short_now > 0]:
+        return Deny("counted", tuple(full))
     if all(line.short_now <= 0 and line.short <= 0 for line in lines):
         return Admit("fits", lines)
 
+    if not ask.gated and view.pending(charge.tenant) >= view.policy(charge.tenant).max_pending:
+        return Deny("pending", lines)
     short = [line for line in lines if line.short > 0]
     if entitled(view, ask, [line for line in lines if missing(line)]):
         if not short:
@@ -46,7 +52,7 @@ def decide(view: View, ask: Ask, now: float) -> Decision:
             if plan := choose(view, ask, short, found):
                 return Wait("evict", lines, held=True, victims=plan.victims, bumped=plan.bumped)
     if ask.owned or ask.gated:
-        return Wait("in-line", lines)
+        return Wait("never" if any(line.need > line.limit for line in lines) else "in-line", lines)
     return Deny("exceeded", lines, spared=spared(view, ask, [line for line in lines if missing(line)], now))
 
 

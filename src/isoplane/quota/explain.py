@@ -26,11 +26,15 @@ RULES = {
     "given-back": "those who are leaving already give back enough; room is kept for it",
     "evict": "lower claims leave for it; room is kept for it",
     "in-line": "it waits in line, by priority, then age",
+    "never": "it waits, and can never fit: it asks for more than a limit itself",
     "exceeded": "a limit would be passed",
+    "pending": "as many workloads of its namespace wait as may wait (QuotaPolicy spec.maxPending)",
+    "not-written": "its object could not be written; it keeps its place in line",
     "in-tenant": "a higher priority of its own namespace needs its quota",
     "reclaim": "another namespace takes back what it had lent",
     "priority": "a higher priority of another namespace needs the capacity they share",
     "hold-expired": "its victims did not leave in time; it keeps its place in line",
+    "stuck": "it was to leave for somebody and did not end in time; nobody counts on it any more",
     "ended": "it ended before it was admitted",
     "lost": "its object was not there any more",
     "grown": "a limit would be passed by what it grows",
@@ -85,7 +89,15 @@ def refusal(deny: Deny) -> str:
             )
             + "; state them, or have a LimitRange of the namespace set defaults for containers"
         )
+    if deny.rule == "pending":
+        return f"exceeded quota: pending workloads, as many wait as spec.maxPending allows; {shortage(deny.lines)}"
     return "; ".join(filter(None, (shortage(deny.lines), _help(deny))))
+
+
+def never_fits(lines: Iterable[Line]) -> str:
+    """That it can never fit, and why; '' when it can, once others have left."""
+    never = [line for line in lines if line.need > line.limit]
+    return f"it can never fit: {_list(never, 'need')} is more than the limit itself" if never else ""
 
 
 _NOBODY = "nobody can be evicted for it"
@@ -93,9 +105,8 @@ _NOBODY = "nobody can be evicted for it"
 
 def _help(deny: Deny) -> str:
     """What would help, in one sentence; '' when the numbers say it all."""
-    never = [line for line in deny.lines if line.need > line.limit]
-    if never:
-        return f"it can never fit: {_list(never, 'need')} is more than the limit itself"
+    if never := never_fits(deny.lines):
+        return never
     if giving := [line for line in deny.lines if missing(line) and line.evicting > 0]:
         return f"{_list(giving, 'evicting')} will come back from workloads that are leaving: try again soon"
     if deny.spared:
@@ -118,6 +129,8 @@ def told(victims: Sequence[Victim], tenant: str, *, priorities: bool = False) ->
 def waits_for(wait: Wait, tenant: str) -> str:
     """What a Gated workload of ``tenant`` says it waits for."""
     short = shortage(wait.lines)
+    if never := never_fits(wait.lines):
+        return f"{never} ({short})"
     if wait.victims:
         names = ", ".join(told(wait.victims, tenant))
         return f"waits until {names} {'leaves' if len(wait.victims) == 1 else 'leave'}; room is held for it ({short})"
@@ -245,6 +258,8 @@ def text(ask: Ask, decision: Decision, standing: Standing | None = None, now: fl
     if standing is not None:
         rows.append(f"  {standing.words(now)}")
     if isinstance(decision, Wait):
+        if never := never_fits(decision.lines):
+            rows.append(f"  {never}")
         for victim in decision.victims:
             rows.append(f"  leaves: {victim.charge.id} (priority {victim.charge.priority}; {victim.rule})")
     if isinstance(decision, Deny):

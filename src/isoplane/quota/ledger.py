@@ -23,6 +23,8 @@ from isoplane.quota.model import (
     Totals,
     Wait,
     Waiting,
+    counts_stored,
+    stored,
 )
 from isoplane.quota.scopes import counts
 from isoplane.quota.view import CohortTotals
@@ -100,6 +102,9 @@ class Accounts:
 
     def first(self, tenant: str) -> Waiting | None:
         """The first in line of a tenant that holds nothing yet."""
+        raise NotImplementedError
+
+    def pending(self, tenant: str) -> int:
         raise NotImplementedError
 
     def book(self, tenant: str) -> Book:
@@ -194,6 +199,7 @@ class Accounts:
         if old is not None:
             self.leave(old)
         self._keep_waiting(waiting)
+        self._stored(waiting.charge, +1)
         if waiting.held:
             self._held(waiting.charge, +1)
 
@@ -201,7 +207,15 @@ class Accounts:
         """Take a workload out of the line; its hold, if any, ends."""
         if waiting.held:
             self._held(waiting.charge, -1)
+        self._stored(waiting.charge, -1)
         self._drop_waiting(waiting)
+
+    def give_up(self, waiting: Waiting, *, evicting: bool = False) -> None:
+        """Take a workload out of the line that ended there, or is told to go: what it takes by being stored still counts."""
+        self.leave(waiting)
+        left = replace(waiting.charge, amounts=stored(waiting.charge.amounts), finished=True, evicting=evicting)
+        self._keep_charge(left)
+        self._used(left, +1)
 
     def commit(self, ask: Ask, wait: Wait, now: float, hold_seconds: float = 0) -> Waiting:
         """Carry out a Wait: the victims are on their way, bumped holds end, the ask has its place. Returns that place."""
@@ -237,14 +251,21 @@ class Accounts:
         before = self._contribution(charge)
         for totals, hard in self._each(charge):
             _move(totals.used, charge.amounts, sign, hard)
-            if charge.evicting:
+            if charge.evicting and not charge.stuck:
                 _move(totals.evicting, charge.amounts, sign, hard)
         self._carry(charge, before)
 
+    def _stored(self, charge: Charge, sign: int) -> None:
+        """What waits is stored, and counts as that."""
+        amounts = stored(charge.amounts)
+        for totals, hard in self._each(charge):
+            _move(totals.used, amounts, sign, hard)
+
     def _held(self, charge: Charge, sign: int) -> None:
         before = self._contribution(charge)
+        amounts = _awaited(charge.amounts)
         for totals, hard in self._each(charge):
-            _move(totals.held, charge.amounts, sign, hard)
+            _move(totals.held, amounts, sign, hard)
         self._carry(charge, before)
 
     def _contribution(self, charge: Charge) -> dict[str, tuple[int, int]]:
@@ -280,17 +301,20 @@ class Accounts:
             for quota in self.quotas(tenant):
                 if counts(quota, charge):
                     _move(book.quotas[quota.name].used, charge.amounts, +1, quota.hard)
-                    if charge.evicting:
+                    if charge.evicting and not charge.stuck:
                         _move(book.quotas[quota.name].evicting, charge.amounts, +1, quota.hard)
             _move(book.whole.used, charge.amounts, +1)
-            if charge.evicting:
+            if charge.evicting and not charge.stuck:
                 _move(book.whole.evicting, charge.amounts, +1)
         for waiting in self.waiting(tenant):
-            if waiting.held:
-                for quota in self.quotas(tenant):
-                    if counts(quota, waiting.charge):
-                        _move(book.quotas[quota.name].held, waiting.charge.amounts, +1, quota.hard)
-                _move(book.whole.held, waiting.charge.amounts, +1)
+            here = stored(waiting.charge.amounts)
+            awaited = _awaited(waiting.charge.amounts) if waiting.held else {}
+            for quota in self.quotas(tenant):
+                if counts(quota, waiting.charge):
+                    _move(book.quotas[quota.name].used, here, +1, quota.hard)
+                    _move(book.quotas[quota.name].held, awaited, +1, quota.hard)
+            _move(book.whole.used, here, +1)
+            _move(book.whole.held, awaited, +1)
         return book
 
     def recount_cohort(self, cohort: Cohort) -> CohortTotals:
@@ -303,6 +327,11 @@ class Accounts:
                 everyone.taken[resource] = everyone.taken.get(resource, 0) + taken
                 everyone.claimed[resource] = everyone.claimed.get(resource, 0) + claimed
         return everyone
+
+
+def _awaited(amounts: Amounts) -> dict[str, int]:
+    """What a hold keeps for a workload: all but what it takes already by being stored."""
+    return {name: value for name, value in amounts.items() if not counts_stored(name)}
 
 
 def _weight(whole: Totals, policy: Policy, resource: str) -> tuple[int, int]:
@@ -395,6 +424,10 @@ class Ledger(Accounts):
     def first(self, tenant: str) -> Waiting | None:
         line = self._lines.get(tenant)
         return line.first() if line else None
+
+    def pending(self, tenant: str) -> int:
+        line = self._lines.get(tenant)
+        return len(line) if line else 0
 
     def book(self, tenant: str) -> Book:
         return self._books.setdefault(tenant, Book())

@@ -10,13 +10,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from isoplane.quota.charge import canonical
-from isoplane.quota.model import Amounts, Ask, Charge, Line, Policy, Totals
+from isoplane.quota.model import Amounts, Ask, Charge, Line, Policy, Totals, counts_stored
 from isoplane.quota.scopes import counts
 from isoplane.quota.view import View
 
 
 def lines_of(view: View, ask: Ask) -> list[Line]:
-    """The lines of the quotas that count the ask, then of its borrowing, then of its cohort. Only what it needs."""
+    """The lines of the quotas that count the ask, then of its borrowing, then of its cohort. Only what it needs.
+
+    A number of stored objects has a line for a new object only: nothing is held of it, and nobody leaves for it.
+    """
     charge = ask.charge
     tenant, amounts = charge.tenant, charge.amounts
     head, policy = view.head(ask), view.policy(tenant)
@@ -28,7 +31,10 @@ def lines_of(view: View, ask: Ask) -> list[Line]:
         kept = head.charge.amounts if head is not None and counts(quota, head.charge) else {}
         for resource, limit in quota.hard.items():
             need = amounts.get(resource, 0)
-            if need > 0:
+            if need > 0 and counts_stored(resource):
+                if not ask.gated:  # whoever waits is stored, and counted
+                    lines.append(_line(node, resource, need, limit, totals, False, 0))
+            elif need > 0:
                 reserved = reserve.get(canonical(resource), 0) if reserve else 0
                 ahead = kept.get(resource, 0) if kept else 0
                 # Who could never fit keeps nobody out.

@@ -12,7 +12,21 @@ from typing import NamedTuple
 
 Amounts = Mapping[str, int]
 
+_STORED = "count/"
+
 DEFAULT_ACCOUNTING = "GuestPlusOverhead"
+DEFAULT_MAX_PENDING = 10_000
+DEFAULT_MAX_GRACE = 300
+
+
+def counts_stored(resource: str) -> bool:
+    """Whether a quota resource counts objects as long as they are stored, admitted or not."""
+    return resource.startswith(_STORED)
+
+
+def stored(amounts: Amounts) -> dict[str, int]:
+    """What a workload takes merely by being stored."""
+    return {name: value for name, value in amounts.items() if counts_stored(name)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +65,8 @@ class Policy:
     """Kept free of every quota for the targets of live migrations."""
     cohort: str = ""
     accounting: str = DEFAULT_ACCOUNTING
+    max_pending: int = DEFAULT_MAX_PENDING
+    """How many workloads may wait; a further one is refused, whoever made it."""
 
     def reserve(self, resource: str) -> int:
         """The part of N that is kept even while unused."""
@@ -64,6 +80,8 @@ class Cohort:
 
     name: str
     capacity: Amounts
+    max_grace: int = DEFAULT_MAX_GRACE
+    """Seconds that a victim of another tenant has to end at most, whatever its own grace period."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +102,8 @@ class Charge:
     """When it was admitted, then when it began to run: minRunSeconds counts from here."""
     evicting: bool = False
     """Whether it is on its way out, so that what it takes will come back."""
+    stuck: bool = False
+    """Whether it should have been gone by now: nobody counts on what it takes any more."""
     finished: bool = False
     """Whether it ended and only its object still counts."""
     migrating: bool = False

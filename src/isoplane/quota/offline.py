@@ -28,9 +28,9 @@ from isoplane.quota.decide import decide
 from isoplane.quota.explain import Standing
 from isoplane.quota.ledger import Ledger
 from isoplane.quota.lines import full_counts
-from isoplane.quota.model import Admit, Ask, Budget, Charge, Cohort, Decision, Deny, Wait, Waiting
+from isoplane.quota.model import Admit, Ask, Budget, Charge, Cohort, Decision, Deny, Wait, Waiting, stored
 from isoplane.quota.priority import PriorityClass, class_name, class_of, default_class
-from isoplane.quota.read import POLICY_NAME, capacity, policy_of, quota_of
+from isoplane.quota.read import POLICY_NAME, capacity, max_grace, policy_of, quota_of
 from isoplane.quota.release import ask_of
 from isoplane.workload import common
 from isoplane.workload.adapters import QUOTA_GATE, Adapter, adapter_for
@@ -87,7 +87,7 @@ class Offline:
                 self.ledger.set_policy(namespace_of(obj), _read(policy_of, obj))
         for obj in self._of(COHORTS):
             limits = _read(lambda cohort: capacity(cohort, self._of(NODES)), obj)
-            self.ledger.set_cohort(Cohort(metadata.name(obj), limits))
+            self.ledger.set_cohort(Cohort(metadata.name(obj), limits, max_grace(obj)))
 
     def _fill(self, state: Sequence[Object]) -> None:
         known = {
@@ -110,6 +110,7 @@ class Offline:
             self._uids[charge.id] = charge.uid
             if QUOTA_GATE in workload.gates:
                 if workload.deleting or workload.finished:
+                    self.ledger.add(replace(charge, amounts=stored(charge.amounts), finished=True))
                     continue
                 entry, held = known.get(charge.uid, ({}, False))
                 since = metadata.posix(entry.get("since")) or workload.transitions.get(Stage.GATED, charge.created)

@@ -9,7 +9,7 @@ from typing import Any
 from isoplane.objects import metadata
 from isoplane.objects.quantity import amount, is_cpu, parse
 from isoplane.quota.charge import canonical
-from isoplane.quota.model import DEFAULT_ACCOUNTING, Policy, Quota
+from isoplane.quota.model import DEFAULT_ACCOUNTING, DEFAULT_MAX_GRACE, DEFAULT_MAX_PENDING, Policy, Quota
 from isoplane.quota.scopes import terms
 
 POLICY_NAME = "default"
@@ -40,6 +40,7 @@ def policy_of(obj: Mapping[str, Any]) -> Policy:
         migration_reserve=_amounts(spec.get("migrationReserve")),
         cohort=str(spec.get("cohort") or ""),
         accounting=str(spec.get("vmAccounting") or DEFAULT_ACCOUNTING),
+        max_pending=DEFAULT_MAX_PENDING if spec.get("maxPending") is None else int(spec["maxPending"]),
     )
 
 
@@ -51,6 +52,12 @@ def allocatable(node: Mapping[str, Any]) -> dict[str, int]:
         exact = parse(value) * 1000 if is_cpu(key) else parse(value)
         found[key] = exact.numerator // exact.denominator
     return found
+
+
+def max_grace(cohort: Mapping[str, Any]) -> int:
+    """Seconds that a victim of another tenant of the cohort has at most."""
+    stated = (cohort.get("spec") or {}).get("maxGraceSeconds")
+    return DEFAULT_MAX_GRACE if stated is None else int(stated)
 
 
 def capacity(cohort: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> dict[str, int]:

@@ -334,14 +334,38 @@ def spared(view: View, ask: Ask, short: Sequence[Line], now: float) -> tuple[Spa
     if policy.threshold is None:
         return ()
     holders = [c for c in view.charges(own) if not c.finished and _relief(c, short, False)]
+    others = _spared_elsewhere(view, ask, short, policy)
     if not holders:
-        return ()
+        return others
     if ask.charge.priority <= policy.threshold:
         return (Spared("", f"priority {ask.charge.priority} is not above the eviction threshold {policy.threshold}"),)
     if not ask.preempts:
         return (Spared("", "its preemptionPolicy is Never"),)
     holders.sort(key=lambda c: (c.priority, -c.created, c.uid))
-    return tuple(Spared(c.id, _why_spared(ask, c, policy, now)) for c in holders[:SPARED_SHOWN])
+    return (*(Spared(c.id, _why_spared(ask, c, policy, now)) for c in holders[:SPARED_SHOWN]), *others)
+
+
+def _spared_elsewhere(view: View, ask: Ask, short: Sequence[Line], policy: Policy) -> tuple[Spared, ...]:
+    """Other tenants of the cohort that hold what is missing: how many workloads, never which (docs/decisions/0006)."""
+    shared = [line for line in short if line.shared]
+    if not policy.cohort or not shared:
+        return ()
+    found: list[Spared] = []
+    for tenant in view.members(policy.cohort):
+        if tenant == ask.charge.tenant or len(found) >= SPARED_SHOWN:
+            continue
+        holders = [c for c in view.charges(tenant) if not c.finished and not c.evicting and _relief(c, shared, True)]
+        if not holders:
+            continue
+        floor, whole = view.policy(tenant).guaranteed, view.whole(tenant)
+        if all(whole.soft(line.resource) <= floor.get(line.resource, 0) for line in shared):
+            reason = "its namespace is within its guarantee"
+        elif all(c.priority >= ask.charge.priority for c in holders):
+            reason = f"no priority among them is below {ask.charge.priority}"
+        else:
+            reason = "evicting what may be evicted there, with everyone else, would not make room"
+        found.append(Spared(f"{len(holders)} of namespace {tenant}", reason))
+    return tuple(found)
 
 
 def _why_spared(ask: Ask, charge: Charge, policy: Policy, now: float) -> str:

@@ -56,6 +56,10 @@ class View(Protocol):
 
     def waiting(self, tenant: str) -> Iterable[Waiting]: ...
 
+    def pending(self, tenant: str) -> int:
+        """How many workloads wait."""
+        ...
+
     def head(self, ask: Ask) -> Waiting | None:
         """The first in line before ``ask``, when it has been passed as often as it may be."""
         ...

@@ -108,16 +108,17 @@ def _unspecified(
     amounts: Sequence[tuple[dict[str, int], dict[str, int]]],
     level: Mapping[str, Any],
 ) -> dict[str, tuple[str, ...]]:
-    if any(_pod_level(name) for side in ("limits", "requests") for name in level.get(side) or ()):
-        # Whoever states something for the Pod as a whole need not state it for each container (KEP-2837).
-        return {}
+    stated = level.get("limits") or {}
+    # Whoever states something for the Pod as a whole need not state requests for each container (KEP-2837); a limit that
+    # stands nowhere still limits nothing, so that one is insisted on as ever, which upstream lets pass.
+    whole = any(_pod_level(name) for side in ("limits", "requests") for name in level.get(side) or ())
     missing: dict[str, list[str]] = {}
     for container, (own, most) in zip(containers, amounts, strict=True):
         for name in _COMPUTE:
-            if name in most:
+            if name in most or (name in stated and amount(name, stated[name])):
                 continue
             missing.setdefault(f"limits.{name}", []).append(str(container.get("name", "")))
-            if name not in own:
+            if name not in own and not whole:
                 missing.setdefault(f"requests.{name}", []).append(str(container.get("name", "")))
     return {name: tuple(sorted(lacking)) for name, lacking in missing.items()}
 

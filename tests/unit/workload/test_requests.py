@@ -84,7 +84,11 @@ def test_unspecified_names_containers() -> None:
     spec = {"containers": [container("b", cpu=1), container("a", limits={"cpu": 1, "memory": "1Mi"})]}
     assert pod_asks(spec).unspecified == {"requests.memory": ("b",), "limits.cpu": ("b",), "limits.memory": ("b",)}
     spec["resources"] = {"requests": {"cpu": "2"}}
-    assert pod_asks(spec).unspecified == {}, "whoever states something for the Pod need not do so for each container"
+    assert pod_asks(spec).unspecified == {"limits.cpu": ("b",), "limits.memory": ("b",)}, (
+        "what limits nothing is insisted on"
+    )
+    spec["resources"] = {"limits": {"cpu": "2", "memory": "1Gi"}}
+    assert pod_asks(spec).unspecified == {}, "whoever limits the Pod need not limit each container"
     zero = {"containers": [container("a", limits={"cpu": 0, "memory": "1Mi"})]}
     assert pod_asks(zero).unspecified == {"limits.cpu": ("a",)}, "a cgroup takes 0 for no limit"
 

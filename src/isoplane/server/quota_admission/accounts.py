@@ -87,7 +87,7 @@ class RowAccounts(Accounts):
 
     def cohort(self, name: str) -> Cohort | None:
         config = self.cohort_config(name)
-        return Cohort(name, config.capacity) if config is not None else None
+        return Cohort(name, config.capacity, config.max_grace) if config is not None else None
 
     def members(self, cohort: str) -> Iterable[str]:
         config = self.cohort_config(cohort)
@@ -191,6 +191,9 @@ class RowAccounts(Accounts):
 
     def first(self, tenant: str) -> Waiting | None:
         return self.line(tenant).first()
+
+    def pending(self, tenant: str) -> int:
+        return len(self.line(tenant))
 
     def line(self, tenant: str) -> WaitingLine:
         """Everyone of the tenant who waits, in order."""

@@ -9,7 +9,7 @@ from isoplane.objects import metadata
 from isoplane.objects.kinds import COHORTS, NODES, QUOTAPOLICIES, RESOURCEQUOTAS, Resource
 from isoplane.objects.metadata import Object
 from isoplane.quota.model import Policy
-from isoplane.quota.read import POLICY_NAME, allocatable, capacity, policy_of, quota_of
+from isoplane.quota.read import POLICY_NAME, allocatable, capacity, max_grace, policy_of, quota_of
 from isoplane.server.quota_admission.rows import CohortConfig, TenantConfig
 from isoplane.store.view import ReadView
 
@@ -57,7 +57,7 @@ def cohort_configs(view: ReadView, change: Change | None, policies: Mapping[str,
     for cohort in objects(view, COHORTS, None, change):
         name = metadata.name(cohort)
         members = tuple(sorted(tenant for tenant, policy in policies.items() if policy.cohort == name))
-        found[name] = CohortConfig(capacity(cohort, nodes), members)
+        found[name] = CohortConfig(capacity(cohort, nodes), members, max_grace(cohort))
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from isoplane.objects import metadata
 from isoplane.objects.kinds import SERVED, Resource
 from isoplane.quota.charge import charge_of, object_amounts
-from isoplane.quota.model import DEFAULT_ACCOUNTING, Ask, Charge, Waiting
+from isoplane.quota.model import DEFAULT_ACCOUNTING, Ask, Charge, Waiting, stored
 from isoplane.server.quota_admission.accounts import RowAccounts
 from isoplane.server.quota_admission.config import Change, objects
 from isoplane.store.view import ReadView
@@ -52,9 +52,12 @@ def entries(
             since = known.since if known is not None else workload.transitions.get(Stage.RUNNING, created)
             claim = adapter.claim(obj, policy.accounting) if policy.accounting != DEFAULT_ACCOUNTING else workload
             charge = charge_of(claim, created=created, since=since)
+            if known is not None and known.stuck and charge.evicting:
+                charge = replace(charge, stuck=True)
             if QUOTA_GATE in workload.gates:
-                # Who ended, or is told to go, waits no longer; it was never charged.
+                # Who ended, or is told to go, waits no longer; it was never charged, and counts as stored.
                 if workload.deleting or workload.finished:
+                    charges[charge.uid] = replace(charge, amounts=stored(charge.amounts), finished=True)
                     continue
                 preempts = workload.preemption_policy != NEVER
                 waiting[charge.uid] = (

@@ -19,7 +19,7 @@ import orjson
 
 from isoplane.quota.audit import Entry
 from isoplane.quota.ledger import Book
-from isoplane.quota.model import Amounts, Charge, Policy, Quota, ScopeTerm, Totals, Waiting
+from isoplane.quota.model import DEFAULT_MAX_GRACE, Amounts, Charge, Policy, Quota, ScopeTerm, Totals, Waiting
 from isoplane.quota.view import CohortTotals
 
 CONFIG, BOOK = "quota.config", "quota.book"
@@ -80,6 +80,7 @@ class TenantConfig:
 class CohortConfig:
     capacity: Amounts = field(hash=False)
     members: tuple[str, ...] = ()
+    max_grace: int = DEFAULT_MAX_GRACE
 
 
 def encode_config(config: TenantConfig) -> bytes:
@@ -99,6 +100,7 @@ def encode_config(config: TenantConfig) -> bytes:
                 "migration_reserve": policy.migration_reserve,
                 "cohort": policy.cohort,
                 "accounting": policy.accounting,
+                "max_pending": policy.max_pending,
             },
         }
     )
@@ -114,12 +116,12 @@ def decode_config(data: bytes) -> TenantConfig:
 
 
 def encode_cohort(config: CohortConfig) -> bytes:
-    return _dumps({"capacity": config.capacity, "members": config.members})
+    return _dumps({"capacity": config.capacity, "members": config.members, "max_grace": config.max_grace})
 
 
 def decode_cohort(data: bytes) -> CohortConfig:
     raw = _loads(data)
-    return CohortConfig(raw["capacity"], tuple(raw["members"]))
+    return CohortConfig(raw["capacity"], tuple(raw["members"]), raw.get("max_grace", DEFAULT_MAX_GRACE))
 
 
 def _totals(totals: Totals) -> list[dict[str, int]]:
@@ -157,7 +159,7 @@ def _charge(charge: Charge) -> dict[str, Any]:
         raw["cost"] = charge.cost
     if charge.since:
         raw["since"] = charge.since
-    for flag in ("evicting", "finished", "migrating"):
+    for flag in ("evicting", "stuck", "finished", "migrating"):
         if getattr(charge, flag):
             raw[flag] = True
     return raw

@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from isoplane.objects import metadata
-from isoplane.objects.errors import ApiError
-from isoplane.objects.kinds import NAMESPACES
+from isoplane.objects.errors import ApiError, Forbidden
+from isoplane.objects.kinds import BY_KIND, NAMESPACES
 from isoplane.objects.metadata import Object
 from isoplane.quota.audit import Entry, entries
 from isoplane.quota.charge import charge_of, object_amounts
@@ -23,7 +23,7 @@ from isoplane.quota.lines import full_counts, growth_lines
 from isoplane.quota.model import Admit, Ask, Charge, Decision, Deny, Victim, Wait, Waiting
 from isoplane.quota.release import RETRY_ANNOTATION, ask_of, release
 from isoplane.server import deletion, strategy
-from isoplane.server.admission import AdmissionPlugin, AdmissionRequest, Chain
+from isoplane.server.admission import SYSTEM, AdmissionPlugin, AdmissionRequest, Chain
 from isoplane.server.call import Call, DeleteOptions
 from isoplane.server.quota_admission.accounts import Lines
 from isoplane.server.quota_admission.counting import ask_for
@@ -40,6 +40,7 @@ PREEMPTED = "PreemptedByQuota"
 """The reason of a victim's DisruptionTarget condition and of its Event."""
 HOLD_SLACK = 120.0
 """Seconds beyond the victims' grace period after which an unconverted hold ends."""
+NODES_GROUP = "system:nodes"
 WOKEN = 64
 """How many other tenants of a cohort one wake-up looks at."""
 
@@ -64,7 +65,7 @@ class Session(Telling):
             return
         self._expire(tenant)
         claim = adapter.claim(self.request.obj, config.policy.accounting)
-        ask = ask_for(claim, self.now)
+        ask = replace(ask_for(claim, self.now), owned=claim.owned_by_tenant and self._has_maker(self.request.obj))
         decision = decide(self.accounts, ask, self.now)
         self.audit += entries(ask, decision, self.now)
         if isinstance(decision, Deny):
@@ -76,13 +77,26 @@ class Session(Telling):
         if QUOTA_GATE in claim.gates:
             self.request.obj = adapter.ungate(self.request.obj, self.now)
 
+    def _has_maker(self, obj: Object) -> bool:
+        """Whether the controller that an object names is stored, with that uid, and of a kind that makes workloads.
+
+        Anybody can write any owner reference; only what somebody makes for the tenant waits for quota.
+        """
+        owner = metadata.controller_of(obj) or {}
+        resource = BY_KIND.get((str(owner.get("apiVersion")), str(owner.get("kind"))))
+        if resource is None or not resource.makes_workloads:
+            return False
+        found = self.txn.get(resource, self.request.namespace, str(owner.get("name") or ""))
+        return found is not None and found.uid == owner.get("uid")
+
     def _carry_out(self, adapter: Adapter, ask: Ask, wait: Wait) -> None:
         """Gate the object of this request, keep its place, let the victims go."""
         assert self.request.obj is not None
-        message = waits_for(wait, ask.charge.tenant)
+        tenant = ask.charge.tenant
+        message = waits_for(wait, tenant)
         found = [(victim, self._stored(victim.charge)) for victim in wait.victims]
         leaving = [(victim, record, record.object()) for victim, record in found if record is not None]
-        graces = [strategy.grace_seconds(record.resource, obj, None) for _, record, obj in leaving]
+        graces = [self._grace(victim, record, obj, tenant) for victim, record, obj in leaving]
         self.accounts.commit(ask, wait, self.now, max(graces, default=0) + HOLD_SLACK)
         self.request.obj = adapter.gate(self.request.obj, message, self.now)
         self._event(self.request.obj, "Normal", "WaitingForQuota", message)
@@ -95,17 +109,25 @@ class Session(Telling):
                 self.accounts.remove(victim.charge.tenant, victim.charge.uid)
                 self._note("repair", victim.charge, "lost")
             self.dirty(victim.charge.tenant)
-        for victim, record, obj in leaving:
-            self._evict(victim, record, obj, ask.charge)
+        for (victim, record, obj), grace in zip(leaving, graces, strict=True):
+            self._evict(victim, record, obj, ask.charge, grace)
         self.accounts.spend_budgets([record for _, record, _ in leaving], metadata.rfc3339(self.now))
 
-    def _evict(self, victim: Victim, record: Record, obj: Object, preemptor: Charge) -> None:
+    def _grace(self, victim: Victim, record: Record, obj: Object, preemptor: str) -> int:
+        """Seconds that a victim has to end: its own grace period, between tenants no more than their cohort allows."""
+        own = strategy.grace_seconds(record.resource, obj, None)
+        if victim.charge.tenant == preemptor:
+            return own
+        cohort = self.accounts.cohort(self.accounts.policy(preemptor).cohort)
+        return own if cohort is None else min(own, cohort.max_grace)
+
+    def _evict(self, victim: Victim, record: Record, obj: Object, preemptor: Charge, grace: int) -> None:
         """Mark a victim, tell it why, and start its graceful deletion: one write of the object."""
         message = preempted(victim, preemptor, self.accounts.policy(preemptor.tenant).cohort)
         marked = self._adapter(victim.charge).mark_victim(obj, PREEMPTED, message, self.now)
         self._event(marked, "Warning", PREEMPTED, message)
         writes = Writes(Chain([self._plugin]), lambda: self.now)
-        call, options = Call(dry_run=self.request.dry_run), DeleteOptions()
+        call, options = Call(dry_run=self.request.dry_run), DeleteOptions(grace_seconds=grace)
         resource, namespace, name = record.resource, record.namespace, record.name
         deletion.delete(self.txn, writes, resource, namespace, name, options, call, changed=marked)
 
@@ -122,7 +144,7 @@ class Session(Telling):
         if waiting is not None:
             claim = adapter.claim(new, accounting)
             if claim.finished:
-                self.accounts.leave(waiting)
+                self.accounts.give_up(waiting)
                 self._note("expire", waiting.charge, "ended")
                 self.dirty(tenant)
                 return
@@ -134,19 +156,29 @@ class Session(Telling):
                 self._retry(adapter, waiting)
             return
         charge = self.accounts.charge(tenant, uid)
-        if charge is None:
+        if charge is None or (charge.finished and self._gated(adapter, new)):
             self._come_back(adapter, adapter.claim(new, accounting))
             return
         if _phase(old) == _phase(new) and old.get("spec") == new.get("spec"):
             return
         claim = adapter.claim(new, accounting)
+        if claim.finished and not charge.finished and not self._is_node():
+            raise Forbidden(
+                f"{self.request.resource.qualified} {self.request.name!r} is forbidden: quota counts it, and only the node "
+                "that runs it says that it has ended"
+            )
         began = claim.stage is Stage.RUNNING and adapter.claim(old, accounting).stage is not Stage.RUNNING
         changed = charge_of(claim, created=charge.created, since=self.now if began else charge.since)
-        changed = replace(changed, evicting=charge.evicting)
+        changed = replace(changed, evicting=charge.evicting, stuck=charge.stuck)
         self._check_growth(charge, changed)
         self.accounts.change(changed)
         if any(changed.amounts.get(name, 0) < value for name, value in charge.amounts.items()):
             self.dirty(tenant)
+
+    def _is_node(self) -> bool:
+        """Whether the plane itself, or a node, makes this write."""
+        user = self.request.user
+        return user.name == SYSTEM.name or NODES_GROUP in user.groups
 
     def _gated(self, adapter: Adapter, obj: Mapping[str, Any]) -> bool:
         return QUOTA_GATE in adapter.claim(obj, self.accounts.policy(self.request.namespace).accounting).gates
@@ -173,6 +205,7 @@ class Session(Telling):
             self.request.obj = adapter.gate(self.request.obj, "waits in line for quota", self.now)
             claim = adapter.claim(self.request.obj, self.accounts.policy(claim.namespace).accounting)
         ask = ask_for(claim, self.now)
+        self.accounts.remove(ask.charge.tenant, ask.charge.uid)  # what it took by being stored
         self.accounts.wait(Waiting(ask.charge, since=self.now, preempts=ask.preempts))
         self.dirty(ask.charge.tenant)
 
@@ -215,7 +248,10 @@ class Session(Telling):
         waiting = self.accounts.waiter(tenant, uid)
         charge = self.accounts.charge(tenant, uid)
         if waiting is not None:
-            self.accounts.leave(waiting)
+            if removes:
+                self.accounts.leave(waiting)
+            else:
+                self.accounts.give_up(waiting, evicting=True)
         elif removes:
             self.accounts.remove(tenant, uid)
         elif charge is not None and not charge.evicting:
@@ -348,7 +384,25 @@ class Session(Telling):
             if 0 < waiting.expires <= self.now:
                 self.accounts.wait(replace(waiting, held=False, victims=(), expires=0))
                 self._note("expire", waiting.charge, "hold-expired")
+                for victim in waiting.victims:
+                    self._give_up_on(victim, waiting.charge)
                 self.dirty(tenant)
+
+    def _give_up_on(self, victim: str, preemptor: Charge) -> None:
+        """A victim that is still here after its grace period and then some: nobody counts on it any more, and it is reported."""
+        tenant = victim.split("/", 2)[1]
+        charge = next((c for c in self.accounts.charges(tenant) if c.id == victim and c.evicting and not c.stuck), None)
+        if charge is None:
+            return
+        self.accounts.change(replace(charge, stuck=True))
+        self._note("expire", charge, "stuck")
+        record = self._stored(charge)
+        if record is not None:
+            whom = preemptor.id if preemptor.tenant == tenant else f"namespace {preemptor.tenant}"
+            message = (
+                f"did not end in time for {whom}: its reservation is given up; is a finalizer or its node in the way?"
+            )
+            self._event(record.object(), "Warning", "PreemptionStuck", message)
 
 
 def _phase(obj: Mapping[str, Any]) -> Any:
