@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from isoplane.quota.accounts import Accounts
 from isoplane.quota.decide import decide
-from isoplane.quota.ledger import Accounts
 from isoplane.quota.line import WaitingLine
 from isoplane.quota.model import Admit, Ask, Decision, Wait, Waiting
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 from quota_world import ask, charge, ledger
 
+from isoplane.quota.accounts import MAX_PASSED
 from isoplane.quota.decide import decide
 from isoplane.quota.explain import data, refusal, shortage, text, waits_for, would_evict
-from isoplane.quota.ledger import MAX_PASSED, Ledger
+from isoplane.quota.ledger import Ledger
 from isoplane.quota.model import Admit, Ask, Budget, Cohort, Deny, Policy, Quota, ScopeTerm, Wait
 from isoplane.quota.release import release
 

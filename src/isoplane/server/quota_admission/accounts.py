@@ -15,7 +15,7 @@ from isoplane.objects import metadata
 from isoplane.objects.kinds import PODDISRUPTIONBUDGETS
 from isoplane.objects.metadata import Object
 from isoplane.objects.selectors import from_object
-from isoplane.quota.ledger import Accounts, Book
+from isoplane.quota.accounts import Accounts, Book
 from isoplane.quota.line import WaitingLine
 from isoplane.quota.model import Budget, Charge, Cohort, Policy, Quota, Waiting
 from isoplane.quota.view import CohortTotals

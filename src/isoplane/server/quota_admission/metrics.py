@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from isoplane.objects.quantity import is_cpu
-from isoplane.quota.ledger import Book
+from isoplane.quota.accounts import Book
 from isoplane.server.metrics import Family, Sample
 from isoplane.server.quota_admission import rows
 from isoplane.server.quota_admission.telling import kind_names

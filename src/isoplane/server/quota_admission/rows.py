@@ -17,8 +17,8 @@ from typing import Any
 
 import orjson
 
+from isoplane.quota.accounts import Book
 from isoplane.quota.audit import Entry
-from isoplane.quota.ledger import Book
 from isoplane.quota.model import DEFAULT_MAX_GRACE, Amounts, Charge, Policy, Quota, ScopeTerm, Totals, Waiting
 from isoplane.quota.view import CohortTotals
 

@@ -8,7 +8,7 @@ from typing import Any
 from isoplane.objects.kinds import PODS, QUOTAPOLICIES, QUOTAUSAGES, RESOURCEQUOTAS, VIRTUALMACHINEINSTANCES
 from isoplane.objects.metadata import Object, rfc3339
 from isoplane.objects.quantity import render
-from isoplane.quota.ledger import Book
+from isoplane.quota.accounts import Book
 from isoplane.quota.model import Charge, Waiting
 from isoplane.server.computed import Summary
 from isoplane.server.quota_admission import rows
