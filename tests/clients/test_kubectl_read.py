@@ -108,8 +108,17 @@ def test_explain(kubectl: Run) -> None:
     assert kubectl("explain", "workload")
 
 
+def exec_path(kubectl: Run, pod: str) -> str:
+    return f"/api/v1/namespaces/{kubectl.namespace}/pods/{pod}/exec?command=true&stdout=true"
+
+
 def test_logs(kubectl: Run, tmp_path: Path) -> None:
     kubectl("create", "-f", write(tmp_path, POD, VMI))
+    assert "virt-launcher" not in kubectl("get", "pods")
+    assert "not found" in kubectl.fails("logs", "virt-launcher-guest")
+    vmi = f"/apis/kubevirt.io/v1/namespaces/{kubectl.namespace}/virtualmachineinstances/guest/status"
+    placed = {**kubectl.json("get", "vmi", "guest"), "status": {"phase": "Running", "nodeName": "n1"}}
+    kubectl("replace", "--raw", vmi, "-f", "-", stdin=json.dumps(placed))
     assert kubectl("logs", "web").splitlines() == [f"container line {n}" for n in range(3)]
     assert kubectl("logs", "web", "--tail=1").splitlines() == ["container line 2"]
     assert kubectl("logs", "web", "--previous").splitlines() == ["the one before"]
@@ -118,7 +127,7 @@ def test_logs(kubectl: Run, tmp_path: Path) -> None:
     assert kubectl("logs", "virt-launcher-guest").splitlines() == console
     assert kubectl("logs", "virt-launcher-guest", "-c", "guest-console-log", "--tail=1").splitlines() == console[-1:]
     assert kubectl("logs", "-f", "pod/virt-launcher-guest").splitlines()[-1] == "followed 4"
-    assert "virt-launcher" not in kubectl("get", "pods")
+    assert "commands cannot be run" in kubectl.fails("get", "--raw", exec_path(kubectl, "virt-launcher-guest"))
     path = f"/apis/subresources.kubevirt.io/v1/namespaces/{kubectl.namespace}/virtualmachineinstances/guest/log"
     assert kubectl("get", "--raw", path).splitlines()[0] == "serial console line 0"
 

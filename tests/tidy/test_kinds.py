@@ -28,10 +28,8 @@ ALLOWED = {
     "workload/limits.py": "`Pod` is a type of limit in a LimitRange; the adapters call the kinds' own halves",
     "server/actions.py": "the API's table of action subresources: pods/eviction, virtualmachineinstances/pause, …",
     "server/http/discovery.py": "which verbs discovery announces for a subresource",
-    "server/launcher.py": "the launcher pod that KubeVirt's clients expect behind a VMI",
-    "server/verbs.py": "a get of that launcher pod",
-    "server/http/handlers.py": "the log of that launcher pod",
-    "server/http/logs.py": "the container of that launcher pod",
+    "server/launcher": "the launcher pod that clients expect behind a VMI, and what may be done to it",
+    "server/http/logs.py": "the containers of that launcher pod",
     "node/images/sources.py": "`oci` is an image layout, not a runtime",
 }
 

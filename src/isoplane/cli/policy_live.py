@@ -23,7 +23,7 @@ from isoplane.objects.kinds import (
 )
 from isoplane.objects.kinds import of as resource_of
 from isoplane.objects.metadata import Object
-from isoplane.workload.adapters import adapter_for, workload_resources
+from isoplane.workload.adapters import adapter_for, stands_for_machine, workload_resources
 from isoplane.workload.shape import Attachment
 
 LOOKED_AT = (NAMESPACES, NODES, NETWORKPOLICIES, CLUSTERNETWORKPOLICIES, VIRTUALMACHINES)
@@ -102,7 +102,8 @@ def enforcement(kubeconfig: Path | None) -> list[Enforced]:
 
     Raises ApiError, KubeconfigProblem, OSError.
     """
-    found = [_enforced(obj) for obj in asyncio.run(_fetch(cluster_of(kubeconfig), workload_resources()))]
+    live = asyncio.run(_fetch(cluster_of(kubeconfig), workload_resources()))
+    found = [_enforced(obj) for obj in live if not stands_for_machine(obj)]
     return sorted(found, key=lambda row: row.workload)
 
 

@@ -39,7 +39,7 @@ from isoplane.objects.validation import validate
 from isoplane.quota import explain as words
 from isoplane.quota.model import Admit
 from isoplane.quota.offline import Answer, Unreadable, answers, describe, namespace_of, resource_of
-from isoplane.workload.adapters import workload_resources
+from isoplane.workload.adapters import stands_for_machine, workload_resources
 
 app = typer.Typer(
     help="Explain what a quota would admit, whom it would evict, and why.",
@@ -147,7 +147,7 @@ async def live(path: Path) -> list[Object]:
                 continue  # A cluster without isoplane, or without KubeVirt, does not serve them all.
             # Items of a list need not say what they are.
             kind = {"apiVersion": resource.api_version, "kind": resource.kind}
-            found += [{**kind, **item} for item in page.items]
+            found += [{**kind, **item} for item in page.items if not stands_for_machine(item)]
         return found
 
 

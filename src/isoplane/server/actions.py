@@ -14,7 +14,7 @@ from isoplane.objects.kinds import PODDISRUPTIONBUDGETS, PODS, VIRTUALMACHINEINS
 from isoplane.objects.metadata import Object, rfc3339, set_condition
 from isoplane.objects.validation import invalid
 from isoplane.quota.disruption import Eviction, Verdict, decide_eviction
-from isoplane.server import deletion, problems
+from isoplane.server import deletion, launcher, launcher_writes, problems
 from isoplane.server.call import Call, DeleteOptions
 from isoplane.server.writes import Writes
 from isoplane.store.record import Record
@@ -72,9 +72,13 @@ def run(
     action = _ACTIONS.get((resource, subresource))
     if action is None:
         raise MethodNotAllowed(f"the server does not allow {subresource!r} on {resource.qualified}")
-    if txn.get(resource, namespace, name) is None:
-        raise problems.not_found(resource, name)
-    return action(Target(txn, writes, resource, namespace, name, call, now), body)
+    if txn.get(resource, namespace, name) is not None:
+        return action(Target(txn, writes, resource, namespace, name, call, now), body)
+    machine = launcher.machine_of(txn, resource, namespace, name)
+    if machine is None or action is not _evict:
+        raise launcher.absent(txn, resource, namespace, name)
+    behind = Target(txn, writes, machine.resource, namespace, machine.name, call, now)
+    return _evict_machine(behind, machine, name, body)
 
 
 def exists(resource: Resource, subresource: str) -> bool:
@@ -110,15 +114,30 @@ def _evict(target: Target, body: Mapping[str, Any]) -> Record:
 
     Raises TooManyRequests (ask again later), Forbidden, Internal (several budgets) and BadRequest.
     """
+    return _disrupt(target, _eviction_options(target.name, body))
+
+
+def _evict_machine(target: Target, machine: Record, name: str, body: Mapping[str, Any]) -> Record:
+    """Evict the launcher Pod ``name``: stop its machine (the target), as its evictionStrategy and its budget allow."""
+    options = launcher_writes.options_for(machine, name, _eviction_options(name, body))
+    marked = launcher_writes.evacuated(machine.object(), target.call)
+    return _disrupt(target, options) if marked is None else target.change("status", lambda old: marked)
+
+
+def _eviction_options(name: str, body: Mapping[str, Any]) -> DeleteOptions:
     given = (body.get("metadata") or {}).get("name")
-    if given and given != target.name:
+    if given and given != name:
         raise BadRequest("name in URL does not match name in Eviction object")
-    options = DeleteOptions.read(body.get("deleteOptions") or {})
+    return DeleteOptions.read(body.get("deleteOptions") or {})
+
+
+def _disrupt(target: Target, options: DeleteOptions) -> Record:
+    """Ask the budgets, delete, and say on the object why it goes."""
     stored = target.txn.get(target.resource, target.namespace, target.name)
     assert stored is not None
-    pod, now = stored.object(), rfc3339(target.now)
+    evicted, now = stored.object(), rfc3339(target.now)
     budgets = [record.object() for record in target.txn.list(PODDISRUPTIONBUDGETS, target.namespace)]
-    decision = decide_eviction(pod, budgets, now)
+    decision = decide_eviction(evicted, budgets, now)
     _refuse_eviction(decision)
     if decision.status is not None:
         status = dict(decision.status)
@@ -129,7 +148,7 @@ def _evict(target: Target, body: Mapping[str, Any]) -> Record:
     deleted = deletion.delete(
         target.txn, target.writes, target.resource, target.namespace, target.name, options, target.call
     )
-    if deleted.removed or pod["metadata"].get("deletionTimestamp"):
+    if deleted.removed or evicted["metadata"].get("deletionTimestamp"):
         return deleted.record
 
     def told(old: Object) -> Object:

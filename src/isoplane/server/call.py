@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from isoplane.objects.errors import BadRequest
+from isoplane.objects.errors import ApiError, BadRequest
 from isoplane.server.admission import SYSTEM, User
 
 FIELD_VALIDATION = ("Strict", "Warn", "Ignore")
@@ -29,6 +29,8 @@ class Call:
     warnings: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
     """Fields that the body gives twice, as the decoder found them."""
+    denied: ApiError | None = None
+    """What the client is answered although something was written: an eviction that only marks its machine."""
 
 
 @dataclass(frozen=True, slots=True)

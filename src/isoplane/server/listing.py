@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -13,8 +13,9 @@ from isoplane.objects.errors import ApiError, BadRequest, Cause, Expired, Invali
 from isoplane.objects.kinds import Resource
 from isoplane.server.call import ListOptions
 from isoplane.store import Store
-from isoplane.store.fields import INDEXED, SELECTABLE
+from isoplane.store.fields import INDEXED, SELECTABLE, resource_key
 from isoplane.store.filters import Filter, compile_filter
+from isoplane.store.mirror import Mirror
 from isoplane.store.record import Record
 
 
@@ -43,14 +44,19 @@ def read_revision(text: str) -> int:
     return int(text)
 
 
-def list_records(store: Store, resource: Resource, namespace: str | None, options: ListOptions) -> Listing:
-    """Raises BadRequest (selectors, token), Expired (page or exact revision compacted), FutureRevision."""
+def list_records(
+    store: Store, resource: Resource, namespace: str | None, options: ListOptions, mirror: Mirror | None = None
+) -> Listing:
+    """A page, with what ``mirror`` shows among the resource's objects.
+
+    Raises BadRequest (selectors, token), Expired (page or exact revision compacted), FutureRevision.
+    """
     filter_ = compile_filter(resource, options.label_selector, options.field_selector)
     if options.continue_token:
         if options.resource_version and options.resource_version != "0":
             raise BadRequest("specifying resource version is not allowed when using continue")
         revision, after = _read_token(options.continue_token)
-        return _page(store, resource, namespace, filter_, options.limit, revision, after)
+        return _page(store, resource, namespace, filter_, options.limit, revision, after, mirror)
     wanted = read_revision(options.resource_version)
     match = options.resource_version_match
     if match and match not in ("Exact", "NotOlderThan"):
@@ -68,8 +74,8 @@ def list_records(store: Store, resource: Resource, namespace: str | None, option
     if match == "Exact":
         if wanted == 0:
             raise Invalid('resourceVersionMatch: Forbidden: resourceVersionMatch "Exact" is forbidden for "0"')
-        return _page(store, resource, namespace, filter_, options.limit, wanted, None)
-    return _page(store, resource, namespace, filter_, options.limit, store.revision, None)
+        return _page(store, resource, namespace, filter_, options.limit, wanted, None, mirror)
+    return _page(store, resource, namespace, filter_, options.limit, store.revision, None, mirror)
 
 
 def _page(
@@ -80,12 +86,14 @@ def _page(
     limit: int,
     revision: int,
     after: tuple[str, str] | None,
+    mirror: Mirror | None,
 ) -> Listing:
     found: Sequence[Record] | None = None
     if after is None and revision == store.revision:
         found = _by_handle(store, resource, namespace, filter_)
     if found is None:
         found = store.list(resource, namespace, filter_, after=after, revision=revision)
+    found = with_mirrored(store, mirror, namespace, filter_, found, after, revision)
     if limit <= 0 or len(found) <= limit:
         return Listing(found, revision)
     page = found[:limit]
@@ -114,6 +122,49 @@ def _by_handle(store: Store, resource: Resource, namespace: str | None, filter_:
     ]
     records.sort(key=lambda record: (record.namespace, record.name))
     return records
+
+
+def with_mirrored(
+    store: Store,
+    mirror: Mirror | None,
+    namespace: str | None,
+    filter_: Filter,
+    found: Sequence[Record],
+    after: tuple[str, str] | None = None,
+    revision: int | None = None,
+) -> Sequence[Record]:
+    """What was found, and what ``mirror`` shows beside it, in (namespace, name) order; what is stored has its name first."""
+    if mirror is None:
+        return found
+    shown = {
+        (made.namespace, made.name): made
+        for source in _sources(store, mirror, namespace, filter_, revision)
+        if (made := mirror.make(source)) is not None and filter_.matches(made)
+    }
+    if after is not None:
+        shown = {key: made for key, made in shown.items() if key > after}
+    if not shown:
+        return found
+    shown.update(((record.namespace, record.name), record) for record in found)
+    return [shown[key] for key in sorted(shown)]
+
+
+def _sources(
+    store: Store, mirror: Mirror, namespace: str | None, filter_: Filter, revision: int | None
+) -> Iterable[Record]:
+    """What the shown objects that can match are made of: through an index where the filter allows it."""
+    if revision is None or revision == store.revision:
+        name = filter_.only_name
+        if name is not None and namespace is not None:
+            source = store.state.get(mirror.source, namespace, mirror.source_name(name))
+            return () if source is None else (source,)
+        handle = filter_.handle
+        if handle is not None and handle[0] >= 0:
+            path = mirror.indexed.get(SELECTABLE[resource_key(mirror.resource)][handle[0]])
+            if path is not None:
+                spaces = store.state.by_field(mirror.source, path, handle[1])
+                return [source for source in spaces if namespace is None or source.namespace == namespace]
+    return store.list(mirror.source, namespace, revision=revision)
 
 
 def _token(revision: int, after: tuple[str, str]) -> str:

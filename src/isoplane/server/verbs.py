@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
-from isoplane.objects.errors import Expired, MethodNotAllowed, UnsupportedMediaType
-from isoplane.objects.kinds import PODS, Resource
+from isoplane.objects.errors import Expired, MethodNotAllowed, NotFound, UnsupportedMediaType
+from isoplane.objects.kinds import Resource
 from isoplane.objects.metadata import Object
 from isoplane.objects.patch import apply_json, apply_merge, apply_strategic
-from isoplane.server import actions, deletion, launcher, listing, problems
+from isoplane.server import actions, deletion, launcher_writes, listing, problems
 from isoplane.server.admission import Chain
 from isoplane.server.call import Call, DeleteOptions, ListOptions
 from isoplane.server.computed import Registry
 from isoplane.server.deletion import Deleted
+from isoplane.server.launcher import LAUNCHERS, launcher_pod, machine_of
 from isoplane.server.strategy import Clock
 from isoplane.server.watching import Direct, Step, watch_steps
 from isoplane.server.writes import Writes
 from isoplane.store import Record, Store, Transaction
+from isoplane.store.mirror import Mirror
 
 Records = list[Record]
 PatchKind = Literal["json", "merge", "strategic", "apply"]
@@ -43,34 +46,43 @@ class Verbs:
 
     # reads
 
-    def get(self, resource: Resource, namespace: str, name: str) -> Record:
-        """Raises NotFound."""
+    def get(self, resource: Resource, namespace: str, name: str, *, mirrored: bool = False) -> Record:
+        """``mirrored``, here and below: with what is shown among the objects stored (launcher Pods). Raises NotFound."""
         if resource.computed:
             return self.computed.get(resource, namespace, name)
         record = self.store.state.get(resource, namespace, name)
-        if record is None and resource is PODS:
-            machine = launcher.machine_of(self.store.state, namespace, name)
-            record = None if machine is None else launcher.launcher_pod(machine)
+        if record is None and mirrored:
+            machine = machine_of(self.store.state, resource, namespace, name)
+            record = None if machine is None else launcher_pod(machine)
         if record is None:
             raise problems.not_found(resource, name)
         return record
 
-    def list(self, resource: Resource, namespace: str | None, options: ListOptions) -> listing.Listing:
+    def list(
+        self, resource: Resource, namespace: str | None, options: ListOptions, *, mirrored: bool = False
+    ) -> listing.Listing:
         """``namespace`` None: all. Raises BadRequest, Invalid, Expired."""
         if resource.computed:
             return self.computed.list(resource, namespace, options)
         try:
-            return listing.list_records(self.store, resource, namespace, options)
+            return listing.list_records(self.store, resource, namespace, options, _mirror(resource, mirrored))
         except Expired as error:
             raise (listing.expired_page(error) if options.continue_token else error) from error
 
     def watch(
-        self, resource: Resource, namespace: str | None, options: ListOptions, direct: Direct | None = None
+        self,
+        resource: Resource,
+        namespace: str | None,
+        options: ListOptions,
+        direct: Direct | None = None,
+        *,
+        mirrored: bool = False,
     ) -> AsyncIterator[Sequence[Step]]:
         """Steps in commit groups until the watch's time is over. Raises BadRequest, Invalid, Expired at once."""
         if resource.computed:
             return self.computed.watch(resource, namespace, options, self._monotonic)
-        return watch_steps(self.store, resource, namespace, options, self._monotonic, direct)
+        mirror = _mirror(resource, mirrored)
+        return watch_steps(self.store, resource, namespace, options, self._monotonic, direct, mirror)
 
     # writes
 
@@ -127,24 +139,30 @@ class Verbs:
         self._writable(resource)
 
         def evaluate(txn: Transaction) -> Deleted:
-            return deletion.delete(txn, self._writes, resource, namespace, name, options, call)
+            return self._delete(txn, resource, namespace, name, options, call)
 
         return await self.store.transact(evaluate, dry_run=call.dry_run)
+
+    def _delete(
+        self, txn: Transaction, resource: Resource, namespace: str, name: str, options: DeleteOptions, call: Call
+    ) -> Deleted:
+        machine = machine_of(txn, resource, namespace, name)
+        if machine is not None:
+            return launcher_writes.delete(txn, self._writes, machine, name, options, call)
+        return deletion.delete(txn, self._writes, resource, namespace, name, options, call)
 
     async def delete_collection(
         self, resource: Resource, namespace: str | None, select: ListOptions, options: DeleteOptions, call: Call
     ) -> listing.Listing:
         """Delete what a list with these selectors shows, each object by itself; what vanished meanwhile is skipped."""
         self._writable(resource)
-        found = self.list(resource, namespace, select).records
+        found = self.list(resource, namespace, select, mirrored=True).records
 
         def evaluate(txn: Transaction) -> listing.Listing:
             gone: Records = []
             for record in found:
-                if txn.get(resource, record.namespace, record.name) is None:
-                    continue
-                one = deletion.delete(txn, self._writes, resource, record.namespace, record.name, options, call)
-                gone.append(one.record)
+                with suppress(NotFound):
+                    gone.append(self._delete(txn, resource, record.namespace, record.name, options, call).record)
             return listing.Listing(gone, txn.revision)
 
         return await self.store.transact(evaluate, dry_run=call.dry_run)
@@ -158,12 +176,19 @@ class Verbs:
         def evaluate(txn: Transaction) -> Record:
             return actions.run(txn, self._writes, resource, namespace, name, subresource, body, call, self._clock())
 
-        return await self.store.transact(evaluate, dry_run=call.dry_run)
+        done = await self.store.transact(evaluate, dry_run=call.dry_run)
+        if call.denied is not None:
+            raise call.denied
+        return done
 
     @staticmethod
     def _writable(resource: Resource) -> None:
         if "create" not in resource.verbs:
             raise MethodNotAllowed(f"{resource.qualified} are computed; they cannot be written")
+
+
+def _mirror(resource: Resource, mirrored: bool) -> Mirror | None:
+    return LAUNCHERS if mirrored and resource is LAUNCHERS.resource else None
 
 
 def _patcher(resource: Resource, patch: Any, kind: Literal["json", "merge", "strategic"]) -> Callable[[Object], Any]:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from isoplane.objects.errors import BadRequest, Expired, Invalid
 from isoplane.objects.kinds import Resource
 from isoplane.server.call import ListOptions
-from isoplane.server.listing import read_revision
+from isoplane.server.listing import read_revision, with_mirrored
 from isoplane.server.strategy import Clock
 from isoplane.store import Store
 from isoplane.store.filters import compile_filter
+from isoplane.store.mirror import Mirror
 from isoplane.store.transaction import Change
 
 BOOKMARK_SECONDS = 30.0
@@ -45,6 +46,7 @@ def watch_steps(
     options: ListOptions,
     monotonic: Clock,
     direct: Direct | None = None,
+    mirror: Mirror | None = None,
 ) -> AsyncIterator[Sequence[Step]]:
     """Start a watch; what is wrong with it is raised here and not later: BadRequest, Invalid, Expired.
 
@@ -59,13 +61,14 @@ def watch_steps(
     if initial:
         now = store.revision
         # The present state and the subscription are taken in one go, so nothing falls between them.
-        first = [Change("ADDED", record.revision, record, None) for record in store.list(resource, namespace, filter_)]
+        present = with_mirrored(store, mirror, namespace, filter_, store.list(resource, namespace, filter_))
+        first = [Change("ADDED", record.revision, record, None) for record in present]
         if options.send_initial_events and options.bookmarks:
             first.append(Bookmark(now, initial=True))
-        subscription = store.watch(resource, namespace, filter_, pace=options.pace)
+        subscription = store.watch(resource, namespace, filter_, pace=options.pace, mirror=mirror)
     else:
         start = since if options.resource_version else None
-        subscription = store.watch(resource, namespace, filter_, since=start, pace=options.pace)
+        subscription = store.watch(resource, namespace, filter_, since=start, pace=options.pace, mirror=mirror)
 
     async def steps() -> AsyncIterator[Sequence[Step]]:
         lasts = options.timeout_seconds if options.timeout_seconds else random.uniform(_SHORTEST, _LONGEST)

@@ -16,7 +16,7 @@ from isoplane.objects.metadata import Object
 from isoplane.objects.patch import apply_config, record_update
 from isoplane.objects.schema.validator import is_plain, misplaced_values, type_causes
 from isoplane.objects.validation import invalid, validate, validate_update, without_unknown
-from isoplane.server import identity, problems, strategy
+from isoplane.server import identity, launcher, problems, strategy
 from isoplane.server.admission import SYSTEM, AdmissionRequest, Chain, Operation
 from isoplane.server.call import Call
 from isoplane.store.record import Record, snapshot
@@ -78,6 +78,7 @@ class Writes:
             record_update(resource, None, obj, manager=call.manager, now=identity.second(request.now))
         if resource.namespaced:
             self._check_namespace(txn, resource, namespace, name)
+            launcher.check_new(txn, resource, namespace, name)
         attempts = _NAME_ATTEMPTS if prefix else 1
         while txn.get(resource, namespace, name) is not None:
             attempts -= 1
@@ -224,7 +225,7 @@ class Writes:
         """Every update ends here. ``make`` gets the stored object, which it must not change, and returns the new one."""
         stored = txn.get(resource, namespace, name)
         if stored is None:
-            raise problems.not_found(resource, name)
+            raise launcher.absent(txn, resource, namespace, name)
         old = stored.object()
         new = make(old)
         identity.check_preconditions(resource, new["metadata"], old)

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 from isoplane.objects.errors import ApiError, Expired
 from isoplane.objects.kinds import Resource
-from isoplane.store.fields import ResourceKey
+from isoplane.store.fields import ResourceKey, resource_key
 from isoplane.store.filters import Filter, field_value
+from isoplane.store.mirror import Mirror
 from isoplane.store.record import Record, encode
 from isoplane.store.transaction import Change
 
@@ -33,9 +34,9 @@ class Subscription:
     them.  That spares a thousand watches of one change a thousand tasks.
     """
 
-    __slots__ = ("_bytes", "_error", "_hub", "_loop", "_pace", "_queue", "_taken", "_waiter", "direct", "group")
+    __slots__ = ("_bytes", "_error", "_hub", "_loop", "_pace", "_queue", "_taken", "_waiter", "direct", "groups")
 
-    def __init__(self, hub: Hub, group: Group, backlog: list[Change], pace: float) -> None:
+    def __init__(self, hub: Hub, groups: tuple[Group, ...], backlog: list[Change], pace: float) -> None:
         self._pace = pace
         self._taken = 0.0
         self.direct: Callable[[list[Change]], bool] | None = None
@@ -45,7 +46,7 @@ class Subscription:
         self._bytes = 0
         self._waiter: asyncio.Future[None] | None = None
         self._error: ApiError | None = None
-        self.group = group
+        self.groups = groups
 
     def offer(self, change: Change) -> None:
         self._queue.append(change)
@@ -153,21 +154,35 @@ class Hub:
         self._groups: dict[ResourceKey, dict[tuple[str | None, Filter], Group]] = {}
         self._scanned: dict[ResourceKey, list[Group]] = {}
         self._indexed: dict[ResourceKey, dict[int, dict[str, list[Group]]]] = {}
+        self._mirrors: dict[ResourceKey, Mirror] = {}
         self.watches = 0
 
     def subscribe(
-        self, resource: Resource, namespace: str | None, filter_: Filter, backlog: list[Change], pace: float
+        self,
+        resource: Resource,
+        namespace: str | None,
+        filter_: Filter,
+        backlog: list[Change],
+        pace: float,
+        mirror: Mirror | None = None,
     ) -> Subscription:
-        key = (resource.group, resource.plural)
+        groups = [self._group(resource_key(resource), namespace, filter_)]
+        if mirror is not None:
+            self._mirrors[resource_key(mirror.source)] = mirror
+            groups.append(self._group(mirror.key, namespace, filter_))
+        subscription = Subscription(self, tuple(groups), backlog, pace)
+        for group in groups:
+            group.members.add(subscription)
+        self.watches += 1
+        return subscription
+
+    def _group(self, key: ResourceKey, namespace: str | None, filter_: Filter) -> Group:
         groups = self._groups.setdefault(key, {})
         group = groups.get((namespace, filter_))
         if group is None:
             group = groups[(namespace, filter_)] = Group(key, namespace, filter_)
             self._shelf(group).append(group)
-        subscription = Subscription(self, group, backlog, pace)
-        group.members.add(subscription)
-        self.watches += 1
-        return subscription
+        return group
 
     def _shelf(self, group: Group) -> list[Group]:
         handle = group.filter.handle
@@ -177,13 +192,15 @@ class Hub:
         return self._indexed.setdefault(group.key, {}).setdefault(place, {}).setdefault(value, [])
 
     def remove(self, subscription: Subscription) -> None:
-        group = subscription.group
-        if subscription not in group.members:
+        if subscription not in subscription.groups[0].members:
             return
-        group.members.discard(subscription)
         self.watches -= 1
-        if group.members:
-            return
+        for group in subscription.groups:
+            group.members.discard(subscription)
+            if not group.members:
+                self._drop(group)
+
+    def _drop(self, group: Group) -> None:
         del self._groups[group.key][(group.namespace, group.filter)]
         shelf = self._shelf(group)
         shelf.remove(group)
@@ -195,19 +212,27 @@ class Hub:
         """Hand committed changes, in order, to whom they concern; wakes each watcher once."""
         woken: set[Subscription] = set()
         for change in changes:
-            for group in self._concerned(change):
-                seen = seen_through(change, group.filter)
-                if seen is None:
-                    continue
-                for member in tuple(group.members) if len(group.members) else ():
-                    member.offer(seen)
-                woken |= group.members
+            key = resource_key(change.record.resource)
+            self._offer(key, change, woken)
+            mirror = self._mirrors.get(key)
+            if mirror is not None and self._groups.get(mirror.key):
+                shown = mirror.change(change)
+                if shown is not None:
+                    self._offer(mirror.key, shown, woken)
         for member in woken:
             member.wake()
 
-    def _concerned(self, change: Change) -> Iterator[Group]:
+    def _offer(self, key: ResourceKey, change: Change, woken: set[Subscription]) -> None:
+        for group in self._concerned(key, change):
+            seen = seen_through(change, group.filter)
+            if seen is None:
+                continue
+            for member in tuple(group.members) if len(group.members) else ():
+                member.offer(seen)
+            woken |= group.members
+
+    def _concerned(self, key: ResourceKey, change: Change) -> Iterator[Group]:
         record = change.record
-        key = (record.resource.group, record.resource.plural)
         namespace = record.namespace
         for group in tuple(self._scanned.get(key, ())):
             if group.namespace is None or group.namespace == namespace:

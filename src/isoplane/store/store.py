@@ -18,11 +18,13 @@ from typing import Any, TypeVar
 from isoplane.objects.errors import ApiError, Expired, Unavailable
 from isoplane.objects.kinds import Resource
 from isoplane.store.database import Database, LogRow, Write
+from isoplane.store.fields import resource_key
 from isoplane.store.filters import ALL, Filter
 from isoplane.store.history import History, Retention
 from isoplane.store.hub import Hub, Subscription, seen_through
 from isoplane.store.loading import load
 from isoplane.store.lock import DirectoryLock
+from isoplane.store.mirror import Mirror
 from isoplane.store.record import ObjectKey, Record
 from isoplane.store.state import Row, State
 from isoplane.store.stats import Stats
@@ -301,21 +303,24 @@ class Store:
         *,
         since: int | None = None,
         pace: float = 0.0,
+        mirror: Mirror | None = None,
     ) -> Subscription:
-        """Changes after revision ``since`` (None: after now). Raises Expired when they are partly compacted."""
+        """Changes after revision ``since`` (None: after now), and those of what ``mirror`` shows among the resource's objects.
+
+        Raises Expired when they are partly compacted.
+        """
         backlog: list[Change] = []
         if since is not None and since < self.state.revision:
-            key = (resource.group, resource.plural)
+            key = resource_key(resource)
             for change in self._history.since(since):
-                record = change.record
-                if (record.resource.group, record.resource.plural) != key:
+                own = resource_key(change.record.resource)
+                if namespace is not None and change.record.namespace != namespace:
                     continue
-                if namespace is not None and record.namespace != namespace:
-                    continue
-                seen = seen_through(change, filter_)
+                meant = change if own == key else mirror.change(change) if mirror and mirror.shows(own) else None
+                seen = None if meant is None else seen_through(meant, filter_)
                 if seen is not None:
                     backlog.append(seen)
-        return self._hub.subscribe(resource, namespace, filter_, backlog, pace)
+        return self._hub.subscribe(resource, namespace, filter_, backlog, pace, mirror)
 
     # keeping house
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from isoplane.objects import metadata
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, Resource
 from isoplane.objects.metadata import Object
 from isoplane.workload.health import Health
@@ -156,3 +157,9 @@ def _load() -> dict[Resource, Adapter]:
 def workload_resources() -> tuple[Resource, ...]:
     """The resources whose objects are workloads."""
     return tuple(_ALL or _load())
+
+
+def stands_for_machine(obj: Mapping[str, Any]) -> bool:
+    """Whether this is the launcher Pod of a virtual machine, here or under KubeVirt: the machine itself is the workload."""
+    owner = metadata.controller_of(obj) or {}
+    return owner.get("kind") == VIRTUALMACHINEINSTANCES.kind and obj.get("kind", PODS.kind) == PODS.kind

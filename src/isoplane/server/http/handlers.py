@@ -10,8 +10,8 @@ import orjson
 
 from isoplane.objects.decode import APPLY_PATCH, decode_patch
 from isoplane.objects.errors import ApiError, BadRequest, MethodNotAllowed
-from isoplane.objects.kinds import PODS, Resource
-from isoplane.server import actions, launcher, strategy
+from isoplane.objects.kinds import Resource
+from isoplane.server import actions, launcher_writes, strategy
 from isoplane.server.call import Call, DeleteOptions, check_shape
 from isoplane.server.http import exec as exec_
 from isoplane.server.http import query, reply
@@ -22,6 +22,7 @@ from isoplane.server.http.representation import Representation
 from isoplane.server.http.request import Request, Scope
 from isoplane.server.http.routes import Route
 from isoplane.server.http.wire import write_piece
+from isoplane.server.launcher import machine_of
 from isoplane.server.node_backend import NodeBackend
 from isoplane.server.verbs import PatchKind, Verbs
 from isoplane.server.watching import Step
@@ -86,12 +87,12 @@ class Handlers:
 
     async def _get(self, request: Request, route: Route) -> None:
         form = self._form(request, route.resource)
-        record = self._verbs.get(route.resource, route.namespace or "", route.name)
+        record = self._verbs.get(route.resource, route.namespace or "", route.name, mirrored=True)
         await request.answer(200, form.one(record))
 
     async def _list(self, request: Request, route: Route) -> None:
         form = self._form(request, route.resource)
-        listing = self._verbs.list(route.resource, _scope(route), query.list_options(request.query))
+        listing = self._verbs.list(route.resource, _scope(route), query.list_options(request.query), mirrored=True)
         await request.answer(200, form.many(listing))
 
     async def _watch(self, request: Request, route: Route) -> None:
@@ -102,7 +103,7 @@ class Handlers:
             """Straight to the socket while it takes data; else the task writes, and waits."""
             return write_piece(request.send, form.lines(changes))
 
-        steps = self._verbs.watch(route.resource, _scope(route), options, direct)
+        steps = self._verbs.watch(route.resource, _scope(route), options, direct, mirrored=True)
         await _stream(request, form, steps)
 
     # writes
@@ -152,26 +153,28 @@ class Handlers:
 
     # subresources
 
-    def _logged(self, route: Route) -> Record:
-        """Whose log is asked for: behind a launcher pod it is the machine's."""
+    def _behind(self, route: Route) -> Record:
+        """Whose log is asked for, or where a command is to run: behind a launcher pod it is the machine."""
         namespace = route.namespace or ""
-        if route.resource is PODS:
-            machine = launcher.machine_of(self._verbs.store.state, namespace, route.name)
-            if machine is not None:
-                return machine
-        return self._verbs.get(route.resource, namespace, route.name)
+        machine = machine_of(self._verbs.store.state, route.resource, namespace, route.name)
+        return machine or self._verbs.get(route.resource, namespace, route.name)
+
+    def _commanded(self, route: Route) -> Record:
+        record = self._behind(route)
+        if record.resource is not route.resource:
+            raise launcher_writes.refuse_command(record)
+        return record
 
     async def exec(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
         """Run a command; raises ApiError before the connection is upgraded."""
-        record = self._verbs.get(route.resource, route.namespace or "", route.name)
-        await exec_.serve(scope, receive, send, self.node, record)
+        await exec_.serve(scope, receive, send, self.node, self._commanded(route))
 
     async def _subresource(self, request: Request, route: Route) -> None:
         if route.subresource == "log" and request.method == "GET":
-            await send_log(request, self.node, self._logged(route))
+            await send_log(request, self.node, self._behind(route))
             return
         if route.subresource == "exec":
-            record = self._verbs.get(route.resource, route.namespace or "", route.name)
+            record = self._commanded(route)
             options = exec_.read_options(request.scope["query_string"])
             self.node.check_exec(record.resource, record.namespace, record.name, options)
             raise BadRequest(

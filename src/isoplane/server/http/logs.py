@@ -11,7 +11,7 @@ from isoplane.objects.kinds import VIRTUALMACHINEINSTANCES
 from isoplane.objects.metadata import posix
 from isoplane.server.http import query, reply
 from isoplane.server.http.request import Request
-from isoplane.server.launcher import CONTAINER
+from isoplane.server.launcher import CONTAINERS
 from isoplane.server.node_backend import LogOptions, NodeBackend
 from isoplane.server.strategy import Clock
 from isoplane.store.record import Record
@@ -42,7 +42,7 @@ def read_options(asked: query.Query, now: float) -> LogOptions:
 async def send_log(request: Request, node: NodeBackend, record: Record, clock: Clock | None = None) -> None:
     """Stream the log; an error before the first byte is a Status, a later one ends the stream."""
     options = read_options(request.query, (clock or time.time)())
-    if record.resource is VIRTUALMACHINEINSTANCES and options.container == CONTAINER:
+    if record.resource is VIRTUALMACHINEINSTANCES and options.container in CONTAINERS:
         options = replace(options, container="")
     pieces = node.logs(record.resource, record.namespace, record.name, options)
     task = asyncio.current_task()
