@@ -12,7 +12,8 @@ from isoplane.objects.errors import BadRequest
 
 MAX_DEPTH = 200
 """Levels of nesting that a document may have; real objects stay under 30."""
-
+_TEXT = 16
+"""So many characters of text count as one step."""
 
 _BOOLEAN = object()
 
@@ -50,6 +51,23 @@ def count(value: Any) -> int:
     if isinstance(value, list):
         return 1 + sum(count(child) for child in value)
     return 1
+
+
+def weight(value: Any) -> int:
+    """The steps of looking at a value: one for each value in it, and more for long text."""
+    steps = 0
+    pending = [value]
+    while pending:
+        one = pending.pop()
+        steps += 1
+        if isinstance(one, dict):
+            pending.extend(one.values())
+            steps += sum(map(len, one)) // _TEXT
+        elif isinstance(one, list):
+            pending.extend(one)
+        elif isinstance(one, str):
+            steps += len(one) // _TEXT
+    return steps
 
 
 def same(left: Any, right: Any) -> bool:

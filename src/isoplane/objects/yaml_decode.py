@@ -1,8 +1,8 @@
 """YAML to JSON values, as Kubernetes reads it: YAML 1.1 scalars with the surprises taken out.
 
 Built on libyaml's event stream rather than PyYAML's constructors, for four reasons: clock-like values (``22:30``) and
-dates stay strings as in Go's parser; nesting is counted before it can exhaust the stack; aliases are expanded under a
-budget, so that nobody's ten lines become a gigabyte; and repeated keys are seen.
+dates stay strings as in Go's parser; nesting is counted before it can exhaust the stack; events and what aliases add are
+counted, so that nobody's ten lines become a gigabyte; and repeated keys are seen.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from typing import Any
 
 import yaml
 
-from isoplane.objects.copying import MAX_DEPTH, count, deep_copy, too_deep
-from isoplane.objects.errors import BadRequest
+from isoplane.objects.copying import MAX_DEPTH, deep_copy, too_deep, weight
+from isoplane.objects.errors import BadRequest, TooLarge
+from isoplane.objects.paths import Trail
 
-_MAX_EXPANDED = 500_000
-"""Values that aliases may add to a document."""
+MAX_EVENTS = 250_000
+"""Keys, values, beginnings and ends that one document may have: reading each costs microseconds."""
+MAX_EXPANDED = 200_000
+"""Values that aliases may add to a document; long text counts by its length."""
 _NULL = frozenset(("", "~", "null", "Null", "NULL"))
 _TRUE = frozenset(("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"))
 _FALSE = frozenset(("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"))
@@ -51,23 +54,30 @@ class _Reader:
 
     def __init__(self, loader: yaml.CSafeLoader) -> None:
         # The stream ends with StreamEnd, which every loop below meets in time; never with None.
-        self.next_event: Callable[[], Any] = loader.get_event
+        self.get_event: Callable[[], Any] = loader.get_event
         self.anchors: dict[str, Any] = {}
+        self.events = 0
         self.expanded = 0
-        self.repeated: list[str] = []
+        self.trail = Trail()
+
+    def next_event(self) -> Any:
+        self.events += 1
+        if self.events > MAX_EVENTS:
+            raise TooLarge(f"the YAML document has more than {MAX_EVENTS} keys and values; send less at once, or JSON")
+        return self.get_event()
 
     def document(self) -> tuple[Any, list[str]]:
         self.next_event()  # the stream's start
         event = self.next_event()
         if isinstance(event, yaml.StreamEndEvent):
             raise BadRequest("the body is empty: an object is expected")
-        value = self.value(self.next_event(), "", MAX_DEPTH)
+        value = self.value(self.next_event(), MAX_DEPTH)
         self.next_event()  # the document's end
         if not isinstance(self.next_event(), yaml.StreamEndEvent):
             raise BadRequest("the body holds more than one YAML document")
-        return value, self.repeated
+        return value, self.trail.repeated
 
-    def value(self, event: Any, path: str, depth: int) -> Any:
+    def value(self, event: Any, depth: int) -> Any:
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event)
         if isinstance(event, yaml.ScalarEvent):
@@ -80,26 +90,29 @@ class _Reader:
             _check_tag(event, "seq")
             value = []
             while not isinstance(item := self.next_event(), yaml.SequenceEndEvent):
-                value.append(self.value(item, f"{path}[{len(value)}]", depth - 1))
+                self.trail.enter(len(value))
+                value.append(self.value(item, depth - 1))
+                self.trail.leave()
         else:
             _check_tag(event, "map")
-            value = self.mapping(path, depth)
+            value = self.mapping(depth)
         if event.anchor:
             self.anchors[event.anchor] = value
         return value
 
-    def mapping(self, path: str, depth: int) -> dict[str, Any]:
+    def mapping(self, depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
         merged: dict[str, Any] = {}
         while not isinstance(event := self.next_event(), yaml.MappingEndEvent):
             key = self.key(event)
             if key is _MERGE:
-                _merge(merged, self.value(self.next_event(), path, depth - 1), event)
+                _merge(merged, self.value(self.next_event(), depth - 1), event)
                 continue
-            where = f"{path}.{key}" if path else key
+            self.trail.enter(key)
             if key in result:
-                self.repeated.append(f'duplicate field "{where}"')
-            result[key] = self.value(self.next_event(), where, depth - 1)
+                self.trail.repeats()
+            result[key] = self.value(self.next_event(), depth - 1)
+            self.trail.leave()
         return {**merged, **result} if merged else result
 
     def key(self, event: Any) -> Any:
@@ -121,9 +134,9 @@ class _Reader:
         if event.anchor not in self.anchors:
             raise _wrong(event, f"unknown or recursive alias *{event.anchor}")
         value = self.anchors[event.anchor]
-        self.expanded += count(value)
-        if self.expanded > _MAX_EXPANDED:
-            raise _wrong(event, f"aliases expand to more than {_MAX_EXPANDED} values")
+        self.expanded += weight(value)
+        if self.expanded > MAX_EXPANDED:
+            raise _wrong(event, f"aliases expand to more than {MAX_EXPANDED} values, or as much text")
         return deep_copy(value)
 
 

@@ -159,14 +159,15 @@ def _stop(workload: Workload, observed: Observed | None, memory: Memory, now: fl
     # Sidecars outlive what they serve, and each the ones behind it: the last is asked first, once it is its turn.
     sidecars = [unit.name for unit in workload.units if unit.role is UnitRole.SIDECAR]
     last = next((name for name in reversed(sidecars) if observed.unit(name).state in ALIVE), "")
-    mains_left = any(unit.name not in sidecars for unit in alive)
+    asides = frozenset(sidecars)
+    mains_left = any(unit.name not in asides for unit in alive)
     actions: list[Action] = []
     wake = deadline
     for unit in alive:
         if now >= deadline or workload.grace_seconds == 0:
             actions.append(Kill(unit.name, why))
             continue
-        if unit.name in sidecars and (mains_left or unit.name != last):
+        if unit.name in asides and (mains_left or unit.name != last):
             continue
         if unit.state is UnitState.PAUSED:
             actions.append(Pause(unit.name, False))

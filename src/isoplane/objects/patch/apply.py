@@ -232,15 +232,19 @@ def _merge_items(
     wanted = set(config_keys)
     result: list[Any] = []
     taken: set[str | None] = set()
-    left = right = 0
+    left = right = shared = 0
     while left < len(live) or right < len(config):
         key = live_keys[left] if left < len(live) else None
         if left < len(live) and key not in wanted:
             result.append(live[left])
             left += 1
             continue
-        if left < len(live) and (key in taken or (right < len(config) and key != config_keys[right] and _shared_later(
-            key, config_keys, right, found))):  # fmt: skip
+        # The next item of the configuration that both lists have: only when the live list is there too, it is that one's turn.
+        shared = max(shared, right)
+        while shared < len(config) and config_keys[shared] not in found:
+            shared += 1
+        others = right < len(config) and (shared == len(config) or config_keys[shared] != key)
+        if left < len(live) and (key in taken or others):
             left += 1
             continue
         if right < len(config):
@@ -249,11 +253,6 @@ def _merge_items(
             taken.add(key)
             right += 1
     return result
-
-
-def _shared_later(key: str | None, config_keys: list[str | None], right: int, found: dict[str | None, Any]) -> bool:
-    """Whether another item that both lists have comes before ``key`` in the rest of the configuration."""
-    return next((k for k in config_keys[right:] if k in found), None) != key
 
 
 def _prune(value: Any, gone: Fields, kept: Fields, wanted: Fields, node: Node | None) -> bool:

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from isoplane.objects.copying import MAX_DEPTH, check_depth, deep_copy, same
+from isoplane.objects.copying import MAX_DEPTH, check_depth, deep_copy, same, weight
 from isoplane.objects.errors import BadRequest, Cause, Invalid, TooLarge
 
 MAX_OPERATIONS = 10_000
 """As the Kubernetes API server limits it."""
 MAX_STEPS = 2_000_000
 """Values that the operations of one patch may look at, move aside and copy together; text counts by its length too."""
-_TEXT = 16
-"""So many characters of text count as one step."""
 _SHIFTED = 64
 """So many elements of a list that an insertion or removal moves aside count as one step."""
 
@@ -43,7 +41,7 @@ class _Patching:
 
     def add(self, operation: dict[str, Any]) -> None:
         value = _value(operation)
-        self.spend(_weight(value))
+        self.spend(weight(value))
         self._put(_pointer(operation, "path"), deep_copy(value), replace=False)
 
     def remove(self, operation: dict[str, Any]) -> None:
@@ -51,7 +49,7 @@ class _Patching:
 
     def replace(self, operation: dict[str, Any]) -> None:
         value = _value(operation)
-        self.spend(_weight(value))
+        self.spend(weight(value))
         self._put(_pointer(operation, "path"), deep_copy(value), replace=True)
 
     def test(self, operation: dict[str, Any]) -> None:
@@ -64,7 +62,7 @@ class _Patching:
             if wanted is None and path:
                 return
             raise
-        self.spend(_weight(wanted))
+        self.spend(weight(wanted))
         if not same(found, wanted):
             raise LookupError("testing value failed: the document differs")
 
@@ -77,12 +75,12 @@ class _Patching:
             return
         value = self._take(source)
         # How deep it nests has to be seen again at its new place.
-        self.spend(_weight(value))
+        self.spend(weight(value))
         self._put(target, value, replace=False)
 
     def copy(self, operation: dict[str, Any]) -> None:
         value = self._get(_pointer(operation, "from"))
-        self.spend(_weight(value))
+        self.spend(weight(value))
         target = _pointer(operation, "path")
         self._put(target, deep_copy(value), replace=False)
 
@@ -155,23 +153,6 @@ def apply_json(obj: Any, operations: Any) -> Any:
         except BadRequest as error:
             raise BadRequest(f"JSON patch operation {index}: {error.message}") from None
     return patching.document
-
-
-def _weight(value: Any) -> int:
-    """The steps of looking at a value: one each, and more for long text."""
-    steps = 0
-    pending = [value]
-    while pending:
-        one = pending.pop()
-        steps += 1
-        if isinstance(one, dict):
-            pending.extend(one.values())
-            steps += sum(map(len, one)) // _TEXT
-        elif isinstance(one, list):
-            pending.extend(one)
-        elif isinstance(one, str):
-            steps += len(one) // _TEXT
-    return steps
 
 
 def _pointer(operation: dict[str, Any], member: str) -> list[str]:

@@ -109,7 +109,8 @@ def _capped(managers: Managers) -> Managers:
         return managers
     # One more goes, to make room for the entry that takes them all.
     surplus.append(updaters[len(surplus)][1])
-    result = {manager: owned for manager, owned in managers.items() if manager not in surplus}
+    gone = frozenset(surplus)
+    result = {manager: owned for manager, owned in managers.items() if manager not in gone}
     ancient = Manager("Update", _ANCIENT, surplus[-1].api_version)
     fields: Fields = result[ancient].fields if ancient in result else {}
     for manager in surplus:

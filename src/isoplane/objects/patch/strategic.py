@@ -138,10 +138,11 @@ def _retain(original: Map, patch: Map, path: str) -> None:
     keys = patch.pop(_RETAIN)
     if not isinstance(keys, list):
         raise _bad(_join(path, _RETAIN), "must be a list of field names")
+    kept = {token(key) for key in keys}
     for name, value in patch.items():
-        if value is not None and not name.startswith((_DELETE_FROM, _ORDER)) and name not in keys:
+        if value is not None and not name.startswith((_DELETE_FROM, _ORDER)) and name not in kept:
             raise _bad(_join(path, _RETAIN), f"field {name!r} is in the patch and not in the list")
-    for name in [name for name in original if name not in keys]:
+    for name in [name for name in original if name not in kept]:
         del original[name]
 
 

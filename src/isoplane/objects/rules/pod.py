@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Hashable
 from typing import Any
 
 from isoplane.objects import names
+from isoplane.objects.copying import token
 from isoplane.objects.rules import containers, meta, resources, security, volumes
 from isoplane.objects.rules.report import Report
 
@@ -96,10 +98,9 @@ def check_update(obj: dict[str, Any], old: dict[str, Any], report: Report) -> No
             report.forbidden(f"spec.{field}", "pod updates may not add or remove containers")
             return
     _deadline(new_spec.get("activeDeadlineSeconds"), old_spec.get("activeDeadlineSeconds"), report)
-    kept = old_spec.get("tolerations") or []
-    if any(toleration not in (new_spec.get("tolerations") or ()) for toleration in kept):
+    if not _tolerated(old_spec) <= _tolerated(new_spec):
         report.forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")
-    old_gates = [gate.get("name") for gate in old_spec.get("schedulingGates") or ()]
+    old_gates = {gate.get("name") for gate in old_spec.get("schedulingGates") or ()}
     for gate in new_spec.get("schedulingGates") or ():
         if gate.get("name") not in old_gates:
             text = f"only deletion is allowed, but found new scheduling gate '{gate.get('name')}'"
@@ -108,6 +109,11 @@ def check_update(obj: dict[str, Any], old: dict[str, Any], report: Report) -> No
     if expected != new_spec:
         changed = sorted(k for k in expected.keys() | new_spec.keys() if expected.get(k) != new_spec.get(k))
         report.forbidden("spec", f"{_UPDATABLE}; changed: {', '.join(changed)}")
+
+
+def _tolerated(spec: dict[str, Any]) -> set[Hashable]:
+    """What a spec tolerates; for how long may change."""
+    return {token({**one, "tolerationSeconds": None}) for one in spec.get("tolerations") or ()}
 
 
 def _with_allowed_changes(old: dict[str, Any], new: dict[str, Any], *, gated: bool) -> dict[str, Any]:

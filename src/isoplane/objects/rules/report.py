@@ -46,7 +46,8 @@ class Report:
             self.causes.append(Cause(path, message, reason))
 
     def invalid(self, path: str, value: Any, text: str) -> None:
-        self._add(path, f"Invalid value: {shown(value)}: {text}", "FieldValueInvalid")
+        if len(self.causes) < _MAX_CAUSES:  # a large value is not written out for nobody
+            self._add(path, f"Invalid value: {shown(value)}: {text}", "FieldValueInvalid")
 
     def required(self, path: str, text: str = "") -> None:
         self._add(path, f"Required value: {text}" if text else "Required value", "FieldValueRequired")

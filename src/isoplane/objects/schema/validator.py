@@ -17,6 +17,7 @@ import jsonschema_rs
 from isoplane.objects.errors import Cause
 from isoplane.objects.kinds import Resource
 from isoplane.objects.paths import field_path, shown
+from isoplane.objects.schema.bounds import ANY, MOST_ITEMS
 from isoplane.objects.schema.sources import REF, Definition, definition_name, definitions
 
 _BOUNDS = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
@@ -65,6 +66,8 @@ def _validator(resource: Resource, *, strict: bool) -> jsonschema_rs.Draft4Valid
         name = pending.pop()
         if name not in needed:
             needed[name] = _convert(definitions()[name], pending, strict, nullable=True)
+            for field, most in MOST_ITEMS.get(name, {}).items():
+                needed[name]["properties"][field]["maxItems"] = most
     # Draft 4, because there 1.0 is no integer; to Go's decoder, which clients know, it is none either.
     return jsonschema_rs.Draft4Validator(
         {**needed[root], "definitions": needed}, validate_formats=True, ignore_unknown_formats=True
@@ -89,9 +92,9 @@ def _convert(schema: Definition, references: list[str], strict: bool, *, nullabl
         result.setdefault("maximum", bounds[1])
     elif schema.get("format") == "date-time":
         result["format"] = "date-time"
-    required = schema.get("required") or ()
+    required = frozenset(schema.get("required") or ())
     if required:
-        result["required"] = list(required)
+        result["required"] = sorted(required)
     if properties := schema.get("properties"):
         result["properties"] = {
             name: _convert(child, references, strict, nullable=name not in required)
@@ -100,6 +103,7 @@ def _convert(schema: Definition, references: list[str], strict: bool, *, nullabl
         if strict and not schema.get("x-kubernetes-preserve-unknown-fields"):
             result["additionalProperties"] = False
     if isinstance(items := schema.get("items"), dict):
+        result.setdefault("maxItems", ANY)
         result["items"] = _convert(items, references, strict, nullable=False)
     if isinstance(values := schema.get("additionalProperties"), dict):
         result["additionalProperties"] = _convert(values, references, strict, nullable=True)
