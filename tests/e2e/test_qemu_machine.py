@@ -16,7 +16,8 @@ from isoplane.node.images.guest import GUEST_IMAGE
 from isoplane.node.images.model import ImageError
 from isoplane.node.images.store import ImageStore
 from isoplane.node.runtime.protocol import Materials, RuntimeFailure
-from isoplane.node.runtime.qemu.privileges import unprivileged
+from isoplane.node.runtime.qemu.cgroup import PIDS_LIMIT, parents
+from isoplane.node.runtime.qemu.privileges import claim
 from isoplane.workload.shape import UnitState
 from qemu_support import Harness, guest_store, machine_spec, machine_workload, page, tap
 from support import require
@@ -146,13 +147,29 @@ async def test_a_paused_machine_stands_still(plane: Harness) -> None:
     await plane.says(workload.uid, NO_NETWORK)
 
 
-async def test_qemu_has_no_rights_and_holds_its_image(plane: Harness, store: ImageStore) -> None:
+async def test_qemu_has_no_rights_and_holds_its_image(plane: Harness, store: ImageStore, tmp_path: Path) -> None:
     workload = machine_workload(machine_spec())
-    await plane.run(workload)
+    left_open = os.open("/dev/null", os.O_RDONLY)
+    os.set_inheritable(left_open, True)
+    os.environ["SECRET_OF_THE_PLANE"] = "1"
+    try:
+        await plane.run(workload)
+    finally:
+        os.close(left_open)
+        del os.environ["SECRET_OF_THE_PLANE"]
     pid = (await plane.unit(workload.uid)).pid
+    process = Path(f"/proc/{pid}")
+    assert b"SECRET" not in (process / "environ").read_bytes()
+    assert not (process / "fd" / str(left_open)).exists() or os.readlink(process / "fd" / str(left_open)) != "/dev/null"
+    for kind in ("net", "mnt", "ipc", "uts"):
+        assert os.readlink(process / "ns" / kind) != os.readlink(f"/proc/self/ns/{kind}"), kind
+    assert [line.split(":")[0].strip() for line in (process / "net/dev").read_text().splitlines()[2:]] == ["lo"]
+    groups = parents(tmp_path / "qemu" / "machines")
+    pids = groups.get("pids", groups.get("")) / workload.uid / "pids.max"
+    assert int(pids.read_text()) == PIDS_LIMIT
     rows = (row.split(":\t") for row in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in row)
     status = dict(rows)
-    user = unprivileged(workload.uid)
+    user = claim(tmp_path / "qemu" / "machines" / workload.uid)
     assert user > 0
     assert status["Uid"].split() == status["Gid"].split() == [str(user)] * 4
     assert (status["CapEff"], status["CapPrm"]) == ("0" * 16, "0" * 16)

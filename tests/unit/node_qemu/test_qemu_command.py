@@ -21,7 +21,7 @@ def argv(
 ) -> str:
     volumes = domain.pop("volumes", [])
     spec = {"domain": {"memory": {"guest": "96Mi"}, "firmware": BOOT, **domain}, "volumes": volumes}
-    run = Run("qemu", accelerator, "/d/qemu-0.pid", "serial-0.log")
+    run = Run("qemu", accelerator, "/d/qemu-0.pid", "serial-0.log", tap=7)
     words = build(parse(spec), files or BootFiles("/img/k", "/img/i", {}), Identity(UID, "default", "vm"), network, run)
     return " ".join(words)
 
@@ -36,7 +36,7 @@ def test_the_demo_guests_command_line() -> None:
         "-chardev socket,id=serial0,path=console.sock,server=on,wait=off,logfile=serial-0.log,logappend=on "
         "-serial chardev:serial0 -chardev socket,id=qmp0,path=qmp.sock,server=on,wait=off -mon chardev=qmp0,mode=control "
         "-kernel /img/k -initrd /img/i -append quiet no_timer_check "
-        "-netdev tap,id=net0,ifname=tap0,script=no,downscript=no "
+        "-netdev tap,id=net0,fd=7 "
         "-device virtio-net-pci,netdev=net0,mac=52:54:00:00:00:01,romfile= "
         "-sandbox on,obsolete=deny,spawn=deny,resourcecontrol=deny,elevateprivileges=deny -pidfile /d/qemu-0.pid"
     )
@@ -115,6 +115,6 @@ def test_names_and_arguments_stay_in_their_words() -> None:
 def test_qemu_becomes_a_user_of_its_own_where_it_may() -> None:
     domain = parse({"domain": {"memory": {"guest": "96Mi"}, "firmware": BOOT}})
     for version, option in (((7, 2), "-runas 9:9"), ((9, 0), "-runas 9:9"), ((10, 0), "-run-with user=9:9")):
-        run = Run("qemu", TCG, "/p", "s", 9, version)
+        run = Run("qemu", TCG, "/p", "s", user=9, version=version)
         line = " ".join(build(domain, BootFiles("/k", "", {}), Identity(UID, "n", "m"), TAP, run))
         assert line.endswith(f"-sandbox on,obsolete=deny,spawn=deny,resourcecontrol=deny {option} -pidfile /p")

@@ -1,4 +1,4 @@
-"""Persistent tap devices: made here, opened by name by the machine that uses them."""
+"""Persistent tap devices: made here, opened for the machine that uses them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ def create(name: str) -> None:
         fcntl.ioctl(descriptor, TUNSETPERSIST, 1)
     finally:
         os.close(descriptor)
+
+
+def attach(name: str) -> int:
+    """A descriptor through which the tap's frames pass, for a process to inherit. OSError, EBUSY while it is open."""
+    descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(descriptor, TUNSETIFF, _request(name, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def busy(name: str) -> bool:

@@ -18,6 +18,10 @@ from pathlib import Path
 
 PARENT = "isoplane"
 _PERIOD_US = 100_000
+_MIN_QUOTA_US = 1000
+"""The kernel's least, and what containers get too: ``1m`` is less."""
+PIDS_LIMIT = 4096
+"""Threads of one QEMU: far more than its CPUs and its disks' workers need, far less than the host has numbers."""
 _REMOVE_ATTEMPTS = 100
 _CPUS = os.cpu_count() or 1
 _WANTED = ("memory", "cpu", "pids")
@@ -120,13 +124,18 @@ def _v1(controller: str, path: Path, limits: Limits) -> list[tuple[str, str]]:
         # All workloads together weigh as much as there are CPUs, as the kubelet has it for its pods: without this they
         # would share what one busy process of the host's gets.
         (path.parents[1] / "cpu.shares").write_text(str(1024 * _CPUS))
-        quota = limits.cpu_limit * _PERIOD_US // 1000 or -1
+        quota = _quota(limits) or -1
         return [
             ("cpu.shares", str(max(2, limits.cpu_request * 1024 // 1000) if limits.cpu_request else 1024)),
             ("cpu.cfs_period_us", str(_PERIOD_US)),
             ("cpu.cfs_quota_us", str(quota)),
         ]
-    return []
+    return [("pids.max", str(PIDS_LIMIT))]
+
+
+def _quota(limits: Limits) -> int:
+    """Microseconds of CPU in a period; 0 without a limit."""
+    return max(_MIN_QUOTA_US, limits.cpu_limit * _PERIOD_US // 1000) if limits.cpu_limit else 0
 
 
 def _v2(path: Path, limits: Limits) -> list[tuple[str, str]]:
@@ -135,9 +144,10 @@ def _v2(path: Path, limits: Limits) -> list[tuple[str, str]]:
     (path.parents[1] / "cpu.weight").write_text(str(min(10000, 100 * _CPUS)))
     # The kernel's own conversion of v1 shares (2…262144) to v2 weights (1…10000), as runc does it.
     shares = max(2, limits.cpu_request * 1024 // 1000) if limits.cpu_request else 1024
-    quota = str(limits.cpu_limit * _PERIOD_US // 1000) if limits.cpu_limit else "max"
+    quota = str(_quota(limits) or "max")
     return [
         ("memory.max", str(limits.memory_limit or "max")),
         ("cpu.weight", str(1 + (shares - 2) * 9999 // 262142)),
         ("cpu.max", f"{quota} {_PERIOD_US}"),
+        ("pids.max", str(PIDS_LIMIT)),
     ]

@@ -43,6 +43,8 @@ class Run:
     serial_log: str
     user: int = 0
     """User and group that QEMU becomes once it has opened everything; 0 keeps those it was started with."""
+    tap: int = -1
+    """The descriptor of its tap, opened by the plane: QEMU's own network namespace is empty."""
     version: tuple[int, int] = (7, 2)
     memory_limit: int = 0
     """Bytes that its cgroup may use, QEMU itself included; 0 is unlimited."""
@@ -64,7 +66,7 @@ def build(domain: Domain, files: BootFiles, identity: Identity, network: Network
         argv += _agent()
     argv += _kernel(domain, files, run.accelerator) + _disks(domain, files)
     if domain.interface_model and network.tap:
-        argv += _network(domain.interface_model, network)
+        argv += _network(domain.interface_model, network, run)
     return [*argv, *_confinement(run), "-pidfile", run.pid_file]
 
 
@@ -200,8 +202,8 @@ def _device(node: str, disk: Disk) -> str:
     return _options(kind, **more)
 
 
-def _network(model: str, network: NetworkAttachment) -> list[str]:
-    backend = _options("tap", id="net0", ifname=network.tap, script="no", downscript="no")
+def _network(model: str, network: NetworkAttachment, run: Run) -> list[str]:
+    backend = _options("tap", id="net0", fd=str(run.tap))
     more = {"netdev": "net0", "mac": network.mac, "romfile": ""}
     if model.startswith("virtio") and network.mtu != 1500:
         more["host_mtu"] = str(network.mtu)

@@ -48,6 +48,8 @@ _BECOME_QEMU = (
     'cd "$1" || exit 1; shift; while [ "$1" != -- ]; do echo $$ >"$1" || exit 1; shift; done; shift; exec "$@"'
 )
 """Enter the machine's directory and control groups, then become QEMU: arguments are the directory, groups, ``--``, argv."""
+_NAMESPACES = ("unshare", "--net", "--mount", "--ipc", "--uts", "--propagation", "slave", "--")
+"""An empty network (its tap comes as a descriptor), and mounts that follow the host's and never lead back."""
 
 
 class Machine:
@@ -146,8 +148,13 @@ class Machine:
 
     # -- launch and adopt -----------------------------------------------------------------------------------------------
 
-    async def launch(self, run: Run, argv: Sequence[str], limits: Limits, holds: Sequence[int]) -> None:
-        """Start QEMU and connect. ``holds`` are descriptors it keeps open. Raises RuntimeFailure with QEMU's own words."""
+    async def launch(
+        self, run: Run, argv: Sequence[str], limits: Limits, holds: Sequence[int], *, confined: bool
+    ) -> None:
+        """Start QEMU and connect. ``holds`` are descriptors it keeps open; ``confined`` gives it namespaces of its own.
+
+        Raises RuntimeFailure with QEMU's own words.
+        """
         self.run, self.end, self.status = run, None, ""
         try:
             (self.directory / "end.json").unlink(missing_ok=True)
@@ -156,7 +163,7 @@ class Machine:
         except OSError as error:
             message = f"machine {self.uid} cannot be started: {error.strerror}: {error.filename}"
             raise RuntimeFailure(RuntimeReason.SANDBOX, message) from error
-        arguments = [str(self.directory), *map(str, groups), "--", *argv]
+        arguments = [str(self.directory), *map(str, groups), "--", *(_NAMESPACES if confined else ()), *argv]
         try:
             pid = process.spawn(["/bin/sh", "-c", _BECOME_QEMU, "sh", *arguments], self._errors, holds)
         except OSError as error:

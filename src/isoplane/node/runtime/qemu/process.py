@@ -12,6 +12,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -51,7 +52,8 @@ def read_pid_file(path: Path) -> int:
 def spawn(argv: Sequence[str], errors: Path, holds: Sequence[int]) -> int:
     """Start a program in a session of its own, so that nothing that happens to this process reaches it.
 
-    Its standard error is appended to ``errors``, ``holds`` are descriptors it keeps.  Returns its number; it is a child to
+    Its standard error is appended to ``errors``; of ours it has the descriptors ``holds`` and no other, and nothing of our
+    environment, which may hold what is not for a guest that breaks out.  Returns its number; it is a child to
     be reaped while this process lives, and init's afterwards.  Raises OSError.
     """
     actions = [
@@ -59,10 +61,23 @@ def spawn(argv: Sequence[str], errors: Path, holds: Sequence[int]) -> int:
         (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
         (os.POSIX_SPAWN_OPEN, 2, str(errors), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
         *((os.POSIX_SPAWN_DUP2, hold, hold) for hold in holds),
+        *((os.POSIX_SPAWN_CLOSE, inherited) for inherited in _inherited() - set(holds)),
     ]
     return os.posix_spawn(
-        argv[0], list(argv), os.environ, file_actions=actions, setsid=True, setsigmask=(), setsigdef=(signal.SIGPIPE,)
+        argv[0], list(argv), _ENVIRONMENT, file_actions=actions, setsid=True, setsigmask=(), setsigdef=(signal.SIGPIPE,)
     )
+
+
+def _inherited() -> set[int]:
+    """Descriptors that whoever started us left open for every program we start, standard ones apart."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.add(int(name))
+        except OSError:
+            continue  # closed since: the listing's own descriptor, or another thread's
+    return found
 
 
 def signal_process(pid: int, number: signal.Signals) -> None:

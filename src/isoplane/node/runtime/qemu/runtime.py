@@ -17,7 +17,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from isoplane.node.images.model import ImageError
-from isoplane.node.runtime.protocol import ExecResult, Materials, RuntimeFailure, RuntimeReason
+from isoplane.node.network import tap
+from isoplane.node.runtime.protocol import ExecResult, Materials, NetworkAttachment, RuntimeFailure, RuntimeReason
 from isoplane.node.runtime.qemu import agent, privileges, process, records
 from isoplane.node.runtime.qemu import command as command_line
 from isoplane.node.runtime.qemu.cgroup import Cgroup, Limits, parents
@@ -170,35 +171,53 @@ class QemuRuntime:
     ) -> None:
         if machine.sandbox is None:
             raise RuntimeFailure(RuntimeReason.RUN, f"machine {workload.key} is not prepared")
-        domain = parse(unit.recipe)
-        _require_tap(materials.network.tap)
         host = await self.host()
         run = Run(attempt, host.accelerator)
-        argv = command_line.build(
-            domain,
-            machine.sandbox.files,
-            Identity(workload.uid, workload.namespace, workload.name),
-            materials.network,
-            command_line.Run(
-                host.binary,
-                host.accelerator,
-                str(machine.pid_file(attempt)),
-                f"serial-{attempt}.log",
-                privileges.unprivileged(workload.uid),
-                host.version,
-                unit.memory_limit,
-            ),
-        )
         holds: list[int] = []
         try:
+            user = await asyncio.to_thread(privileges.claim, machine.directory) if privileges.can_change() else 0
+            tap_fd = _open_tap(materials.network.tap)
+            holds += [tap_fd] if tap_fd >= 0 else []
             holds += [used.image().hold() for used in machine.sandbox.files.images]
             limits = Limits(unit.cpu_request, unit.cpu_limit, unit.memory_limit)
-            await machine.launch(run, argv, limits, holds)
+            argv = self._arguments(machine, machine.sandbox, workload, unit, run, host, materials.network, user, tap_fd)
+            await machine.launch(run, argv, limits, holds, confined=bool(user))
         except ImageError as error:
             raise RuntimeFailure(RuntimeReason.RUN, str(error)) from error
+        except OSError as error:
+            raise RuntimeFailure(RuntimeReason.SANDBOX, f"machine {workload.key} cannot be started: {error}") from error
         finally:
             for hold in holds:
                 os.close(hold)
+
+    @staticmethod
+    def _arguments(
+        machine: Machine,
+        sandbox: Sandbox,
+        workload: Workload,
+        unit: Unit,
+        run: Run,
+        host: Host,
+        network: NetworkAttachment,
+        user: int,
+        tap_fd: int,
+    ) -> list[str]:
+        return command_line.build(
+            parse(unit.recipe),
+            sandbox.files,
+            Identity(workload.uid, workload.namespace, workload.name),
+            network,
+            command_line.Run(
+                host.binary,
+                host.accelerator,
+                str(machine.pid_file(run.attempt)),
+                f"serial-{run.attempt}.log",
+                user=user,
+                tap=tap_fd,
+                version=host.version,
+                memory_limit=unit.memory_limit,
+            ),
+        )
 
     async def stop_unit(self, uid: str, unit: str) -> None:
         if machine := self._machines.get(uid):
@@ -219,6 +238,7 @@ class QemuRuntime:
             return
         async with machine.lock:
             await machine.remove()
+            await asyncio.to_thread(privileges.release, machine.directory)
         self._machines.pop(uid, None)
 
     def _machine(self, uid: str, create: bool = False) -> Machine:
@@ -306,11 +326,13 @@ def _observed(machine: Machine) -> Observed:
     )
 
 
-def _require_tap(name: str) -> None:
-    """QEMU would make a missing tap itself, and the guest would talk to nobody."""
+def _open_tap(name: str) -> int:
+    """The tap's descriptor, -1 for a machine without one. One that is missing is not made: the guest would talk to nobody."""
+    if not name:
+        return -1
     try:
-        if name:
-            socket.if_nametoindex(name)
+        socket.if_nametoindex(name)
     except OSError:
         message = f"the machine's network device {name} does not exist; it is made again at the next try"
         raise RuntimeFailure(RuntimeReason.SANDBOX, message) from None
+    return tap.attach(name)
