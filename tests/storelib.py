@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from isoplane.objects.errors import ApiError
@@ -36,6 +38,8 @@ class FlakyCommitter:
         self.writes.append(write)
 
     def checkpoint(self) -> None: ...
+
+    def copy(self, target: Path, between: Callable[[], None]) -> None: ...
 
 
 def in_memory(committer: FlakyCommitter | None = None, retention: Retention = KEEP_ALL) -> Store:

@@ -14,6 +14,8 @@ from isoplane import __version__
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("isoplane.cli.up", "Serve the API and run workloads on this machine, in the foreground."),
     "down": ("isoplane.cli.down", "Stop the workloads and remove every trace."),
+    "backup": ("isoplane.cli.backup", "Write the store to one file, while the plane runs or not."),
+    "restore": ("isoplane.cli.restore", "Put a backup into a data directory."),
     "demo": ("isoplane.cli.demo", "Run an example end to end and show what happens."),
     "image": ("isoplane.cli.image", "Load, list and remove OCI images of the local store."),
     "policy": ("isoplane.cli.policy", "Explain, compare and check NetworkPolicies, offline or live."),

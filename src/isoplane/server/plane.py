@@ -17,6 +17,7 @@ from isoplane.server import kubeconfig
 from isoplane.server.admission import AdmissionPlugin, Chain
 from isoplane.server.bootstrap import bootstrap
 from isoplane.server.collectors import process_families, store_families
+from isoplane.server.control import Control
 from isoplane.server.http.app import App
 from isoplane.server.http.documents import Documents
 from isoplane.server.http.handlers import Handlers
@@ -62,6 +63,7 @@ class ApiServer:
         self.local_api: LocalApi
         self._handlers: Handlers | None = None
         self._listener: Listener | None = None
+        self._control: Control | None = None
 
     async def start(self, prepare: Callable[[ApiServer], Awaitable[None]] | None = None) -> None:
         """Open the store, make what every plane has, ``prepare``, listen, write the kubeconfig.
@@ -86,6 +88,8 @@ class ApiServer:
             app = App(self._handlers, Documents(_release()), lambda: self.not_ready, self.metrics)
             self._listener = Listener(app, self._host, self._port, context)
             await self._listener.start()
+            self._control = Control(self._data_dir, self.store)
+            await self._control.start()
             if self._kubeconfig_path is not None:
                 kubeconfig.write(self._kubeconfig_path, self.url, pki.ca.certificate, pki.admin())
         except BaseException:
@@ -129,6 +133,9 @@ class ApiServer:
         if self._listener is not None:
             await self._listener.stop()
             self._listener = None
+        if self._control is not None:
+            await self._control.stop()
+            self._control = None
         await self.store.close()
 
 

@@ -9,36 +9,24 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import orjson
-
 from isoplane.objects.errors import ApiError, InsufficientStorage, Unavailable
-from isoplane.store.errors import StoreCorrupt, StoreNewer, StoreUnwritable
+from isoplane.store.backup import copy, finish_restore
+from isoplane.store.errors import StoreCorrupt, StoreUnwritable
+from isoplane.store.layout import (
+    DATABASE,
+    FORMAT,
+    FROM_FORMAT_1,
+    SCHEMA,
+    check_writable,
+    corrupt,
+    examine,
+    unreadable,
+)
 
-FORMAT = 2
-"""Raised when the layout below changes; a newer file is refused, an older one brought up to date once all of it was read.
-
-1: side rows by key. 2: side rows by place."""
-
-_READABLE = tuple(str(number) for number in range(1, FORMAT + 1))
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS log (
-    revision INTEGER PRIMARY KEY, resource TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, data BLOB);
-CREATE TABLE IF NOT EXISTS side (place INTEGER PRIMARY KEY, tbl TEXT NOT NULL, key TEXT NOT NULL, data BLOB NOT NULL);
-"""
-_FROM_FORMAT_1 = """
-BEGIN IMMEDIATE;
-ALTER TABLE side RENAME TO side_1;
-CREATE TABLE side (place INTEGER PRIMARY KEY, tbl TEXT NOT NULL, key TEXT NOT NULL, data BLOB NOT NULL);
-INSERT INTO side (tbl, key, data) SELECT tbl, key, data FROM side_1;
-DROP TABLE side_1;
-UPDATE fact SET value = '2' WHERE name = 'format';
-COMMIT;
-"""
 CHECKPOINT_PAGES = 2048
 """WAL pages (4 KiB each) after which a commit also checkpoints: 8 MiB keeps the pause short and the WAL small."""
 
@@ -64,10 +52,11 @@ class Database:
     """An open, checked database file in ``directory``; the caller holds the directory's lock."""
 
     def __init__(self, directory: Path) -> None:
-        self.path = directory / "isoplane.db"
-        existed = self.path.exists() and self.path.stat().st_size > 0
-        if existed:
-            self._check()
+        self.path = directory / DATABASE
+        finish_restore(directory)
+        if self.path.exists() and self.path.stat().st_size > 0:
+            check_writable(self.path)
+            examine(self.path)
         try:
             # Made here with its mode: SQLite gives the WAL the mode of the main file.
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -81,60 +70,17 @@ class Database:
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
             self._db.execute("PRAGMA cache_size=-4096")
-            self._db.executescript(_SCHEMA)
+            self._db.executescript(SCHEMA)
             self._db.execute("INSERT OR IGNORE INTO fact VALUES ('format', ?)", (str(FORMAT),))
             if self.facts()["format"] == "1":
-                self._db.executescript(_FROM_FORMAT_1)
+                self._db.executescript(FROM_FORMAT_1)
         except sqlite3.OperationalError as error:
             raise StoreUnwritable(
                 f"cannot open {self.path} for writing: {error}; check its permissions and the free space"
             ) from error
         except sqlite3.DatabaseError as error:
-            raise self._corrupt(str(error)) from error
+            raise corrupt(self.path, str(error)) from error
         self._wal = Path(str(self.path) + "-wal")
-
-    def _corrupt(self, why: str) -> StoreCorrupt:
-        return StoreCorrupt(
-            f"{self.path} is damaged: {why}; nothing was changed. "
-            "Restore it from a backup, or move it away to start empty"
-        )
-
-    def _check(self) -> None:
-        """Look before touching: a read-only connection neither checkpoints nor repairs what it finds."""
-        try:
-            if not os.access(self.path, os.W_OK):
-                raise StoreUnwritable(f"{self.path} is not writable; check its permissions and the mount")
-            db = sqlite3.connect(f"file:{_quote(self.path)}?mode=ro", uri=True, isolation_level=None)
-            try:
-                answer = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-                if answer != "ok":
-                    raise self._corrupt(str(answer))
-                tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-                if tables and not {"fact", "log", "side"} <= tables:
-                    raise self._corrupt("it is a SQLite file, but not an isoplane store")
-                if tables:
-                    found = db.execute("SELECT value FROM fact WHERE name = 'format'").fetchone()
-                    if found is not None and found[0] not in _READABLE:
-                        raise StoreNewer(
-                            f"{self.path} has format {found[0]}, this version reads formats up to {FORMAT}; nothing was "
-                            "changed. Run the version that wrote it, or restore a backup made before it did"
-                        )
-                    if found is not None and found[0] != str(FORMAT):
-                        self._read_all(db)
-            finally:
-                db.close()
-        except sqlite3.OperationalError as error:
-            raise StoreUnwritable(f"cannot read {self.path}: {error}") from error
-        except sqlite3.DatabaseError as error:
-            raise self._corrupt(str(error)) from error
-
-    def _read_all(self, db: sqlite3.Connection) -> None:
-        """Before a file is converted: every row of it can be read."""
-        for revision, data in db.execute("SELECT revision, data FROM log WHERE data IS NOT NULL"):
-            try:
-                orjson.loads(data)
-            except ValueError as error:
-                raise self.unreadable(revision, repr(error)) from error
 
     # loading
 
@@ -146,13 +92,13 @@ class Database:
         try:
             yield from self._db.execute("SELECT revision, resource, namespace, name, data FROM log ORDER BY revision")
         except sqlite3.DatabaseError as error:
-            raise self._corrupt(str(error)) from error
+            raise corrupt(self.path, str(error)) from error
 
     def side_rows(self) -> Iterable[tuple[int, str, str, bytes]]:
         return self._db.execute("SELECT place, tbl, key, data FROM side")
 
     def unreadable(self, revision: int, why: str) -> StoreCorrupt:
-        return self._corrupt(f"revision {revision} cannot be decoded: {why}")
+        return unreadable(self.path, revision, why)
 
     # writing
 
@@ -207,9 +153,13 @@ class Database:
         except (sqlite3.Error, OSError):
             pass  # The WAL keeps everything; the next commit or checkpoint reports a lasting fault.
 
+    def copy(self, target: Path, between: Callable[[], None]) -> None:
+        """Copy the file while it is used; ``between`` may commit. Raises an ApiError; then nothing is left of the copy."""
+        try:
+            copy(self._db, target, between)
+        except (sqlite3.Error, OSError) as error:
+            target.unlink(missing_ok=True)
+            raise Unavailable(f"the backup {target} cannot be written: {error}") from error
+
     def close(self) -> None:
         self._db.close()
-
-
-def _quote(path: Path) -> str:
-    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")

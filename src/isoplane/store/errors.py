@@ -4,7 +4,9 @@
     ├── StoreLocked       another process holds the directory
     ├── StoreUnwritable   the directory or the file cannot be created or written
     ├── StoreNewer        a newer version wrote the file
-    └── StoreCorrupt      the file is not a healthy database of ours; it is left as it was found
+    ├── StoreCorrupt      the file is not a healthy database of ours; it is left as it was found
+    ├── StoreOccupied     a restore would replace what a directory holds
+    └── BackupFailed      a backup was not made, or is none
 
 Failures of single writes are ``objects.errors`` instead (InsufficientStorage, Unavailable): clients see them.
 """
@@ -34,3 +36,11 @@ class StoreNewer(StoreError):
 
 class StoreCorrupt(StoreError):
     """The database is damaged or was written by something else."""
+
+
+class StoreOccupied(StoreError):
+    """The directory holds something that a restore would replace."""
+
+
+class BackupFailed(StoreError):
+    """A backup was not made, or what was given is none; nothing is left half-made."""

@@ -17,7 +17,9 @@ from typing import Any, TypeVar
 
 from isoplane.objects.errors import ApiError, Expired, Unavailable
 from isoplane.objects.kinds import Resource
+from isoplane.store.backup import Backup, finish, partial_of
 from isoplane.store.database import Database, LogRow, Write
+from isoplane.store.errors import BackupFailed
 from isoplane.store.fields import resource_key
 from isoplane.store.filters import ALL, Filter
 from isoplane.store.history import History, Retention
@@ -76,6 +78,7 @@ class Store:
         self._flying: _Batch | None = None
         self._scheduled = False
         self._closed = False
+        self._copying = False
         self._maintenance = self._loop.call_later(_MAINTENANCE_SECONDS, self._maintain)
 
     @classmethod
@@ -323,6 +326,34 @@ class Store:
         return self._hub.subscribe(resource, namespace, filter_, backlog, pace, mirror)
 
     # keeping house
+
+    async def back_up(self, target: Path) -> Backup:
+        """Write a backup to the new file ``target`` while writes go on; it is a state from during this call.
+
+        Raises BackupFailed: it exists, cannot be written, or another backup is being made.
+        """
+        if self._closed or self._copying:
+            why = "the store is closed" if self._closed else "another one is being made; try again when it is done"
+            raise BackupFailed(f"the backup {target} was not made: {why}")
+        self._copying = True
+        copied: asyncio.Future[ApiError | None] = self._loop.create_future()
+        try:
+            partial = partial_of(target)
+            self._writer.copy(partial, copied.set_result)
+            # The copy ends in any case: a caller that goes away must not let a second one begin beside it.
+            if (error := await asyncio.shield(copied)) is not None:
+                raise BackupFailed(error.message)
+            return await asyncio.shield(self._loop.run_in_executor(None, finish, partial, target))
+        except OSError as error:
+            raise BackupFailed(f"the backup {target} was not made: {error}") from error
+        finally:
+            if copied.done():
+                self._copying = False
+            else:
+                copied.add_done_callback(self._copied)
+
+    def _copied(self, _: object) -> None:
+        self._copying = False
 
     def _maintain(self) -> None:
         self._maintenance = self._loop.call_later(_MAINTENANCE_SECONDS, self._maintain)

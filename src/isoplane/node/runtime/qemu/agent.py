@@ -18,8 +18,8 @@ from typing import Any
 
 import orjson
 
+from isoplane.client.sockets import short
 from isoplane.node.runtime.protocol import ExecResult, RuntimeFailure, RuntimeReason
-from isoplane.node.runtime.qemu.sockets import short
 
 _POLL = 0.05
 _MARK = b"\xff"

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from isoplane.node.runtime.qemu.sockets import short
+from isoplane.client.sockets import short
 
 EventCallback = Callable[[str, Mapping[str, Any]], None]
 _LONGEST_LINE = 16 * 2**20

@@ -16,6 +16,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
+from isoplane.client.sockets import short
 from isoplane.node.images.model import ImageError
 from isoplane.node.network import tap
 from isoplane.node.runtime.protocol import ExecResult, Materials, NetworkAttachment, RuntimeFailure, RuntimeReason
@@ -29,7 +30,6 @@ from isoplane.node.runtime.qemu.machine import Machine
 from isoplane.node.runtime.qemu.probe import MEMORY, Host, find_binary, probe_host
 from isoplane.node.runtime.qemu.records import Run, Sandbox
 from isoplane.node.runtime.qemu.serial import stamp
-from isoplane.node.runtime.qemu.sockets import short
 from isoplane.workload.shape import Observed, Unit, Workload
 
 log = logging.getLogger(__name__)
