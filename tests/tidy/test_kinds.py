@@ -19,7 +19,6 @@ ALLOWED = {
     "workload/vmi.py": "the adapter of VMIs",
     "workload/adapters.py": "which adapter serves which resource",
     "objects/": "the API's tables of kinds: schemas, defaults, validation, columns",
-    "policy/snapshot.py": "reads manifests of every kind into the offline model, which knows endpoints only",
     "policy/example.py": "the offline model's own example",
     "cli/policy": "names endpoints as people write them",
     "cli/quota.py": "reads manifests of every kind; a VM stands for the instance that it would make",

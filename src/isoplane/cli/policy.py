@@ -20,9 +20,12 @@ from isoplane.cli.policy_inputs import (
     Kubeconfig,
     More,
     Source,
+    answer,
     find_party,
     find_port,
+    unless_unjudged,
     with_input,
+    with_workloads,
 )
 from isoplane.cli.policy_live import Enforced, enforcement
 from isoplane.cli.policy_matrix import Picture, print_reach
@@ -34,6 +37,7 @@ from isoplane.policy.compile import compile_tables
 from isoplane.policy.example import example_node
 from isoplane.policy.explain import Explanation
 from isoplane.policy.explain import explain as explain_connection
+from isoplane.policy.foreign import could_select
 from isoplane.policy.iptables import render_iptables
 from isoplane.policy.model import Cluster
 from isoplane.policy.nftables import render_nftables
@@ -72,18 +76,23 @@ def explain(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Say whether FROM reaches TO on a port, which policies and rules decide, and what would allow it."""
-    with_input(lambda: _explain(Source.of(filename, more, kubeconfig).cluster(), source, destination, port, output))
+    with_input(lambda: _explain(Source.of(filename, more, kubeconfig), source, destination, port, output))
 
 
-def _explain(cluster: Cluster, source: str, destination: str, port: str, output: Output) -> int:
+def _explain(given: Source, source: str, destination: str, port: str, output: Output) -> int:
+    found = given.snapshot()
+    cluster = with_workloads(found.cluster)
     ends = find_party(cluster, source), find_party(cluster, destination)
     protocol, number = find_port(port, ends[1])
-    answer = explain_connection(cluster, *ends, protocol, number)
+    told = explain_connection(cluster, *ends, protocol, number)
+    governed = [end.endpoint for end in ends if end.endpoint is not None]
+    # Of a running cluster only what may concern the two ends; of manifests, all that were given to be looked at.
+    left_out = [p for p in found.unjudged if not given.live or could_select(p, governed, cluster)]
     if output is Output.JSON:
-        _json(answer.to_dict())
+        _json({**told.to_dict(), "notJudged": [policy.to_dict() for policy in left_out]})
     else:
-        typer.echo("\n".join(_explained(answer)))
-    return DONE if answer.verdict.allowed else FINDING
+        typer.echo("\n".join(_explained(told)))
+    return unless_unjudged(left_out, DONE if told.verdict.allowed else FINDING)
 
 
 def _explained(answer: Explanation) -> Iterator[str]:
@@ -123,7 +132,10 @@ def reach(
 ) -> None:
     """Print the whole matrix: who reaches whom on the ports that workloads declare and policies name."""
     with_input(
-        lambda: print_reach(Source.of(filename, more, kubeconfig).cluster(), port or [], expand, outside, output)
+        lambda: answer(
+            Source.of(filename, more, kubeconfig),
+            lambda cluster: print_reach(with_workloads(cluster), port or [], expand, outside, output),
+        )
     )
 
 
@@ -139,22 +151,23 @@ def diff(
     """Tell what a change opens and closes: `diff --from OLD -f NEW`, or `diff --kubeconfig FILE -f NEW` for what
     applying NEW to a running plane would; exit code 1 if anything.
     """
-    with_input(lambda: _diff(*_sides(old, filename, kubeconfig), output))
+    with_input(lambda: _diffed(old, filename, kubeconfig, output))
 
 
-def _sides(old: list[str] | None, new: list[str] | None, kubeconfig: Path | None) -> tuple[Cluster, Cluster]:
+def _diffed(old: list[str] | None, new: list[str] | None, kubeconfig: Path | None, output: Output) -> int:
     """Before and after; both on top of the running cluster when there is one."""
     if not new:
         raise InputError("nothing to compare with: give the manifests after the change with -f FILE")
     if not old and kubeconfig is None:
         raise InputError("nothing to compare: give what there was before, with --from FILE or --kubeconfig FILE")
-    before, after = Source.of(old, None, kubeconfig).cluster(), Source.of(new, None, kubeconfig).cluster()
-    if not before.endpoints and not after.endpoints:
+    before, after = Source.of(old, None, kubeconfig).snapshot(), Source.of(new, None, kubeconfig).snapshot()
+    if not before.cluster.endpoints and not after.cluster.endpoints:
         raise InputError(
             "no workloads on either side, so there is nobody for whom a policy could open or close anything: give the "
             "manifests of the workloads as well, on both sides"
         )
-    return before, after
+    left_out = {policy.id: policy for policy in (*before.unjudged, *after.unjudged)}
+    return unless_unjudged(left_out.values(), _diff(before.cluster, after.cluster, output))
 
 
 def _diff(before: Cluster, after: Cluster, output: Output) -> int:
@@ -189,10 +202,12 @@ def check(
     filename: Files = None, more: More = None, kubeconfig: Kubeconfig = None, output: OutputOption = Output.TABLE
 ) -> None:
     """Find policies that are shadowed, empty, contradictory, without DNS or too wide, and selectors across tenants."""
-    with_input(lambda: _check(Source.of(filename, more, kubeconfig).cluster(), output))
+    with_input(lambda: answer(Source.of(filename, more, kubeconfig), lambda cluster: _check(cluster, output)))
 
 
 def _check(cluster: Cluster, output: Output) -> int:
+    if not cluster.policies and not cluster.cluster_policies:
+        with_workloads(cluster)
     found = checks.check(cluster)
     if output is Output.JSON:
         _json([finding.to_dict() for finding in found])
@@ -217,11 +232,11 @@ def render(
 
     Workloads without an address get one from 198.18.0.0/15 (set aside for tests), and every one an interface or port.
     """
-    with_input(lambda: _render(Source.of(filename, more, kubeconfig).cluster(), engine, output))
+    with_input(lambda: answer(Source.of(filename, more, kubeconfig), lambda cluster: _render(cluster, engine, output)))
 
 
 def _render(cluster: Cluster, engine: Engine, output: Output) -> int:
-    addressed, attachments, node = example_node(cluster, bridge=engine is Engine.OPENFLOW)
+    addressed, attachments, node = example_node(with_workloads(cluster), bridge=engine is Engine.OPENFLOW)
     tables = compile_tables(addressed)
     renderers = {Engine.NFTABLES: render_nftables, Engine.IPTABLES: _iptables, Engine.OPENFLOW: render_openflow}
     text = renderers[engine](tables, attachments, node)

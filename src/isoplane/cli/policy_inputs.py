@@ -6,22 +6,24 @@ Exit codes: 0 done, 1 the answer is a finding (blocked, a difference, a failed c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from isoplane.cli import policy_live
-from isoplane.cli.manifests import ManifestError, read
-from isoplane.cli.terminal import fail
+from isoplane.cli import manifests, policy_live
+from isoplane.cli.manifests import ManifestError
+from isoplane.cli.terminal import BAD_INPUT, fail, say
 from isoplane.client.kubeconfig import KubeconfigProblem
 from isoplane.objects.errors import ApiError
 from isoplane.policy import addresses, snapshot
 from isoplane.policy.explain import name_of
+from isoplane.policy.foreign import Unjudged
 from isoplane.policy.model import Cluster, Endpoint
 from isoplane.policy.reach import Port
 from isoplane.policy.rules import OTHER, PORT_PROTOCOLS
+from isoplane.policy.snapshot import Snapshot
 from isoplane.policy.universe import primary, short_names
 from isoplane.policy.verdict import Party, party
 
@@ -72,20 +74,56 @@ class Source:
             )
         return cls(listed, kubeconfig)
 
-    def cluster(self) -> Cluster:
-        """The snapshot. Raises InputError, ManifestError, ApiError, KubeconfigProblem, OSError."""
-        objects = read(self.files, passed_over=lambda what: typer.echo(what, err=True))
-        if self.kubeconfig is not None:
-            objects = policy_live.overlay(policy_live.fetch(self.kubeconfig), objects)
-        return snapshot_of(objects)
+    def snapshot(self) -> Snapshot:
+        """What there is. Raises InputError, ManifestError, ApiError, KubeconfigProblem, OSError."""
+        read = manifests.located(self.files, tell=say)
+        objects = [manifest.obj for manifest in read]
+        if self.kubeconfig is None:
+            return snapshot_of(objects, read)
+        live, missed = policy_live.fetch(self.kubeconfig)
+        found = snapshot_of(policy_live.overlay(live, objects), read)
+        return replace(found, unjudged=(*found.unjudged, *missed))
+
+    @property
+    def live(self) -> bool:
+        return self.kubeconfig is not None
 
 
-def snapshot_of(objects: Iterable[Mapping[str, Any]]) -> Cluster:
-    """Raises InputError, or ApiError for a policy that is wrong."""
+def snapshot_of(objects: Iterable[Mapping[str, Any]], read: Iterable[manifests.Manifest] = ()) -> Snapshot:
+    """The snapshot; what is wrong is told with the file of ``read`` that it stands in. Raises InputError."""
     try:
-        return snapshot.from_objects(objects)
-    except (TypeError, AttributeError, KeyError) as error:
-        raise InputError(f"a manifest has an unexpected shape: {error}") from error
+        found = snapshot.read(objects)
+    except snapshot.Unreadable as error:
+        places = manifests.places(read, error.objects)
+        where = f"{' and '.join(places)}: " if places else ""
+        raise InputError(f"{where}{error.message}{manifests.hint(error.message)}") from error
+    for remark in found.remarks:
+        say(remark)
+    return found
+
+
+def answer(source: Source, run: Callable[[Cluster], int]) -> int:
+    """Answer from the whole snapshot; 2 when policies that are not judged were left out of the answer."""
+    found = source.snapshot()
+    return unless_unjudged(found.unjudged, run(found.cluster))
+
+
+def unless_unjudged(left_out: Iterable[Unjudged], code: int) -> int:
+    """Name on stderr every policy that the answer is without; the exit code is then 2."""
+    named = list(left_out)
+    for policy in named:
+        say(f"isoplane: not judged: {policy.id}{f' ({policy.why})' if policy.why else ''}")
+    if named:
+        say("isoplane: the answer is without these policies: only NetworkPolicy (networking.k8s.io/v1) and "
+            "ClusterNetworkPolicy (policy.networking.k8s.io/v1alpha2) are judged")  # fmt: skip
+    return BAD_INPUT if named else code
+
+
+def with_workloads(cluster: Cluster) -> Cluster:
+    """Raises InputError when there is nobody to answer about."""
+    if not cluster.endpoints:
+        raise InputError("no workload found: give the manifests of the Pods, VMs, Deployments… as well")
+    return cluster
 
 
 def find_party(cluster: Cluster, written: str) -> Party:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from isoplane.cli.policy_foreign import foreign_policies
 from isoplane.cli.terminal import default_data_dir
 from isoplane.client.http import HttpApi
 from isoplane.objects import metadata
@@ -23,6 +24,7 @@ from isoplane.objects.kinds import (
 )
 from isoplane.objects.kinds import of as resource_of
 from isoplane.objects.metadata import Object
+from isoplane.policy.foreign import Unjudged, parts_of
 from isoplane.workload.adapters import adapter_for, stands_for_machine, workload_resources
 from isoplane.workload.shape import Attachment
 
@@ -32,9 +34,18 @@ ENFORCED, CLOSED, WAITING, EXEMPT, FINISHED = "enforced", "not enforced", "waiti
 _CONDITION = "NetworkPolicyEnforced"
 
 
-def fetch(kubeconfig: Path) -> list[Object]:
-    """Everything that policies look at. Raises ApiError, KubeconfigProblem, OSError."""
-    return asyncio.run(_fetch(kubeconfig, (*LOOKED_AT, *workload_resources())))
+def fetch(kubeconfig: Path) -> tuple[list[Object], list[Unjudged]]:
+    """Everything that policies look at, and the policies of kinds that are not judged.
+
+    Raises ApiError, KubeconfigProblem, OSError.
+    """
+    return asyncio.run(_fetch_all(kubeconfig))
+
+
+async def _fetch_all(kubeconfig: Path) -> tuple[list[Object], list[Unjudged]]:
+    async with HttpApi.from_kubeconfig(kubeconfig) as api:
+        lists = await asyncio.gather(*(_list(api, r) for r in (*LOOKED_AT, *workload_resources())))
+        return [obj for found in lists for obj in found], await foreign_policies(api)
 
 
 async def _fetch(kubeconfig: Path | None, resources: Iterable[Resource]) -> list[Object]:
@@ -64,8 +75,9 @@ def overlay(live: Iterable[Object], given: Iterable[Object]) -> list[Object]:
     return [*merged.values(), *added]
 
 
-def _key(obj: Mapping[str, Any]) -> tuple[str, str, str]:
-    return str(obj.get("kind")), metadata.namespace(obj) or "default", metadata.name(obj)
+def _key(obj: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    group, _, kind = parts_of(obj)
+    return group, kind, metadata.namespace(obj) or "default", metadata.name(obj)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ import typer
 import yaml
 
 from isoplane.cli.manifests import read
-from isoplane.cli.policy_inputs import InputError, snapshot_of
+from isoplane.cli.policy_inputs import InputError, snapshot_of, unless_unjudged
 from isoplane.cli.scenes.theatre import example_dir
-from isoplane.cli.terminal import DONE, FINDING, Output
+from isoplane.cli.terminal import DONE, FINDING, Output, say
 from isoplane.node.network.verify.lab import MIXES
 from isoplane.node.network.verify.report import MOST_ENDPOINTS, Objects, Outcome, ports, verify
 
@@ -26,7 +26,11 @@ def print_verified(files: list[str], engines: list[str], output: Output) -> int:
         if engine not in MIXES:
             raise InputError(f"--engines {engine!r} is not one of {', '.join(sorted(MIXES))}")
     stages = _stages(files)
-    clusters = [snapshot_of(objects) for _, objects in stages]
+    snapshots = [snapshot_of(objects) for _, objects in stages]
+    for each in snapshots:
+        if unless_unjudged(each.unjudged, DONE) != DONE:
+            raise InputError("the packets cannot be compared with policies that are not judged")
+    clusters = [each.cluster for each in snapshots]
     count = sum(endpoint.governed for endpoint in clusters[0].endpoints)
     if not 2 <= count <= MOST_ENDPOINTS:
         raise InputError(f"{count} workloads: every pair is tried, so give 2 to {MOST_ENDPOINTS}")
@@ -53,7 +57,7 @@ def print_verified(files: list[str], engines: list[str], output: Output) -> int:
 def _stages(files: list[str]) -> list[tuple[str, Objects]]:
     """The manifests given; else the founding example without a policy, with its own, and with the corrected one."""
     if files:
-        return [(", ".join(files), read(files))]
+        return [(", ".join(files), read(files, tell=say))]
     directory = example_dir("03-tenant-isolation")
     workloads = read([directory / "workloads.yaml"])
     policies = ("policy.yaml", "corrected/policy.yaml")

@@ -16,7 +16,7 @@ import orjson
 import typer
 
 from isoplane.cli.manifests import ManifestError, read
-from isoplane.cli.terminal import FINDING, Output, fail
+from isoplane.cli.terminal import FINDING, Output, fail, say
 from isoplane.client.http import HttpApi
 from isoplane.client.kubeconfig import KubeconfigProblem, load
 from isoplane.objects.defaults import apply_defaults
@@ -118,7 +118,7 @@ def prepared(sources: Iterable[str]) -> list[Object]:
 
     Raises ManifestError, Unreadable.
     """
-    objects = read(sources)
+    objects = read(sources, tell=say)
     for obj in objects:
         resource = resource_of(obj)
         obj.setdefault("metadata", {})

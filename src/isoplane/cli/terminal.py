@@ -25,6 +25,11 @@ def fail(message: str, code: int = BAD_INPUT) -> NoReturn:
     raise typer.Exit(code)
 
 
+def say(what: str) -> None:
+    """A remark that is no answer: on stderr."""
+    typer.echo(what, err=True)
+
+
 def default_data_dir() -> Path:
     """/var/lib/isoplane for root; ~/.local/share/isoplane (or XDG_DATA_HOME) for everyone else; ISOPLANE_DATA wins."""
     if told := os.environ.get("ISOPLANE_DATA"):

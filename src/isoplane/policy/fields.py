@@ -101,6 +101,11 @@ class Problems:
             self.add(path, f"Invalid value: {error}")
             return selectors.NOTHING
 
+    def label(self, key: str, value: Any, path: str) -> str:
+        """A label's value, checked with its key."""
+        self._label(key, value, path)
+        return value if isinstance(value, str) else ""
+
     def _label(self, key: str, value: Any, path: str) -> None:
         if not isinstance(value, str):
             hint = f"label values are strings: write {key}: {str(value).lower()!r} in quotes"

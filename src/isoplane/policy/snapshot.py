@@ -1,54 +1,139 @@
-"""From plain Kubernetes objects to a ``Cluster``: Pods, VMIs, VMs and workload templates, namespaces, nodes, policies.
+"""From plain Kubernetes objects to a ``Cluster``: workloads, namespaces, nodes, policies, told apart by group and kind.
 
-A VM stands for its template until its VMI exists; a Deployment (StatefulSet, …) for its Pods until one of them does.
-The live path does not come through here: it builds Endpoints from Workloads.
+What may change the answer and was not judged is handed out beside it (``foreign.py``); what an endpoint is, is said in
+``endpoints.py``.  The live path does not come through here: it builds Endpoints from Workloads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from isoplane.objects import names
-from isoplane.objects.errors import BadRequest
-from isoplane.policy import model
-from isoplane.policy.addresses import address
+from isoplane.objects.errors import ApiError, BadRequest
+from isoplane.policy import endpoints, foreign, model
 from isoplane.policy.clusterpolicy import cluster_network_policy
-from isoplane.policy.model import Cluster, Endpoint, NamedPort, Node
-from isoplane.policy.parse import network_policies
-from isoplane.policy.rules import PORT_PROTOCOLS, ClusterPolicy
+from isoplane.policy.collector import collector_paused
+from isoplane.policy.endpoints import MACHINE_GROUPS, MACHINE_TEMPLATES
+from isoplane.policy.fields import Problems
+from isoplane.policy.foreign import Unjudged, parts_of
+from isoplane.policy.model import Cluster, Endpoint
+from isoplane.policy.parse import network_policy
 
 Object = Mapping[str, Any]
+_GROUPS = {
+    "Namespace": ("",),
+    "Node": ("",),
+    "Pod": ("",),
+    "NetworkPolicy": ("networking.k8s.io",),
+    "ClusterNetworkPolicy": ("policy.networking.k8s.io",),
+    "VirtualMachineInstance": MACHINE_GROUPS,
+    **dict.fromkeys(MACHINE_TEMPLATES, MACHINE_GROUPS),
+}
+"""Kinds that are read by name, with whose they are."""
+_CLUSTER_SCOPED = ("Namespace", "Node", "ClusterNetworkPolicy")
+_TEMPLATE_GROUPS = ("", "apps", "batch", "extensions")
+_TEMPLATE = "(a Pod template)"
 _TEMPLATES = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job", "CronJob")
+"""Kubernetes' own kinds that make Pods, whatever of their template is written; those of others show it."""
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """``unjudged``: policies of kinds that nobody here can judge. ``remarks``: what else was not read, in words."""
+
+    cluster: Cluster
+    unjudged: tuple[Unjudged, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+class Unreadable(BadRequest):
+    """An object that cannot be read, named in the message with the field; or several that are one twice."""
+
+    def __init__(self, message: str, objects: Iterable[Object]) -> None:
+        super().__init__(message)
+        self.objects = tuple(objects)
 
 
 def from_objects(objects: Iterable[Object]) -> Cluster:
-    """The snapshot that manifests describe; kinds without a meaning for the network are passed over.
+    """The cluster that objects describe, every policy among them judged.
 
-    Raises Invalid for a wrong policy, BadRequest for an object that cannot be read.
+    Raises Unreadable for an object that cannot be read, and for a policy of a kind that is not judged.
     """
-    endpoints: list[Endpoint] = []
-    cluster_policies: list[ClusterPolicy] = []
-    namespaces: dict[str, dict[str, str]] = {}
-    nodes: list[Node] = []
+    found = read(objects)
+    if found.unjudged:
+        listed = ", ".join(policy.id for policy in found.unjudged)
+        raise Unreadable(f"policies of these kinds are not judged: {listed}", (p.obj for p in found.unjudged))
+    return found.cluster
+
+
+def read(objects: Iterable[Object]) -> Snapshot:
+    """The snapshot that objects describe; kinds without a meaning for the network are passed over.
+
+    Raises Unreadable.
+    """
+    with collector_paused():
+        return _read(objects)
+
+
+def _read(objects: Iterable[Object]) -> Snapshot:
     by_kind: dict[str, list[Object]] = {}
+    unjudged: list[Unjudged] = []
+    remarks: list[str] = []
+    owners: set[tuple[str, str, str]] = set()
     for obj in _flat(objects):
-        by_kind.setdefault(str(obj.get("kind", "")), []).append(obj)
-    for obj in by_kind.get("Namespace", ()):
-        namespaces[_name(obj)] = _labels(obj.get("metadata"))
-    for obj in by_kind.get("Node", ()):
-        nodes.append(_node(obj))
-    policies = network_policies(by_kind.get("NetworkPolicy", ()))
-    for obj in by_kind.get("ClusterNetworkPolicy", ()):
-        cluster_policies.append(cluster_network_policy(obj))
-    endpoints += _machines(by_kind)
-    endpoints += _pods(by_kind, {e.name for e in endpoints if e.kind == "vmi"})
-    _once([p.id for p in policies], "NetworkPolicy")
-    _once([p.id for p in cluster_policies], "ClusterNetworkPolicy")
+        if foreign.is_unjudged(obj):
+            unjudged.append(foreign.unjudged(obj))
+            continue
+        kind = _kind(obj)
+        if kind:
+            by_kind.setdefault(kind, []).append(obj)
+            owners.update(endpoints.owners_of(obj))
+        else:
+            places = endpoints.unread_templates(obj)
+            if places:
+                told = (
+                    f"its Pod templates ({', '.join(places[:3])}) are not read, so its Pods are not among the workloads"
+                )
+                remarks.append(f"{describe(obj)}: {told}")
+    for listed in by_kind.values():
+        _refuse_twins(listed)
+    namespaces = dict(each(o, _namespace) for o in by_kind.get("Namespace", ()))
+    policies = [each(o, lambda obj, _: network_policy(obj)) for o in by_kind.get("NetworkPolicy", ())]
+    wide = [each(o, lambda obj, _: cluster_network_policy(obj)) for o in by_kind.get("ClusterNetworkPolicy", ())]
+    nodes = [each(o, endpoints.node) for o in by_kind.get("Node", ())]
+    workloads = [*_machines(by_kind, owners), *_pods(by_kind)]
     try:
-        return model.cluster(endpoints, namespaces, policies, cluster_policies, nodes)
+        cluster = model.cluster(workloads, namespaces, policies, wide, nodes)
     except ValueError as error:
         raise BadRequest(str(error)) from error
+    return Snapshot(cluster, tuple(unjudged), tuple(remarks))
+
+
+def describe(obj: Object) -> str:
+    """``Kind namespace/name``, as far as it is known."""
+    metadata = obj.get("metadata")
+    written: Mapping[str, Any] = metadata if isinstance(metadata, Mapping) else {}
+    kind, name = str(obj.get("kind") or "an object"), str(written.get("name") or "without a name")
+    return f"{kind} {name}" if kind in _CLUSTER_SCOPED else f"{kind} {endpoints.namespace_of(obj)}/{name}"
+
+
+def each(obj: Object, reader: Callable[[Object, Problems], _T]) -> _T:
+    """What a reader makes of an object. Raises Unreadable with the object and every wrong field."""
+    problems = Problems()
+    try:
+        found = reader(obj, problems)
+    except ApiError as error:
+        causes = error.causes
+        if not causes:
+            raise Unreadable(f"{describe(obj)}: {error.message}", (obj,)) from error
+    else:
+        causes = tuple(problems.causes)
+        if not causes:
+            return found
+    listed = "; ".join(f"{cause.field}: {cause.message}" for cause in causes)
+    raise Unreadable(f"{describe(obj)}: {listed}", (obj,))
 
 
 def _flat(objects: Iterable[Object]) -> Iterable[Object]:
@@ -58,169 +143,83 @@ def _flat(objects: Iterable[Object]) -> Iterable[Object]:
         if str(obj.get("kind", "")).endswith("List") and isinstance(obj.get("items"), list):
             yield from _flat({"kind": str(obj["kind"])[:-4], **item} for item in obj["items"])
         elif not obj.get("kind"):
-            raise BadRequest("an object has no kind")
+            raise Unreadable("an object has no kind", (obj,))
         else:
             yield obj
 
 
-def _once(ids: list[str], kind: str) -> None:
-    for twin in {i for i in ids if ids.count(i) > 1} if len(set(ids)) < len(ids) else ():
-        raise BadRequest(f"{kind} {twin} is given twice")
+def _kind(obj: Object) -> str:
+    """How it is read: by its kind, where the group is that kind's own; as a template; '' for not at all."""
+    group, _, kind = parts_of(obj)
+    if kind in _GROUPS and (group in _GROUPS[kind] or not obj.get("apiVersion")):
+        return kind
+    own = kind in _TEMPLATES and group in _TEMPLATE_GROUPS
+    return _TEMPLATE if own or endpoints.has_pod_template(obj) else ""
 
 
-def _name(obj: Object) -> str:
-    metadata = obj.get("metadata")
-    name = metadata.get("name") if isinstance(metadata, Mapping) else None
-    if not isinstance(name, str) or names.dns_subdomain(name):
-        raise BadRequest(f"{obj.get('kind')}: metadata.name {name!r} is not a name")
-    return name
+def _refuse_twins(listed: list[Object]) -> None:
+    seen: dict[tuple[str, str, str], Object] = {}
+    for obj in listed:
+        metadata = obj.get("metadata")
+        name = str(metadata.get("name") or "") if isinstance(metadata, Mapping) else ""
+        kind = str(obj.get("kind"))
+        place = "" if kind in _CLUSTER_SCOPED else endpoints.namespace_of(obj)
+        twin = seen.setdefault((kind, place, name), obj)
+        if name and twin is not obj:
+            raise Unreadable(f"{describe(obj)} is given twice", (twin, obj))
 
 
-def _namespace(obj: Object) -> str:
-    return str(obj["metadata"].get("namespace") or "default")
+def _namespace(obj: Object, problems: Problems) -> tuple[str, dict[str, str]]:
+    return endpoints.name_of(obj, problems), endpoints.labels_of(obj.get("metadata"), "metadata", problems)
 
 
-def _labels(metadata: Any) -> dict[str, str]:
-    labels = metadata.get("labels") if isinstance(metadata, Mapping) else None
-    if labels is None:
-        return {}
-    if not isinstance(labels, Mapping) or not all(isinstance(v, str) for v in labels.values()):
-        name = metadata.get("name", "")
-        raise BadRequest(f"metadata.labels of {name!r}: label values are strings; put numbers and booleans in quotes")
-    return {str(k): v for k, v in labels.items()}
+def _pods(by_kind: Mapping[str, list[Object]]) -> list[Endpoint]:
+    """Pods, and the templates of which no Pod (nor anything between) is there yet."""
+    kind = "VirtualMachineInstance"
+    vmis = {(namespace, kind, name) for namespace, name in map(_key, by_kind.get(kind, ()))}
+    found = [
+        each(obj, endpoints.pod)
+        for obj in by_kind.get("Pod", ())
+        if vmis.isdisjoint(endpoints.owners_of(obj))  # a launcher pod: the VMI stands for it
+    ]
+    templates = by_kind.get(_TEMPLATE, [])
+    declared = {(namespace, str(obj["kind"]), name) for obj in templates for namespace, name in (_key(obj),)}
+    running = _makers(by_kind.get("Pod", ()), templates)
+    for obj in templates:
+        namespace, name = _key(obj)
+        owned = not declared.isdisjoint(endpoints.owners_of(obj))
+        if (namespace, str(obj["kind"]), name) not in running and not owned:
+            found.append(each(obj, endpoints.pod_template))
+    return found
 
 
-def _node(obj: Object) -> Node:
-    listed = (obj.get("status") or {}).get("addresses") or ()
-    ips = [str(a.get("address")) for a in listed if a.get("type") in ("InternalIP", "ExternalIP")]
-    return Node(_name(obj), _addresses(ips, obj), _labels(obj.get("metadata")))
+def _makers(pods: Iterable[Object], templates: Iterable[Object]) -> set[tuple[str, str, str]]:
+    """(namespace, kind, name) of whatever already has Pods, and of what made that (a Deployment by its ReplicaSet)."""
+    above = {(_key(o)[0], str(o["kind"]), _key(o)[1]): list(endpoints.owners_of(o)) for o in templates}
+    found: set[tuple[str, str, str]] = set()
+    waiting = [owner for pod in pods for owner in endpoints.owners_of(pod)]
+    while waiting:
+        owner = waiting.pop()
+        if owner not in found:
+            found.add(owner)
+            waiting += above.get(owner, ())
+    return found
 
 
-def _addresses(values: Iterable[Any], obj: Object) -> tuple[str, ...]:
-    unique = dict.fromkeys(str(v) for v in values if v)
-    for value in unique:
-        try:
-            address(value)
-        except ValueError as error:
-            raise BadRequest(f"{obj.get('kind')} {_name(obj)}: {error}") from error
-    return tuple(unique)
-
-
-def _pods(by_kind: Mapping[str, list[Object]], vmis: set[str]) -> list[Endpoint]:
-    endpoints = []
-    owners: set[tuple[str, str, str]] = set()
-    for obj in by_kind.get("Pod", ()):
-        namespace, labels = _namespace(obj), _labels(obj.get("metadata"))
-        owners |= {(namespace, *owner) for owner in _owners(obj)}
-        if any(kind == "VirtualMachineInstance" and name in vmis for kind, name in _owners(obj)):
-            continue  # a launcher pod: the VMI stands for it
-        status = obj.get("status") or {}
-        ips = [status.get("podIP"), *(item.get("ip") for item in status.get("podIPs") or ())]
-        spec = obj.get("spec") or {}
-        endpoints.append(
-            Endpoint(
-                kind="pod",
-                namespace=namespace,
-                name=_name(obj),
-                labels=labels,
-                ips=_addresses(ips, obj),
-                ports=_container_ports(spec),
-                host_network=bool(spec.get("hostNetwork")),
-                node=str(spec.get("nodeName") or ""),
-                finished=status.get("phase") in ("Succeeded", "Failed"),
-            )
-        )
-    for obj in by_kind.get("ReplicaSet", ()):
-        if (_namespace(obj), "ReplicaSet", _name(obj)) in owners:
-            owners |= {(_namespace(obj), *owner) for owner in _owners(obj)}
-    for obj in by_kind.get("Job", ()):
-        owners |= {(_namespace(obj), *owner) for owner in _owners(obj)}
-    declared = {(_namespace(o), k, _name(o)) for k in _TEMPLATES for o in by_kind.get(k, ())}
-    for kind in _TEMPLATES:
+def _machines(by_kind: Mapping[str, list[Object]], owners: set[tuple[str, str, str]]) -> list[Endpoint]:
+    """Instances, and what makes instances of which there is none yet."""
+    instances = by_kind.get("VirtualMachineInstance", ())
+    found = [each(obj, endpoints.machine) for obj in instances]
+    running = {_key(obj) for obj in instances}
+    for kind in MACHINE_TEMPLATES:
         for obj in by_kind.get(kind, ()):
-            owned = any((_namespace(obj), *owner) in declared for owner in _owners(obj))
-            if (_namespace(obj), kind, _name(obj)) not in owners and not owned:
-                endpoints.append(_template(kind, obj))
-    return endpoints
+            namespace, name = _key(obj)
+            there = (namespace, name) in running if kind == "VirtualMachine" else (namespace, kind, name) in owners
+            if not there:
+                found.append(each(obj, endpoints.machine_template))
+    return found
 
 
-def _owners(obj: Object) -> list[tuple[str, str]]:
-    listed = obj["metadata"].get("ownerReferences") or () if isinstance(obj.get("metadata"), Mapping) else ()
-    return [(str(o.get("kind")), str(o.get("name"))) for o in listed]
-
-
-def _template(kind: str, obj: Object) -> Endpoint:
-    spec = obj.get("spec") or {}
-    if kind == "CronJob":
-        spec = (spec.get("jobTemplate") or {}).get("spec") or {}
-    template = spec.get("template") or {}
-    pod = template.get("spec") or {}
-    return Endpoint(
-        kind=kind.lower(),
-        namespace=_namespace(obj),
-        name=_name(obj),
-        labels=_labels(template.get("metadata")),
-        ports=_container_ports(pod),
-        host_network=bool(pod.get("hostNetwork")),
-        template=True,
-    )
-
-
-def _container_ports(spec: Object) -> tuple[NamedPort, ...]:
-    sidecars = [c for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"]
-    found = [p for c in [*(spec.get("containers") or ()), *sidecars] for p in c.get("ports") or ()]
-    return _ports(found, lambda p: p.get("containerPort"))
-
-
-def _ports(found: Iterable[Object], number: Callable[[Object], Any]) -> tuple[NamedPort, ...]:
-    ports = []
-    for port in found:
-        value, protocol = number(port), port.get("protocol") or "TCP"
-        if not isinstance(value, int) or not 1 <= value <= 65535:
-            raise BadRequest(f"port {port.get('name') or ''} {value!r}: must be a number between 1 and 65535")
-        if protocol not in PORT_PROTOCOLS:
-            raise BadRequest(f"port {value}: protocol {protocol!r} is not one of {', '.join(PORT_PROTOCOLS)}")
-        ports.append(NamedPort(str(port.get("name") or ""), protocol, value))
-    return tuple(dict.fromkeys(ports))
-
-
-def _machines(by_kind: Mapping[str, list[Object]]) -> list[Endpoint]:
-    endpoints = []
-    running = set()
-    for obj in by_kind.get("VirtualMachineInstance", ()):
-        running.add((_namespace(obj), _name(obj)))
-        status = obj.get("status") or {}
-        interfaces = status.get("interfaces") or ()
-        ips = [ip for i in interfaces for ip in (i.get("ipAddress"), *(i.get("ipAddresses") or ()))]
-        endpoints.append(
-            Endpoint(
-                kind="vmi",
-                namespace=_namespace(obj),
-                name=_name(obj),
-                labels=_labels(obj.get("metadata")),
-                ips=_addresses(ips, obj),
-                ports=_interface_ports(obj.get("spec") or {}),
-                node=str(status.get("nodeName") or ""),
-                finished=status.get("phase") in ("Succeeded", "Failed"),
-            )
-        )
-    for obj in by_kind.get("VirtualMachine", ()):
-        if (_namespace(obj), _name(obj)) in running:
-            continue
-        template = (obj.get("spec") or {}).get("template") or {}
-        endpoints.append(
-            Endpoint(
-                kind="vm",
-                namespace=_namespace(obj),
-                name=_name(obj),
-                labels=_labels(template.get("metadata")),
-                ports=_interface_ports(template.get("spec") or {}),
-            )
-        )
-    return endpoints
-
-
-def _interface_ports(spec: Object) -> tuple[NamedPort, ...]:
-    devices = (spec.get("domain") or {}).get("devices") or {}
-    found = [p for i in devices.get("interfaces") or () for p in i.get("ports") or ()]
-    return _ports(found, lambda p: p.get("port"))
+def _key(obj: Object) -> tuple[str, str]:
+    metadata = obj.get("metadata")
+    return endpoints.namespace_of(obj), str(metadata.get("name") or "") if isinstance(metadata, Mapping) else ""

@@ -163,7 +163,10 @@ def test_bad_references_are_refused(args: tuple[str, ...], told: str) -> None:
         ),
         (NETPOL + "metadata: {name: p}\nspec: {egress: [{ports: [{port: 80, endPort: 79}]}]}", "endPort"),
         (POD + "metadata: {name: p, labels: {a: true}}", "label values are strings"),
-        (POD + "metadata: {name: p}\nspec: {containers: 3}", "unexpected shape"),
+        (
+            POD + "metadata: {name: p}\nspec: {containers: 3}",
+            "document 1: Pod default/p: spec.containers: Invalid type",
+        ),
     ],
 )
 def test_bad_manifests_are_refused(manifest: str, told: str) -> None:

@@ -158,12 +158,13 @@ def test_what_stands_for_what() -> None:
 @pytest.mark.parametrize(
     ("objects", "told"),
     [
-        (["{kind: Pod, metadata: {name: x}}"] * 2, "pod/default/x is given twice"),
+        (["{kind: Pod, metadata: {name: x}}"] * 2, "Pod default/x is given twice"),
         (
             ["{kind: NetworkPolicy, metadata: {name: x}, spec: {podSelector: {}}}"] * 2,
             "NetworkPolicy default/x is given twice",
         ),
-        (["{kind: Pod, metadata: {name: X_}}"], "is not a name"),
+        (["{kind: Namespace, metadata: {name: x}}"] * 2, "Namespace x is given twice"),
+        (["{kind: Pod, metadata: {name: X_}}"], "metadata.name: Invalid value"),
         (["{metadata: {name: x}}"], "no kind"),
         (["{kind: Pod, metadata: {name: x}, status: {podIP: 10.0.0}}"], "10.0.0"),
         (

@@ -26,6 +26,7 @@ from isoplane.node.network.verify.sctp import SctpServer, sctp_reaches
 from isoplane.objects.errors import ApiError
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES
 from isoplane.policy.compile import compile_tables
+from isoplane.policy.endpoints import MACHINE_TEMPLATES
 from isoplane.policy.model import Cluster, Endpoint, Node
 from isoplane.policy.rules import OTHER, PORT_PROTOCOLS
 from isoplane.policy.shrink import shrinking
@@ -46,7 +47,7 @@ PATIENCE = 4.0
 """Seconds after which a packet that is allowed counts as lost."""
 Question = tuple[str, str, str, int, int]
 """(source, target, protocol, port, family)."""
-MACHINES = ("vm", "vmi")
+MACHINES = ("vm", "vmi", *(kind.lower() for kind in MACHINE_TEMPLATES))
 """The kinds of endpoint that hang on a tap; every other is a container's."""
 
 
