@@ -208,3 +208,29 @@ def test_server_side_apply_takes_over_from_client_side(kubectl: Run, tmp_path: P
     kubectl("apply", "--server-side", "-f", write(tmp_path, manifest(VM)))
     kubectl("apply", "--server-side", "--dry-run=server", "-f", write(tmp_path, manifest(VM, "other")))
     assert "not found" in kubectl.fails("get", "vm", "other")
+
+
+def test_going_over_to_server_side_apply_takes_nothing_of_others(kubectl: Run, tmp_path: Path) -> None:
+    """kubectl moves what it applied client-side to its applier; what others wrote stays theirs, and a Pod stays applicable."""
+    pod = manifest(POD, "moved")
+    pod["spec"]["containers"][0]["image"] = "busybox:1"
+    kubectl("apply", "-f", write(tmp_path, pod))
+    kubectl("label", "pod", "moved", "theirs=2")
+    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "moved"}, "target": {"name": "n1"}}
+    where = f"/api/v1/namespaces/{kubectl.namespace}/pods/moved/binding"
+    kubectl("create", "--raw", where, "-f", write(tmp_path, binding))
+    for image in ("busybox:2", "busybox:3", "busybox:3"):
+        pod["spec"]["containers"][0]["image"] = image
+        kubectl("apply", "--server-side", "-f", write(tmp_path, pod))
+        found = kubectl.json("get", "pod", "moved")
+        assert found["spec"]["containers"][0]["image"] == image
+        assert found["spec"]["nodeName"] == "n1"
+        assert found["metadata"]["labels"]["theirs"] == "2"
+        assert "managedFields" not in found["metadata"]
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "moved"}, "data": {"mine": "1"}}
+    kubectl("create", "-f", write(tmp_path, config))
+    kubectl("patch", "configmap", "moved", "--type=merge", "-p", '{"data": {"theirs": "2"}}')
+    for mine in ("1", "1"):
+        config["data"] = {"mine": mine}
+        kubectl("apply", "--server-side", "-f", write(tmp_path, config))
+        assert kubectl.json("get", "configmap", "moved")["data"] == {"mine": "1", "theirs": "2"}

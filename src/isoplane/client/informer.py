@@ -1,7 +1,8 @@
 """A watched cache of one resource: list, then watch; bookmarks; a fresh list after 410; a deadline on silence.
 
 Cached objects are shared and must not be changed.  One informer per resource serves a whole process (:class:`Informers`),
-so that an object is decoded and kept once, however many controllers look at it.
+so that an object is decoded and kept once, however many controllers look at it.  It is kept without managedFields, which
+no controller reads and which would double it; an update without them leaves them as they are.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ class Informer:
         token = ""
         while True:
             page = await self._api.list(self.resource, limit=PAGE, continue_token=token)
-            found.update((metadata.key(obj), obj) for obj in page.items)
+            found.update((metadata.key(obj), _kept(obj)) for obj in page.items)
             token = page.continue_token
             if not token:
                 break
@@ -161,7 +162,7 @@ class Informer:
                     revision = str(event.object["metadata"]["resourceVersion"])
                     if event.type == "BOOKMARK":
                         continue
-                    self._apply(metadata.key(event.object), None if event.type == "DELETED" else event.object)
+                    self._apply(metadata.key(event.object), None if event.type == "DELETED" else _kept(event.object))
             finally:
                 close = getattr(events, "aclose", None)
                 if close is not None:
@@ -226,3 +227,8 @@ class Informers:
 
     async def stop(self) -> None:
         await asyncio.gather(*(informer.stop() for informer in self._informers.values()))
+
+
+def _kept(obj: Object) -> Object:
+    obj["metadata"].pop("managedFields", None)
+    return obj

@@ -67,6 +67,8 @@ class Writes:
         meta["name"] = name
         strategy.prepare_create(resource, obj)
         apply_defaults(resource, obj)
+        if not applied:
+            record_update(resource, None, obj, manager=call.manager, now=identity.second(self._clock()))
         request = self.request(txn, "CREATE", resource, namespace, name, call, obj=obj)
         self._chain.mutate(request)
         obj = _object(request)
@@ -74,8 +76,6 @@ class Writes:
         if causes:
             raise invalid(resource, name, causes)
         self._chain.validate(request)
-        if not applied:
-            record_update(resource, None, obj, manager=call.manager, now=identity.second(request.now))
         if resource.namespaced:
             self._check_namespace(txn, resource, namespace, name)
             launcher.check_new(txn, resource, namespace, name)
@@ -233,15 +233,15 @@ class Writes:
         identity.carry_over(old, new)
         if subresource != "status":
             apply_defaults(resource, new)
+        if not applied:
+            # As in Kubernetes before admission: what that fills in belongs to nobody, and no apply takes it away.
+            now = identity.second(self._clock())
+            record_update(resource, old, new, manager=call.manager, now=now, subresource=subresource)
         request = self.request(
             txn, "UPDATE", resource, namespace, name, call, obj=new, old=old, subresource=subresource
         )
         self._chain.mutate(request)
         new = _object(request)
-        if not applied:
-            record_update(
-                resource, old, new, manager=call.manager, now=identity.second(request.now), subresource=subresource
-            )
         if new == old:
             return stored
         if subresource == "status" and strategy.of(resource).node is not None:

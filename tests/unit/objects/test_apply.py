@@ -122,18 +122,34 @@ def test_untouched_updates_keep_the_managers() -> None:
     assert new["metadata"]["managedFields"] == live["metadata"]["managedFields"]
 
 
-def test_plain_objects_are_tracked_from_the_first_apply_on() -> None:
+def test_what_is_not_tracked_stays_so_until_the_first_apply() -> None:
     plain = pod(hostname="x")
-    record_update(kinds.PODS, None, plain, manager="kubectl-create", now=NOW)
-    assert "managedFields" not in plain["metadata"]
+    new = {**pod(hostname="x", subdomain="y"), "metadata": {"name": "web"}}
+    record_update(kinds.PODS, plain, new, manager="editor", now=NOW)
+    assert "managedFields" not in new["metadata"]
     with pytest.raises(Conflict, match="before-first-apply"):
         applied(plain, pod(hostname="y"))
     assert owners(applied(plain, pod(hostname="x"))) == {
-        "ann": [".spec.hostname"],
-        "before-first-apply": [".spec", ".spec.hostname"][1:],
-    }
-    record_update(kinds.PODS, None, plain, manager="kubectl-create", now=NOW, always=True)
+        "ann": [".spec.hostname"], "before-first-apply": [".spec.hostname"],
+    }  # fmt: skip
+    record_update(kinds.PODS, None, plain, manager="kubectl-create", now=NOW)
     assert ".spec.hostname" in owners(plain)["kubectl-create"]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"manager": "m", "operation": "Think"},
+     {"manager": "m", "operation": "Update", "fieldsV1": {"f:spec": 1}},
+     {"manager": "m", "operation": "Update", "fieldsV1": {"f:spec": {"hostname": {}}}}, "x"],
+)  # fmt: skip
+def test_managers_that_cannot_be_read_are_as_good_as_none(entry: Any) -> None:
+    live = applied(None, pod(hostname="x"))
+    new = {**pod(hostname="x"), "metadata": {"name": "web", "managedFields": [entry]}}
+    record_update(kinds.PODS, live, new, manager="editor", now=LATER)
+    assert new["metadata"]["managedFields"] == live["metadata"]["managedFields"]
+    new["metadata"]["managedFields"] = []
+    record_update(kinds.PODS, live, new, manager="editor", now=LATER)
+    assert new["metadata"]["managedFields"] == live["metadata"]["managedFields"]
 
 
 def test_status_is_owned_through_its_subresource_only() -> None:
@@ -151,7 +167,7 @@ def test_kubectl_takes_over_what_it_applied_client_side() -> None:
     last = pod(hostname="x")
     live = copy.deepcopy(last)
     live["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": json.dumps(last)}
-    record_update(kinds.PODS, None, live, manager="kubectl-client-side-apply", now=NOW, always=True)
+    record_update(kinds.PODS, None, live, manager="kubectl-client-side-apply", now=NOW)
     assert applied(live, pod(hostname="y"), "kubectl")["spec"]["hostname"] == "y"
     with pytest.raises(Conflict):
         applied(live, pod(hostname="y"), "other")

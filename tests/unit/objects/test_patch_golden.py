@@ -79,9 +79,7 @@ def test_apply_and_update_give_what_kubernetes_gives() -> None:
                     result = apply_config(kinds.PODS, live, obj, **now)
                 else:
                     result = obj
-                    record_update(
-                        kinds.PODS, live, obj, manager=step["manager"], now="2026-01-01T00:00:00Z", always=True
-                    )
+                    record_update(kinds.PODS, live, obj, manager=step["manager"], now="2026-01-01T00:00:00Z")
             except ApiError as caught:
                 error = caught
             if error is not None:

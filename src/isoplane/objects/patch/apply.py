@@ -5,8 +5,8 @@ before and no longer sends are removed, unless somebody else owns them; and a ch
 owns is a conflict, unless forced.  Other writes take ownership of what they change.  Source: structured-merge-diff's
 Updater, whose results this reproduces on the schemas of the served kinds.
 
-Ownership costs a walk and a kilobyte an object, so plain writes are only tracked once an object was applied to, or
-always, as the caller decides; the first apply attributes what it finds to ``before-first-apply``.
+Every object is tracked from its creation on.  One that is not (an earlier version stored it, or a client had its
+managers forgotten) stays so until the first apply, which attributes what it finds to ``before-first-apply``.
 """
 
 from __future__ import annotations
@@ -87,29 +87,30 @@ def apply_config(
 
 
 def record_update(
-    resource: Resource,
-    old: Object | None,
-    new: Object,
-    *,
-    manager: str,
-    now: str,
-    subresource: str = "",
-    always: bool = False,
+    resource: Resource, old: Object | None, new: Object, *, manager: str, now: str, subresource: str = ""
 ) -> None:
     """Give ``manager`` the fields that differ between ``old`` and ``new``, in the managedFields of ``new``, in place.
 
-    Without ``always`` only objects that already have managers are tracked.  Raises BadRequest when the client sent
-    malformed managedFields.
+    What the client sent as managedFields counts as in Kubernetes: ``[{}]`` forgets all managers, entries that cannot be
+    read are as good as none, and without any the old object's stay.
     """
-    before = managing.read(old) if old is not None else {}
+    before = managing.metadata_of(old).get("managedFields") if old is not None else None
     sent = managing.metadata_of(new).get("managedFields")
-    managers = before if sent is None or subresource else managing.read(new)
-    if not managers and (sent is not None or not always):
+    if sent == [{}] and not subresource:
         managing.write(new, {})
         return
+    managers = managing.sent(new) if sent and not subresource and sent != before else {}
+    if not managers and old is not None:
+        managers = managing.read(old)
+        if not managers:
+            managing.write(new, {})
+            return
     node = structure(resource)
     changed, removed = compare(old or {}, new, node)
-    changed, removed = _ownable(changed, resource, subresource), _ownable(removed, resource, subresource)
+    changed, removed = _written(changed, resource, subresource), _written(removed, resource, subresource)
+    if not changed and not removed and (not sent or subresource or sent == before) and before:
+        new["metadata"]["managedFields"] = before
+        return
     writer = Manager("Update", manager, resource.api_version, subresource)
     managing.write(new, _taken(managers, writer, changed, removed, now))
 
@@ -200,6 +201,18 @@ def _ownable(fields: Fields, resource: Resource, subresource: str) -> Fields:
     if subresource == "status":
         return {key: below for key, below in fields.items() if key == "f:status"}
     return difference({key: below for key, below in fields.items() if key != "f:status"}, _NOBODYS)
+
+
+def _written(fields: Fields, resource: Resource, subresource: str) -> Fields:
+    """What of a difference was the writer's doing: status with its subresource, and with actions, which may set it.
+
+    A status may come with annotations that tell what was observed.
+    """
+    if subresource == "status":
+        fields = {key: below for key, below in fields.items() if key in ("f:status", "f:metadata")}
+    elif not subresource and "status" in resource.subresources:
+        fields = {key: below for key, below in fields.items() if key != "f:status"}
+    return difference(fields, _NOBODYS)
 
 
 def _merge(live: Any, config: Any, node: Node | None) -> Any:

@@ -15,6 +15,9 @@ from isoplane.objects.schema.structure import Node
 
 Fields = dict[str, Any]
 MEMBER = "."
+_NESTED = frozenset((dict, list))
+_SHARED_SETS = 64
+"""How many sets a place in a schema keeps, whatever fields hostile objects combine."""
 
 
 def fields_of(value: Any, node: Node | None) -> Fields:
@@ -46,16 +49,35 @@ def _fields_of_map(value: dict[str, Any], node: Node | None) -> Fields:
 
 
 def whole(value: Any, node: Node | None) -> Fields:
-    """The set of a value that came or went as a whole: all that it holds, and every container on the way."""
-    if isinstance(value, dict) and granular_map(node):
-        result = {
-            "f:" + name: whole(child, node.child(name) if node is not None else None) for name, child in value.items()
-        }
-    elif isinstance(value, list) and node is not None and node.list_type == "map":
-        keyed = ((item_key(item, node), item) for item in value)
-        result = {key: whole(item, node.element) for key, item in keyed if key is not None}
-    else:
-        result = fields_of(value, node)
+    """The set of a value that came or went as a whole: all that it holds, and every container on the way.
+
+    This runs at every create.  Objects without anything below their fields (an env entry, a port) are most of what a
+    Pod consists of; those of one kind with the same fields have the same set, which is made once and shared: sets are
+    never changed in place.
+    """
+    if isinstance(value, dict) and value and granular_map(node):
+        if node is not None and node.form == "object" and _NESTED.isdisjoint(map(type, value.values())):
+            names = tuple(value)
+            if (known := node.flat_sets.get(names)) is None:
+                known = {MEMBER: {}, **{"f:" + name: {} for name in names}}
+                if len(node.flat_sets) < _SHARED_SETS:
+                    node.flat_sets[names] = known
+            return known
+        result: Fields = {MEMBER: {}}
+        for name, child in value.items():
+            if type(child) in _NESTED and child:
+                result["f:" + name] = whole(child, node.child(name) if node is not None else None)
+            else:
+                result["f:" + name] = {}
+        return result
+    if isinstance(value, list) and value and node is not None and node.list_type == "map":
+        element = node.element
+        result = {MEMBER: {}}
+        for item in value:
+            if (key := item_key(item, node)) is not None:
+                result[key] = whole(item, element)
+        return result if len(result) > 1 else {}
+    result = fields_of(value, node)
     return {MEMBER: {}, **result} if result else {}
 
 
@@ -66,10 +88,14 @@ def granular_map(node: Node | None) -> bool:
 
 def item_key(item: Any, node: Node) -> str | None:
     """The path element of an item of a list-map; None when it lacks a key field."""
-    if not isinstance(item, dict) or (values := node.map_key(item)) is None:
+    if not isinstance(item, dict):
         return None
-    if len(values) == 1 and isinstance(values[0], str) and values[0].isidentifier() and values[0].isascii():
-        return f'k:{{"{node.map_keys[0]}":"{values[0]}"}}'  # The usual case, written without an encoder.
+    if len(node.map_keys) == 1:  # The usual case, written without an encoder.
+        value = item.get(node.map_keys[0])
+        if type(value) is str and value.isascii() and value.isidentifier():
+            return f'k:{{"{node.map_keys[0]}":"{value}"}}'
+    if (values := node.map_key(item)) is None:
+        return None
     pairs = dict(sorted(zip(node.map_keys, values, strict=True)))
     return "k:" + json.dumps(pairs, separators=(",", ":"), ensure_ascii=False)
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from isoplane.objects.errors import BadRequest
-from isoplane.objects.patch.fields import Fields, union
+from isoplane.objects.patch.fields import MEMBER, Fields, union
 
 _MAX_UPDATERS = 10
 """More Update managers than these are merged into one, oldest first, so that objects do not grow without end."""
+_PREFIXES = ("f:", "k:", "v:", "i:")
 _ANCIENT = "ancient-changes"
 
 
@@ -74,6 +75,21 @@ def read(obj: Mapping[str, Any]) -> Managers:
         merged = union(before.fields, fields) if before else fields
         result[manager] = Owned(merged, str(entry.get("time") or ""))
     return result
+
+
+def sent(obj: Mapping[str, Any]) -> Managers:
+    """The managers that a client sent; none when they cannot be read, as Kubernetes has it."""
+    try:
+        managers = read(obj)
+    except BadRequest:
+        return {}
+    return managers if all(_is_set(owned.fields) for owned in managers.values()) else {}
+
+
+def _is_set(fields: Any) -> bool:
+    if not isinstance(fields, dict):
+        return False
+    return all(key == MEMBER or key[:2] in _PREFIXES for key in fields) and all(map(_is_set, fields.values()))
 
 
 def write(obj: dict[str, Any], managers: Managers) -> None:

@@ -20,8 +20,8 @@ class Node:
     """One place in a kind's structure. ``form`` is object, map, list, scalar, or any (free-form)."""
 
     __slots__ = (
-        "_children", "_definition", "_element", "_properties", "definition", "form", "keeps_unknown", "list_type", "map_keys",
-        "map_type", "merge_key", "name", "retain_keys", "strategy",
+        "_children", "_definition", "_element", "_properties", "definition", "flat_sets", "form", "keeps_unknown", "list_type",
+        "map_keys", "map_type", "merge_key", "name", "retain_keys", "strategy",
     )  # fmt: skip
 
     def __init__(self, schema: dict[str, Any], name: str) -> None:
@@ -36,6 +36,8 @@ class Node:
         self._properties: dict[str, Any] = definition.get("properties") or {}
         self._children: dict[str, Node] = {}
         self._element: Node | None = None
+        self.flat_sets: dict[tuple[str, ...], dict[str, Any]] = {}
+        """Sets of fields by the names in them, kept for ``patch.fields``."""
         self.form = _form(definition)
         self.keeps_unknown = self.form == "any" or bool(definition.get("x-kubernetes-preserve-unknown-fields"))
         """Whether fields that are not declared here are stored all the same."""
