@@ -195,6 +195,14 @@ async def probe_grace(world: World) -> None:
     await world.restarted("probegrace")
 
 
+async def nobody_answers_grpc(world: World) -> None:
+    """Asked, and killed for the reason that nobody listens."""
+    probe = {"grpc": {"port": 2379}, "periodSeconds": 1, "failureThreshold": 2}
+    await world.run("grpc", world.container(LOOP, livenessProbe=probe))
+    await world.restarted("grpc")
+    assert "onnect" in (await world.events("grpc"))["Unhealthy"]
+
+
 async def crash_loop(world: World) -> None:
     await world.run("crash", world.container("exit 1"))
 
@@ -212,12 +220,13 @@ async def out_of_memory(world: World) -> None:
     status = await world.restarted("oom")
     assert status["lastState"]["terminated"]["reason"] == "OOMKilled"
     assert "OOMKilled" in await world.events("oom")
+    assert not Path("oom").exists(), "conmon's note belongs to the container, not where the plane was started"
 
 
 async def test_the_life_of_pods(world: World) -> None:
     cases = (
         slow_start, sidecar_readiness, sidecar_after_main, sidecar_ignores, sidecar_order, hook_holds_back, hook_fails,
-        probe_grace, crash_loop, out_of_memory,
+        probe_grace, nobody_answers_grpc, crash_loop, out_of_memory,
     )  # fmt: skip
     answers = await asyncio.gather(*(case(world) for case in cases), return_exceptions=True)
     failed = {case.__name__: answer for case, answer in zip(cases, answers, strict=True) if answer is not None}

@@ -1,4 +1,4 @@
-"""Asks the declared health questions of running units: HTTP, TCP, or a command inside.
+"""Asks the declared health questions of running units: HTTP, gRPC, TCP, or a command inside.
 
 What the answers mean is decided by ``workload.health``.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from isoplane.node import ask_http, destinations
+from isoplane.node import ask_grpc, ask_http, destinations
 from isoplane.node.runtime.protocol import Runtime, RuntimeFailure
 from isoplane.workload import health
 from isoplane.workload.shape import Observed, Probe, Unit, UnitState, Workload
@@ -98,6 +98,9 @@ class Prober:
                 if probe.http is not None:
                     status = await ask_http.get(probe.http, address)
                     return 200 <= status < 400, f"HTTP probe failed with statuscode: {status}"
+                if probe.grpc is not None:
+                    await ask_grpc.check(probe.grpc, address)
+                    return True, ""
                 if probe.tcp_port is not None:
                     target = await destinations.resolve(probe.tcp_host, probe.tcp_port) if probe.tcp_host else address
                     _, writer = await asyncio.open_connection(target, probe.tcp_port)

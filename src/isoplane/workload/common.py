@@ -16,7 +16,7 @@ from isoplane.workload.adapters import (
     TRANSITIONS_ANNOTATION,
     Report,
 )
-from isoplane.workload.shape import HttpGet, Port, Probe, RunState, Stage
+from isoplane.workload.shape import GrpcHealth, HttpGet, Port, Probe, RunState, Stage
 
 
 def desired(obj: Mapping[str, Any]) -> RunState:
@@ -65,6 +65,7 @@ def probe(declared: Mapping[str, Any] | None, ports: Mapping[str, int]) -> Probe
     if not declared:
         return None
     http, tcp, command = declared.get("httpGet"), declared.get("tcpSocket"), declared.get("exec")
+    grpc = declared.get("grpc")
     own_grace = declared.get("terminationGracePeriodSeconds")
     return Probe(
         command=tuple(command.get("command") or ()) if command else (),
@@ -77,6 +78,7 @@ def probe(declared: Mapping[str, Any] | None, ports: Mapping[str, int]) -> Probe
         )
         if http
         else None,
+        grpc=GrpcHealth(int(grpc.get("port") or 0), str(grpc.get("service") or "")) if grpc else None,
         tcp_port=_port(tcp.get("port"), ports) if tcp else None,
         tcp_host=str(tcp.get("host") or "") if tcp else "",
         guest_ping="guestAgentPing" in declared,

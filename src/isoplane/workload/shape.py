@@ -73,10 +73,12 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A health question asked of a unit. Exactly one of ``command``, ``http``, ``tcp_port``, ``guest_ping`` is set. Seconds."""
+    """A health question asked of a unit. Exactly one of ``command``, ``http``, ``grpc``, ``tcp_port``, ``guest_ping`` is set.
+    Seconds."""
 
     command: tuple[str, ...] = ()
     http: HttpGet | None = None
+    grpc: GrpcHealth | None = None
     tcp_port: int | None = None
     tcp_host: str = ""
     """'' means the workload's own address."""
@@ -99,6 +101,14 @@ class HttpGet:
     scheme: str = "HTTP"
     host: str = ""
     headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcHealth:
+    """A question by grpc.health.v1, at the workload's own address: whether a service ('': the server as a whole) serves."""
+
+    port: int
+    service: str = ""
 
 
 @dataclass(frozen=True, slots=True)

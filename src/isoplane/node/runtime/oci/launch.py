@@ -113,7 +113,7 @@ class Starter:
         except OSError as error:
             raise _failure(RuntimeReason.CREATE, launch, str(error)) from None
         try:
-            report = self.launcher.conmon(self._conmon_arguments(launch), keep)
+            report = self.launcher.conmon(self._conmon_arguments(launch), attempt.directory, keep)
         except CommandFailure as error:
             raise _failure(RuntimeReason.CREATE, launch, str(error)) from None
         pid = _created(launch, report)

@@ -87,15 +87,17 @@ class Launcher:
             raise CommandFailure(last_line(done.stderr) or f"{name} {command[0]} failed with {done.returncode}")
         return done.stdout
 
-    def conmon(self, arguments: Sequence[str], keep: Sequence[int], timeout: float = 60.0) -> bytes:
+    def conmon(self, arguments: Sequence[str], directory: Path, keep: Sequence[int], timeout: float = 60.0) -> bytes:
         """Start conmon, which creates the container and outlives us. Returns its one-line report, b'' if it said nothing.
 
+        ``directory``: where it works, and leaves a file ``oom`` when it sees its container's memory run out.
         ``keep``: descriptors that conmon holds open for as long as it lives.
         """
         reader, writer = os.pipe()
         try:
             process = subprocess.Popen(
                 [self.tools.conmon_path, *arguments],
+                cwd=directory,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
