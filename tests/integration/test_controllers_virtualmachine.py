@@ -13,7 +13,7 @@ from isoplane.controllers.virtualmachine import VirtualMachineController
 from isoplane.controllers.virtualmachine_plan import FINALIZER
 from isoplane.objects import metadata
 from isoplane.objects.errors import Conflict
-from isoplane.objects.kinds import VIRTUALMACHINEINSTANCES, VIRTUALMACHINES
+from isoplane.objects.kinds import CONFIGMAPS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES
 
 
 @pytest.fixture
@@ -243,7 +243,13 @@ async def test_a_change_of_the_template_asks_for_a_restart(plane: World) -> None
 
 
 async def test_an_instance_in_the_way_is_told_and_waited_for(plane: World) -> None:
-    await plane.api.create(VIRTUALMACHINEINSTANCES, vmi("guest"), namespace="default")
+    other = {"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": "1", "controller": True}
+    other |= {
+        "uid": metadata.uid(await plane.api.create(CONFIGMAPS, {"metadata": {"name": "other"}}, namespace="default"))
+    }
+    taken = vmi("guest")
+    taken["metadata"]["ownerReferences"] = [other]
+    await plane.api.create(VIRTUALMACHINEINSTANCES, taken, namespace="default")
     await plane.api.create(VIRTUALMACHINES, vm("guest"), namespace="default")
 
     async def told() -> bool:
@@ -253,12 +259,41 @@ async def test_an_instance_in_the_way_is_told_and_waited_for(plane: World) -> No
     await plane.until(told)
     await plane.api.delete(VIRTUALMACHINEINSTANCES, "guest", "default")
     found = await started(plane)
-    assert metadata.controller_of(found) is not None
+    assert (metadata.controller_of(found) or {})["kind"] == VIRTUALMACHINES.kind
 
     async def forgotten() -> bool:
         return not await told()
 
     await plane.until(forgotten)
+
+
+async def test_a_vm_made_again_takes_over_the_instance_it_left_behind(plane: World) -> None:
+    await plane.api.create(VIRTUALMACHINES, vm("guest"), namespace="default")
+    first = await started(plane)
+    await runs(plane)
+    await plane.api.delete(VIRTUALMACHINES, "guest", "default", propagation="Orphan")
+    # What the garbage collector does then.
+    free = {"metadata": {"ownerReferences": None}}
+    await plane.api.patch(VIRTUALMACHINEINSTANCES, "guest", "default", free)
+    await plane.api.patch(VIRTUALMACHINES, "guest", "default", {"metadata": {"finalizers": None}})
+    await plane.gone(VIRTUALMACHINES, "guest")
+    again = await plane.api.create(VIRTUALMACHINES, vm("guest"), namespace="default")
+
+    async def owned() -> bool:
+        owner = metadata.controller_of(await plane.there(VIRTUALMACHINEINSTANCES, "guest")) or {}
+        return owner.get("uid") == metadata.uid(again)
+
+    await plane.until(owned)
+    await printed(plane, "Running")
+    kept = await plane.there(VIRTUALMACHINEINSTANCES, "guest")
+    assert metadata.uid(kept) == metadata.uid(first)
+    assert metadata.condition(await plane.there(VIRTUALMACHINES, "guest"), "Failure") is None
+    await act(plane, "stop")  # and it is the VM's from now on
+
+    async def leaves() -> bool:
+        return metadata.is_deleting(await plane.there(VIRTUALMACHINEINSTANCES, "guest"))
+
+    await plane.until(leaves)
 
 
 async def test_quota_takes_a_guest_back_and_gives_it_back(plane: World) -> None:

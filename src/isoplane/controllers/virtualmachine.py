@@ -70,6 +70,9 @@ class VirtualMachineController(Controller):
             return None
         if plan.hold:
             vm = await self._hold(vm)
+        if plan.adopt and vmi is not None:
+            await self._adopt(vm, vmi)
+            return None
         if plan.strategy:
             await self._respec(vm, plan.strategy)
             return None
@@ -128,6 +131,23 @@ class VirtualMachineController(Controller):
             await self._api.patch(VIRTUALMACHINEINSTANCES, name, namespace, patch, kind="merge")
         except NotFound:
             return
+
+    async def _adopt(self, vm: Object, vmi: Object) -> None:
+        """Become the owner of an instance, and hold it; Conflict when anything of it changed meanwhile."""
+        meta = vmi["metadata"]
+        owned_by = [*(meta.get("ownerReferences") or ()), metadata.owner_reference(vm)]
+        finalizers = list(dict.fromkeys([*(meta.get("finalizers") or ()), FINALIZER]))
+        patch = {
+            "metadata": {
+                "uid": metadata.uid(vmi),
+                "resourceVersion": meta["resourceVersion"],
+                "ownerReferences": owned_by,
+                "finalizers": finalizers,
+            }
+        }
+        await self._api.patch(VIRTUALMACHINEINSTANCES, meta["name"], meta["namespace"], patch, kind="merge")
+        text = f"Took over the virtual machine instance {meta['name']}, which belonged to nobody"
+        self._events(vm, "Normal", "SuccessfulAdopt", text)
 
     async def _abandoned(self, vmi: Object | None) -> None:
         """An instance whose VM is gone, or that was set free, ends without anybody left to record how."""

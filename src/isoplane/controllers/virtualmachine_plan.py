@@ -2,9 +2,10 @@
 
 Stands between the cache and :mod:`~isoplane.controllers.virtualmachine`, which carries the plan out and chooses nothing.
 How the result is told is :mod:`~isoplane.controllers.virtualmachine_status`'s.
-Source: KubeVirt's VirtualMachine controller (syncRunStrategy, setupVMIFromVM, isTrimFirstChangeRequestNeeded).  Three things
-go beyond it: an instance that quota took back is created again whatever the strategy; an instance that ended under Manual
-makes room when a start is asked for; and a crash is backed off from even after the guest had begun to run.
+Source: KubeVirt's VirtualMachine controller (syncRunStrategy, setupVMIFromVM, isTrimFirstChangeRequestNeeded, the claim by
+name).  Three things go beyond it: an instance that quota took back is created again whatever the
+strategy; an instance that ended under Manual makes room when a start is asked for; and a crash is backed off
+from even after the guest had begun to run.
 """
 
 from __future__ import annotations
@@ -36,10 +37,12 @@ FINAL = ("Succeeded", "Failed")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do, in this order: hold, strategy, create, (status), let go, stop, bump; or release."""
+    """What to do, in this order: hold, adopt, strategy, create, (status), let go, stop, bump; or release."""
 
     hold: bool = False
     """Put our finalizer on the VM."""
+    adopt: str = ""
+    """uid of the instance to take over: it bears our name and belongs to nobody."""
     strategy: str = ""
     """Write this run strategy into the spec."""
     create: Object | None = None
@@ -132,14 +135,7 @@ def template_changed(vm: Mapping[str, Any], vmi: Mapping[str, Any]) -> bool:
 def decide(vm: Mapping[str, Any], vmi: Mapping[str, Any] | None, now: float) -> Plan:
     """The plan for a VM and the instance of its name (None: there is none). ``now`` is POSIX seconds."""
     if vmi is not None and not owned(vm, vmi):
-        # Set free by an orphaning deletion, of this VM or of an earlier one: then nothing of ours may hold it.
-        free = has_finalizer(vmi) and metadata.controller_of(vmi) is None
-        if metadata.is_deleting(vm):
-            return Plan(release=True, let_go=free)
-        why = "is not owned by this VirtualMachine: delete it, or give the VirtualMachine another name"
-        return Plan(
-            hold=not has_finalizer(vm), let_go=free, problem=f"the VirtualMachineInstance {metadata.key(vmi)} {why}"
-        )
+        return _strange(vm, vmi)
     let_go = vmi is not None and is_over(vmi) and has_finalizer(vmi)
     if metadata.is_deleting(vm):
         if vmi is None or has_finalizer(vm, ORPHAN):
@@ -149,6 +145,22 @@ def decide(vm: Mapping[str, Any], vmi: Mapping[str, Any] | None, now: float) -> 
     if vmi is None:
         return _without(vm, now, hold)
     return _with(vm, vmi, hold, let_go)
+
+
+def _strange(vm: Mapping[str, Any], vmi: Mapping[str, Any]) -> Plan:
+    """An instance of our name that is not ours: taken over when it is nobody's, else told and left alone.
+
+    Nobody's is what was set free by an orphaning deletion of an earlier VM, and what somebody made by hand.
+    """
+    alone = metadata.controller_of(vmi) is None
+    free = alone and has_finalizer(vmi)
+    if metadata.is_deleting(vm):
+        return Plan(release=True, let_go=free)
+    hold = not has_finalizer(vm)
+    if alone and not metadata.is_deleting(vmi):
+        return Plan(hold=hold, adopt=metadata.uid(vmi))
+    why = "is not owned by this VirtualMachine: delete it, or give the VirtualMachine another name"
+    return Plan(hold=hold, let_go=free, problem=f"the VirtualMachineInstance {metadata.key(vmi)} {why}")
 
 
 def _stopping(vmi: Mapping[str, Any]) -> str:

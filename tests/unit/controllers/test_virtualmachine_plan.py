@@ -175,18 +175,21 @@ def test_a_deleted_vm_may_leave_its_instance_behind() -> None:
     assert act(vm, instance(vm)) == "let go, release"
 
 
-def test_an_instance_of_somebody_else_is_left_alone() -> None:
-    vm = machine()
-    stranger = instance(vm)
-    stranger["metadata"].update(ownerReferences=[], finalizers=[])
-    assert act(vm, stranger) == "problem"
-    assert act(machine("Halted"), stranger) == "problem"
-    assert act(machine(deleting=True), stranger) == "release"
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_an_instance_that_belongs_to_nobody_is_taken_over(strategy: str) -> None:
+    vm = machine(strategy)
+    alone = instance(vm)
+    alone["metadata"].update(ownerReferences=[], finalizers=[])
+    assert decide(vm, alone, NOW).adopt == "instance-1"
+    assert act(machine(deleting=True), alone) == "release"
+    leaving = instance(vm, deleting=True)
+    leaving["metadata"].update(ownerReferences=[], finalizers=[])
+    assert act(vm, leaving) == "problem"
 
 
 def test_an_instance_that_was_set_free_is_not_held() -> None:
     vm = machine()
-    free = instance(vm)
+    free = instance(vm, deleting=True)
     free["metadata"]["ownerReferences"] = []
     assert act(vm, free) == "let go, problem"
     assert act(machine(deleting=True), free) == "let go, release"

@@ -274,7 +274,7 @@ def test_failures_are_told_until_an_attempt_succeeds() -> None:
 def test_a_stranger_in_its_place_is_a_failure() -> None:
     vm = machine()
     stranger = instance(vm)
-    stranger["metadata"]["ownerReferences"] = []
+    stranger["metadata"]["ownerReferences"][0]["uid"] = "another"
     plan = decide(vm, stranger, NOW)
     status = status_of(vm, None, plan, NOW)
     assert condition(status, "Failure") == ("True", "FailedCreate")
