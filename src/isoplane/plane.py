@@ -106,7 +106,17 @@ class Plane:
             await self._start()
         except BaseException:
             await self.stop()
+            await self._leave_no_daemon()
             raise
+
+    async def _leave_no_daemon(self) -> None:
+        """After a failed start: daemons of the network outlive a plane for its workloads' sake; with no workloads they go."""
+        if self.agent is None or assembly.workloads_on(self.options.data_dir):
+            return
+        try:
+            await assembly.make(self.options.data_dir, self.options.node).fabric.teardown()
+        except Exception:
+            _log.exception("the network of a start that failed could not be removed: `isoplane down` does")
 
     async def _start(self) -> None:
         formats.inspect(self.options.data_dir)

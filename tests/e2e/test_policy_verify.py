@@ -97,7 +97,7 @@ def without_exceptions(cluster: Cluster) -> Cluster:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="asks for root before it looks for tools")
 def test_missing_tools_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report.shutil, "which", lambda tool: None if tool == "nft" else f"/usr/sbin/{tool}")
+    monkeypatch.setattr(report, "which", lambda tool: None if tool == "nft" else f"/usr/sbin/{tool}")
     done = verify(*FILES, "--engines", "nftables")
     assert done.exit_code == 1
     assert "nftables: not tried: needs nft" in done.stdout

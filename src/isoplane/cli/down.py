@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from isoplane.cli.terminal import FINDING, default_data_dir, fail
+from isoplane.cli.terminal import FINDING, default_data_dir, fail, waiting
 
 app = typer.Typer(add_completion=False)
 
@@ -20,7 +20,7 @@ STOP_SECONDS = 60.0
 @app.command()
 def down(
     data: Path | None = typer.Option(
-        None, "--data", help="Data directory [default: /var/lib/isoplane, or ~/.local/share]."
+        None, "--data", help="Data directory.", show_default="/var/lib/isoplane, or ~/.local/share"
     ),
     grace: float = typer.Option(30.0, "--grace", help="Seconds that workloads have to end by themselves."),
 ) -> None:
@@ -46,7 +46,8 @@ def down(
     except StoreError as error:
         fail(str(error), FINDING)
     try:
-        removed = asyncio.run(_take_down(directory, grace))
+        with waiting("stopping the workloads and removing their traces"):
+            removed = asyncio.run(_take_down(directory, grace))
     finally:
         lock.release()
     typer.echo(f"removed {removed} workload{'s' if removed != 1 else ''} and the network of {directory}")
@@ -58,15 +59,20 @@ def _stop_plane(pid: int | None) -> None:
     typer.echo(f"stopping the plane (process {pid})")
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
-        if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[-1].split()[0] == "Z":
-            return
-        time.sleep(0.1)
+    with waiting(f"waiting for the plane (process {pid}) to end"):
+        while time.monotonic() < deadline:
+            if not _lives(pid):
+                return
+            time.sleep(0.1)
     fail(f"the plane (process {pid}) does not stop", FINDING)
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process runs; one that only waits for its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[-1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 async def _take_down(directory: Path, grace: float) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from isoplane.cli.terminal import BAD_INPUT, FINDING, Output, default_data_dir, fail
+from isoplane.cli.terminal import BAD_INPUT, FINDING, Output, default_data_dir, fail, waiting
 
 if TYPE_CHECKING:
     from isoplane.node.images import ImageStore, ProgressCallback, StoredImage
@@ -24,7 +24,7 @@ app = typer.Typer(
 
 T = TypeVar("T")
 
-_DATA = typer.Option(None, "--data", help="Data directory [default: /var/lib/isoplane, or ~/.local/share].")
+_DATA = typer.Option(None, "--data", help="Data directory.", show_default="/var/lib/isoplane, or ~/.local/share")
 
 
 @app.command()
@@ -32,7 +32,7 @@ def load(
     source: str = typer.Argument(
         ..., help="An OCI layout or archive, a docker archive, or a name to be fetched from its registry."
     ),
-    name: str = typer.Option("", "--name", "-n", help="What to call it here [default: what the source calls it]."),
+    name: str = typer.Option("", "--name", "-n", help="What to call it here.", show_default="what the source calls it"),
     data: Path | None = _DATA,
     insecure_registry: list[str] = typer.Option(
         [], "--insecure-registry", metavar="HOST[:PORT]", help="Ask this registry over plain HTTP (loopback always is)."
@@ -108,7 +108,11 @@ def build_demo(
     data: Path | None = _DATA,
     guest: bool = typer.Option(True, "--guest/--no-guest", help="Build the demonstration's machine image too."),
     kernel_package: Path | None = typer.Option(
-        None, "--kernel-package", metavar="DEB", help="The guest's kernel [default: Debian's cloud kernel, by apt-get]."
+        None,
+        "--kernel-package",
+        metavar="DEB",
+        help="The guest's kernel.",
+        show_default="Debian's cloud kernel, by apt-get",
     ),
 ) -> None:
     """Build the demonstration's images from Debian packages, on this machine.
@@ -156,9 +160,10 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 
 @contextlib.contextmanager
 def _bar() -> Iterator[ProgressCallback | None]:
-    """A progress bar on a terminal; nothing elsewhere."""
+    """A progress bar on a terminal; elsewhere a line for each step that takes its time."""
     if not sys.stderr.isatty():
-        yield None
+        with waiting("working on the image"):
+            yield None
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TransferSpeedColumn

@@ -13,6 +13,10 @@ from isoplane import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("isoplane.cli.up", "Serve the API and run workloads on this machine, in the foreground."),
+    "status": (
+        "isoplane.cli.status",
+        "Say whether a plane runs here, where it serves, what it runs and where it logs.",
+    ),
     "down": ("isoplane.cli.down", "Stop the workloads and remove every trace."),
     "backup": ("isoplane.cli.backup", "Write the store to one file, while the plane runs or not."),
     "restore": ("isoplane.cli.restore", "Put a backup into a data directory."),
@@ -21,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "policy": ("isoplane.cli.policy", "Explain, compare and check NetworkPolicies, offline or live."),
     "quota": ("isoplane.cli.quota", "Explain what a quota would admit, whom it would evict, and why."),
     "vm": ("isoplane.cli.vm", "Start, stop, restart, pause and watch virtual machines."),
+    "version": ("isoplane.cli.version", "Print the version, and what it is made of and runs on."),
     "lifecycle": ("isoplane.cli.lifecycle", "Print the life cycle that containers and VMs share."),
 }
 """Command → (module with a Typer ``app``, its line in the help)."""

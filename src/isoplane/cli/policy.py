@@ -266,7 +266,9 @@ def _iptables(tables: Tables, attachments: Iterable[Attachment], node: NodeNetwo
 def status(
     kubeconfig: Annotated[
         Path | None,
-        typer.Option("--kubeconfig", help="Which API server [default: $KUBECONFIG, else that of the data directory]."),
+        typer.Option(
+            "--kubeconfig", help="Which API server.", show_default="$KUBECONFIG, else that of the data directory"
+        ),
     ] = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -304,7 +306,9 @@ def _columns(lines: Sequence[Sequence[str]]) -> None:
 def hits(
     kubeconfig: Annotated[
         Path | None,
-        typer.Option("--kubeconfig", help="Which API server [default: $KUBECONFIG, else that of the data directory]."),
+        typer.Option(
+            "--kubeconfig", help="Which API server.", show_default="$KUBECONFIG, else that of the data directory"
+        ),
     ] = None,
     never: Annotated[bool, typer.Option("--never", help="Only rules that no engine has seen decide.")] = False,
     output: OutputOption = Output.TABLE,

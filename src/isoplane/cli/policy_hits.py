@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from isoplane.cli.policy_live import cluster_of
+from isoplane.cli.terminal import find_kubeconfig
 from isoplane.client.http import HttpApi
 from isoplane.node.metrics import RULE_HITS
 
@@ -38,7 +38,7 @@ class RuleRow:
 
 def fetch(kubeconfig: Path | None) -> tuple[list[RuleRow], int]:
     """Every rule, in the plane's order, and how many more there are. Raises ApiError, KubeconfigProblem, OSError."""
-    return parse(asyncio.run(_metrics(cluster_of(kubeconfig))))
+    return parse(asyncio.run(_metrics(find_kubeconfig(kubeconfig))))
 
 
 async def _metrics(kubeconfig: Path | None) -> str:

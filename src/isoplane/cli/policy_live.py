@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from isoplane.cli.policy_foreign import foreign_policies
-from isoplane.cli.terminal import default_data_dir
+from isoplane.cli.terminal import find_kubeconfig
 from isoplane.client.http import HttpApi
 from isoplane.objects import metadata
 from isoplane.objects.errors import NotFound
@@ -101,20 +100,12 @@ class Enforced:
         return {**asdict(self), "enforced": self.state == ENFORCED}
 
 
-def cluster_of(kubeconfig: Path | None) -> Path | None:
-    """The kubeconfig to use where none is given: None is left to the client, $KUBECONFIG or ~/.kube/config."""
-    if kubeconfig is None and "KUBECONFIG" not in os.environ:
-        own = default_data_dir() / "kubeconfig"
-        return own if own.exists() else None
-    return kubeconfig
-
-
 def enforcement(kubeconfig: Path | None) -> list[Enforced]:
     """Every workload, in order of name. ``kubeconfig`` None: $KUBECONFIG, else the data directory's, else ~/.kube/config.
 
     Raises ApiError, KubeconfigProblem, OSError.
     """
-    live = asyncio.run(_fetch(cluster_of(kubeconfig), workload_resources()))
+    live = asyncio.run(_fetch(find_kubeconfig(kubeconfig), workload_resources()))
     found = [_enforced(obj) for obj in live if not stands_for_machine(obj)]
     return sorted(found, key=lambda row: row.workload)
 

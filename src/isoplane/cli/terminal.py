@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import NoReturn
@@ -10,6 +14,8 @@ from typing import NoReturn
 import typer
 
 DONE, FINDING, BAD_INPUT = 0, 1, 2
+PATIENCE, AGAIN = 2.0, 10.0
+"""Seconds after which a wait is told, and between two words about it."""
 
 
 class Output(StrEnum):
@@ -28,6 +34,47 @@ def fail(message: str, code: int = BAD_INPUT) -> NoReturn:
 def say(what: str) -> None:
     """A remark that is no answer: on stderr."""
     typer.echo(what, err=True)
+
+
+def find_kubeconfig(named: Path | None) -> Path:
+    """The kubeconfig to use: the one named, $KUBECONFIG's first, the data directory's, ~/.kube/config.
+
+    Where none of them is there, says what was looked for and exits.
+    """
+    if named is not None:
+        return named
+    listed = [entry for entry in os.environ.get("KUBECONFIG", "").split(os.pathsep) if entry]
+    if listed:
+        return Path(listed[0])
+    own, user = default_data_dir() / "kubeconfig", Path.home() / ".kube" / "config"
+    for path in (own, user):
+        if path.exists():
+            return path
+    fail(
+        f"no kubeconfig: $KUBECONFIG is not set, and neither {own} nor {user} is there; "
+        "name one with --kubeconfig, or start a plane with `isoplane up`"
+    )
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say what is being waited for once that takes more than ``PATIENCE`` seconds, and again now and then; on stderr."""
+    ended = threading.Event()
+
+    def tell() -> None:
+        began = time.monotonic()
+        pause = PATIENCE
+        while not ended.wait(pause):
+            typer.echo(f"{what} … {time.monotonic() - began:.0f} s", err=True)
+            pause = AGAIN
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def default_data_dir() -> Path:

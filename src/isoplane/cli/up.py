@@ -34,11 +34,11 @@ class Engine(StrEnum):
 @app.command()
 def up(
     data: Path | None = typer.Option(
-        None, "--data", help="Data directory [default: /var/lib/isoplane, or ~/.local/share]."
+        None, "--data", help="Data directory.", show_default="/var/lib/isoplane, or ~/.local/share"
     ),
     listen: str = typer.Option("127.0.0.1:6443", "--listen", metavar="HOST:PORT", help="Where to serve the API."),
     kubeconfig: Path | None = typer.Option(
-        None, "--kubeconfig", help="Where to write the kubeconfig [default: DATA/kubeconfig]."
+        None, "--kubeconfig", help="Where to write the kubeconfig.", show_default="DATA/kubeconfig"
     ),
     runtime: RuntimeChoice = typer.Option(
         RuntimeChoice.REAL, "--runtime", help="Run for real, or simulate on a clock (no root)."
@@ -48,13 +48,17 @@ def up(
     ),
     vm_engine: Engine = typer.Option(Engine.OPENVSWITCH, "--vm-engine", help="What enforces policy on VMs."),
     cluster_cidr: str = typer.Option(
-        "", "--cluster-cidr", metavar="RANGE", help="Workloads' IPv4 range [default: one that no route overlaps]."
+        "", "--cluster-cidr", metavar="RANGE", help="Workloads' IPv4 range.", show_default="one that no route overlaps"
     ),
     cluster_cidr6: str = typer.Option(
-        "", "--cluster-cidr6", metavar="RANGE|none", help="Their IPv6 range [default: a unique local one], or none."
+        "",
+        "--cluster-cidr6",
+        metavar="RANGE|none",
+        help="Their IPv6 range, or none.",
+        show_default="a unique local one",
     ),
-    images: Path | None = typer.Option(None, "--images", help="Image store to use [default: DATA/images]."),
-    node_name: str = typer.Option("", "--node-name", help="This node's name [default: the host's]."),
+    images: Path | None = typer.Option(None, "--images", help="Image store to use.", show_default="DATA/images"),
+    node_name: str = typer.Option("", "--node-name", help="This node's name.", show_default="the host's"),
     allow_probe_host: bool = typer.Option(
         False, "--allow-probe-host", help="Permit `host` in probes and hooks (never this node's own addresses)."
     ),

@@ -16,7 +16,7 @@ from typing import Any
 
 import typer
 
-from isoplane.cli.terminal import FINDING, default_data_dir, fail
+from isoplane.cli.terminal import FINDING, default_data_dir, fail, find_kubeconfig
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Start, stop, restart, pause and watch virtual machines."
@@ -25,7 +25,10 @@ app = typer.Typer(
 _NAME = typer.Argument(..., help="The virtual machine.")
 _NAMESPACE = typer.Option("default", "--namespace", "-n", help="Its namespace.")
 _KUBECONFIG = typer.Option(
-    None, "--kubeconfig", help="Which API server [default: $KUBECONFIG, else the kubeconfig of the data directory]."
+    None,
+    "--kubeconfig",
+    help="Which API server.",
+    show_default="$KUBECONFIG, else the kubeconfig of the data directory",
 )
 DETACH = b"\x1d"
 """Ctrl-], as with telnet and virsh."""
@@ -44,7 +47,7 @@ def stop(
     namespace: str = _NAMESPACE,
     kubeconfig: Path | None = _KUBECONFIG,
     grace_period: int | None = typer.Option(
-        None, "--grace-period", help="Seconds until it is destroyed [default: its own]."
+        None, "--grace-period", help="Seconds until it is destroyed.", show_default="its own"
     ),
 ) -> None:
     """Stop a VirtualMachine: press its power button, destroy it after its grace period."""
@@ -83,8 +86,10 @@ def console(
 ) -> None:
     """Attach to the serial console of a machine that runs on this host. Ctrl-] detaches."""
     obj = _ask(_instance(name, namespace, kubeconfig))
-    path = (data or default_data_dir()).absolute() / "qemu" / "machines" / obj["metadata"]["uid"] / "console.sock"
-    _attach(name, path)
+    # Whoever talks to a plane by its own kubeconfig names its data directory by that.
+    places = [data] if data else [find_kubeconfig(kubeconfig).parent, default_data_dir()]
+    paths = [place.absolute() / "qemu" / "machines" / obj["metadata"]["uid"] / "console.sock" for place in places]
+    _attach(name, next((path for path in paths if path.exists()), paths[0]))
 
 
 def _act(plural: str, name: str, namespace: str, action: str, body: dict[str, Any], kubeconfig: Path | None) -> None:
@@ -111,10 +116,7 @@ async def _instance(name: str, namespace: str, kubeconfig: Path | None) -> dict[
 def _api(kubeconfig: Path | None) -> Any:
     from isoplane.client.http import HttpApi
 
-    if kubeconfig is None and "KUBECONFIG" not in os.environ:
-        own = default_data_dir() / "kubeconfig"
-        kubeconfig = own if own.exists() else None
-    return HttpApi.from_kubeconfig(kubeconfig)
+    return HttpApi.from_kubeconfig(find_kubeconfig(kubeconfig))
 
 
 def _ask(call: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from isoplane.client.informer import Informers
+from isoplane.node import programs
 from isoplane.node.network.protocol import Fabric
 from isoplane.node.network.settings import FabricSettings
 from isoplane.node.network.simulated import SimulatedFabric
@@ -49,16 +50,28 @@ class NodeParts:
 
 
 def check(data_dir: Path, options: NodeOptions) -> None:
-    """Whether a node of this kind may run here. Raises RuntimeFailure: a simulation looks after no real workloads."""
+    """Whether a node of this kind may run here. Raises RuntimeFailure: a simulation looks after no real workloads, and a real
+    node needs its programs, which are told all at once."""
     if not options.simulated:
+        engines = (options.container_engine, options.vm_engine)
+        if lacking := programs.missing(engines):
+            told = "".join(f"\n  - {line}" for line in lacking)
+            command = programs.how_to_install(engines)
+            raise RuntimeFailure(
+                RuntimeReason.SANDBOX, f"this host lacks:{told}\n`{command}` brings all, or choose --runtime simulated"
+            )
         return
-    left = sum(1 for place in ("oci/pods", "qemu/machines") for _ in data_dir.glob(f"{place}/*"))
-    if left:
+    if left := workloads_on(data_dir):
         raise RuntimeFailure(
             RuntimeReason.SANDBOX,
             f"{data_dir} has {left} real workloads, which a simulation would leave to themselves: "
             "stop them with `isoplane down`, or simulate in another directory with --data",
         )
+
+
+def workloads_on(data_dir: Path) -> int:
+    """How many real workloads lie in a data directory, running or not."""
+    return sum(1 for place in ("oci/pods", "qemu/machines") for _ in data_dir.glob(f"{place}/*"))
 
 
 def make(data_dir: Path, options: NodeOptions) -> NodeParts:

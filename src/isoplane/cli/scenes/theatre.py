@@ -18,7 +18,7 @@ from rich.console import Console
 from isoplane.cli.manifests import read
 from isoplane.cli.terminal import default_data_dir
 from isoplane.node.assembly import NodeOptions
-from isoplane.node.missing import missing_tools
+from isoplane.node.programs import missing
 from isoplane.objects import kinds, metadata
 from isoplane.objects.metadata import Object
 from isoplane.plane import Plane, PlaneOptions
@@ -76,7 +76,7 @@ def choose_simulated(console: Console, wanted: str) -> bool:
     """Whether to simulate: as wanted, or, with ``auto``, where this host cannot run workloads for real; said plainly."""
     if wanted != "auto":
         return wanted == "simulated"
-    reasons = missing_tools()
+    reasons = missing()
     if os.geteuid() != 0:
         reasons.insert(0, "this is not root")
     if not reasons:

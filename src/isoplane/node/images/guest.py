@@ -15,7 +15,6 @@ import lzma
 import os
 import pwd
 import re
-import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -27,6 +26,7 @@ from isoplane.node.images.build import Entry, write_layout
 from isoplane.node.images.demo import busybox_entries, find_busybox
 from isoplane.node.images.model import Image, ImageError, Progress, ProgressCallback
 from isoplane.node.images.store import ImageStore
+from isoplane.node.programs import which
 
 GUEST_IMAGE = "isoplane.io/demo/guest:1"
 KERNEL_PATH = "/boot/vmlinuz"
@@ -76,7 +76,7 @@ def _write_image(layout: Path, package: Path, busybox: Path) -> None:
 async def download_kernel(directory: Path) -> Path:
     """Debian's current cloud kernel as a .deb in ``directory``, from there if it is there. Raises ImageError."""
     for tool in ("apt-cache", "apt-get", "dpkg-deb"):
-        if shutil.which(tool) is None:
+        if which(tool) is None:
             raise ImageError(
                 f"{tool} is not on the PATH: the guest's kernel comes from a Debian package; on another system fetch "
                 "linux-image-…-cloud-amd64 yourself and name the .deb"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from isoplane.node.images import reference as names
 from isoplane.node.images.model import ImageError, ImageInputError
+from isoplane.node.programs import which
 
 _OCI_NAME = "org.opencontainers.image.ref.name"
 _CONTAINERD_NAME = "io.containerd.image.name"
@@ -191,7 +191,7 @@ def _tree_size(path: Path) -> int:
 
 async def run(tool: str, *arguments: str, timeout: float) -> bytes:
     """Run skopeo or umoci and give back what it printed. Raises ImageError with the last thing it said."""
-    path = shutil.which(tool)
+    path = which(tool)
     if path is None:
         raise ImageError(f"{tool} is not installed: on Debian, `apt-get install {tool}`")
     process = await asyncio.create_subprocess_exec(

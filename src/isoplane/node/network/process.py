@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from isoplane.node.network.protocol import FabricFailure
+from isoplane.node.programs import which
 
 PACKAGES = {
     "ovsdb-server": "openvswitch-switch",
@@ -30,17 +31,11 @@ PACKAGES = {
 }
 """Tool → the Debian package that brings it."""
 
-_PATH = os.pathsep.join(
-    dict.fromkeys([*os.environ.get("PATH", "").split(os.pathsep), "/usr/local/sbin", "/usr/sbin", "/sbin"])
-)
-
 
 def find(tool: str) -> str:
     """The tool's path, sbin directories included. FabricFailure names the package to install."""
-    for directory in _PATH.split(os.pathsep):
-        candidate = os.path.join(directory, tool)
-        if os.access(candidate, os.X_OK):
-            return candidate
+    if (path := which(tool)) is not None:
+        return path
     raise FabricFailure(f"{tool} is not installed: on Debian, `apt-get install {PACKAGES.get(tool, tool)}`")
 
 

@@ -14,6 +14,7 @@ from isoplane.node.network.engines.protocol import EngineFailure
 from isoplane.node.network.protocol import FabricFailure
 from isoplane.node.network.settings import Wiring
 from isoplane.node.network.verify.lab import MIXES, PolicyLab, spare_range
+from isoplane.node.programs import which
 from isoplane.policy.model import Cluster
 from isoplane.policy.reach import ports_of
 from isoplane.policy.rules import OTHER
@@ -56,7 +57,7 @@ def lacking(mix: str) -> tuple[str, ...]:
     needed = set(_TOOLS[routed])
     if Wiring.BRIDGED in (containers, machines):
         needed |= set(_BRIDGE)
-    return tuple(sorted(tool for tool in needed if shutil.which(tool) is None))
+    return tuple(sorted(tool for tool in needed if which(tool) is None))
 
 
 def ports(clusters: Iterable[Cluster]) -> list[int]:

@@ -14,6 +14,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+from isoplane.node.programs import which
 from isoplane.node.runtime.oci import cgroups, kernel, processes, spec
 from isoplane.node.runtime.oci.launcher import CommandFailure, Launcher, Tools
 from isoplane.node.runtime.oci.layout import Layout
@@ -28,12 +29,12 @@ def find(layout: Layout, wanted: str | None, threads: int) -> Launcher:
     """The launcher of the first runtime that works. Raises RuntimeFailure saying what is missing or what went wrong."""
     if os.geteuid() != 0:
         raise _impossible("containers need root here: run as root, or choose `--runtime simulated`")
-    conmon = _which("conmon")
+    conmon = which("conmon")
     if conmon is None:
         raise _impossible("conmon is not installed: on Debian, `apt-get install conmon`")
     reasons = []
     for name in (wanted,) if wanted else CANDIDATES:
-        path = _which(name)
+        path = which(name)
         if path is None:
             reasons.append(f"{name} is not installed")
             continue
@@ -52,10 +53,6 @@ def find(layout: Layout, wanted: str | None, threads: int) -> Launcher:
 
 def _impossible(message: str) -> RuntimeFailure:
     return RuntimeFailure(RuntimeReason.SANDBOX, message)
-
-
-def _which(name: str) -> str | None:
-    return shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin")))
 
 
 def _try(launcher: Launcher, layout: Layout) -> None:

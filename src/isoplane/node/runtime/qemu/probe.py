@@ -14,12 +14,12 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from isoplane.node.programs import which
 from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
 from isoplane.node.runtime.qemu.command import KVM, TCG
 
@@ -59,7 +59,7 @@ _BOOT_SECTOR = (
 
 def find_binary() -> str:
     """The path of QEMU. Raises RuntimeFailure saying how to get it."""
-    found = shutil.which(BINARY)
+    found = which(BINARY)
     if found is None:
         message = f"{BINARY} is not on the PATH: install it, on Debian with `apt-get install qemu-system-x86`"
         raise RuntimeFailure(RuntimeReason.SANDBOX, message)
