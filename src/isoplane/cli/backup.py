@@ -16,7 +16,7 @@ app = typer.Typer(add_completion=False)
 def backup(
     file: Path = typer.Argument(..., metavar="FILE", help="The new file to write."),
     data: Path | None = typer.Option(
-        None, "--data", help="Data directory [default: /var/lib/isoplane, or ~/.local/share]."
+        None, "--data", help="Data directory.", show_default="/var/lib/isoplane, or ~/.local/share"
     ),
 ) -> None:
     """Write every object, the quota ledger and the watch log to one file, while the plane runs or while it does not.

@@ -15,7 +15,7 @@ app = typer.Typer(add_completion=False)
 def restore(
     file: Path = typer.Argument(..., metavar="FILE", help="What `isoplane backup` wrote."),
     data: Path | None = typer.Option(
-        None, "--data", help="Data directory [default: /var/lib/isoplane, or ~/.local/share]."
+        None, "--data", help="Data directory.", show_default="/var/lib/isoplane, or ~/.local/share"
     ),
     force: bool = typer.Option(False, "--force", help="Replace the store of a directory that holds one."),
 ) -> None:
