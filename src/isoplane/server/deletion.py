@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from isoplane.objects.errors import Forbidden
 from isoplane.objects.kinds import NAMESPACES, Resource
 from isoplane.objects.metadata import Object, posix, rfc3339
 from isoplane.server import problems, strategy
@@ -14,6 +15,8 @@ from isoplane.store.transaction import Transaction
 
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
+IMMORTAL = ("default", "kube-system", "kube-public")
+"""Namespaces that nobody may delete: what else runs relies on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,11 @@ def delete(
     stored = txn.get(resource, namespace, name)
     if stored is None:
         raise problems.not_found(resource, name)
+    if resource is NAMESPACES and name in IMMORTAL:
+        raise Forbidden(
+            f'{resource.qualified} "{name}" is forbidden: this namespace may not be deleted',
+            details=problems.details(resource, name),
+        )
     _check_preconditions(stored, options)
     old = stored.object() if changed is None else changed
     request = writes.request(txn, "DELETE", resource, namespace, name, call, old=old)

@@ -56,6 +56,9 @@ def list_records(
         if options.resource_version and options.resource_version != "0":
             raise BadRequest("specifying resource version is not allowed when using continue")
         revision, after = _read_token(options.continue_token)
+        if revision > store.revision:
+            # Of another server, or of this one before a restore: nothing here can be listed as of then.
+            raise Expired(f"the token is of revision {revision}, and this server is at {store.revision}")
         return _page(store, resource, namespace, filter_, options.limit, revision, after, mirror)
     wanted = read_revision(options.resource_version)
     match = options.resource_version_match
@@ -175,7 +178,7 @@ def _read_token(token: str) -> tuple[int, tuple[str, str]]:
     try:
         raw = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
         revision, namespace, name = raw
-        if not (isinstance(revision, int) and isinstance(namespace, str) and isinstance(name, str)):
+        if not (type(revision) is int and revision > 0 and isinstance(namespace, str) and isinstance(name, str)):
             raise ValueError("not a token")
     except (ValueError, TypeError, binascii.Error) as error:
         raise BadRequest("continue key is not valid") from error

@@ -1,6 +1,7 @@
 """Priority: from a class's name to the integer that quota compares, the same for every kind of workload.
 
-The rules are quota.priority's; the adapter records name, integer and preemption policy in the kind's own way.
+The rules are quota.priority's; the adapter records name, integer and preemption policy in the kind's own way.  What was
+recorded stands: an update that says otherwise is refused, as upstream refuses another ``spec.priority``.
 """
 
 from __future__ import annotations
@@ -8,15 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from isoplane.objects import metadata
 from isoplane.objects.errors import Cause, Forbidden
 from isoplane.objects.kinds import PRIORITYCLASSES, VIRTUALMACHINES, Resource
+from isoplane.objects.metadata import Object
 from isoplane.objects.validation import invalid
 from isoplane.quota.priority import NO_CLASS, HandleConflict, PriorityClass, class_name, class_of, default_class
 from isoplane.server import problems
 from isoplane.server.admission import AdmissionRequest, Operation, Plugin
 from isoplane.store.record import Record
 from isoplane.store.view import ReadView
-from isoplane.workload.adapters import PRIORITY_HANDLE, adapter_for
+from isoplane.workload.adapters import PREEMPTION_ANNOTATION, PRIORITY_ANNOTATION, PRIORITY_HANDLE, adapter_for
+
+_RECORDED = (PRIORITY_ANNOTATION, PREEMPTION_ANNOTATION)
 
 
 class PriorityAdmission(Plugin):
@@ -27,6 +32,8 @@ class PriorityAdmission(Plugin):
         """Class by name, as last read: every new workload asks, and classes hardly change."""
 
     def handles(self, resource: Resource, operation: Operation, subresource: str) -> bool:
+        if operation == "UPDATE" and adapter_for(resource) is not None:
+            return True  # Every subresource: a status update may carry annotations too.
         if subresource:
             return False
         if resource is PRIORITYCLASSES or resource is VIRTUALMACHINES:
@@ -36,6 +43,9 @@ class PriorityAdmission(Plugin):
     def mutate(self, request: AdmissionRequest) -> None:
         adapter = adapter_for(request.resource)
         if adapter is None or request.obj is None:
+            return
+        if request.operation == "UPDATE":
+            request.obj = _settled(request)
             return
         obj = request.obj
         spec = obj.get("spec") or {}
@@ -98,6 +108,25 @@ class PriorityAdmission(Plugin):
             raise forbidden(
                 request, f"PriorityClass {known.name} is already marked as default. Only one default can exist"
             )
+
+
+def _settled(request: AdmissionRequest) -> Object:
+    """The object with the annotations that hold what was resolved. Raises Invalid when it has them otherwise."""
+    assert request.obj is not None
+    before = metadata.annotations_of(request.old or {})
+    given = metadata.annotations_of(request.obj)
+    missing = {}
+    for name in _RECORDED:
+        if given.get(name) == before.get(name):
+            continue
+        if name in given:
+            message = f"Invalid value: {given[name]!r}: it is computed from the PriorityClass and cannot be changed"
+            field = f"metadata.annotations[{name}]"
+            raise invalid(request.resource, request.name, [Cause(field, message, "FieldValueInvalid")])
+        missing[name] = before[name]
+    if not missing:
+        return request.obj
+    return {**request.obj, "metadata": {**request.obj["metadata"], "annotations": {**given, **missing}}}
 
 
 def named(request: AdmissionRequest, obj: Mapping[str, Any], path: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from isoplane.objects.defaults import apply_defaults
+from isoplane.objects.empties import settled
 from isoplane.objects.errors import BadRequest, Cause, Forbidden
 from isoplane.objects.kinds import NAMESPACES, Resource
 from isoplane.objects.metadata import Object
@@ -233,6 +234,7 @@ class Writes:
         identity.carry_over(old, new)
         if subresource != "status":
             apply_defaults(resource, new)
+        new = settled(resource, old, new)
         if not applied:
             # As in Kubernetes before admission: what that fills in belongs to nobody, and no apply takes it away.
             now = identity.second(self._clock())

@@ -26,6 +26,8 @@ ACCELERATOR_ANNOTATION = "isoplane.io/accelerator"
 """What runs a machine's guest code (kvm, tcg, simulated): KubeVirt's status has no field for it."""
 PRIORITY_ANNOTATION = "isoplane.io/priority"
 """The resolved integer priority where upstream has no field for it."""
+PREEMPTION_ANNOTATION = "isoplane.io/preemption-policy"
+"""The resolved preemption policy where upstream has no field for it."""
 
 
 @dataclass(frozen=True, slots=True)

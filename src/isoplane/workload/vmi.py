@@ -12,7 +12,14 @@ from isoplane.objects import metadata
 from isoplane.objects.kinds import CONFIGMAPS, SECRETS, VIRTUALMACHINEINSTANCES, Resource
 from isoplane.objects.metadata import Object
 from isoplane.workload import common, impossible, ineffective, requests
-from isoplane.workload.adapters import ACCELERATOR_ANNOTATION, PRIORITY_ANNOTATION, QUOTA_GATE, Report, Write
+from isoplane.workload.adapters import (
+    ACCELERATOR_ANNOTATION,
+    PREEMPTION_ANNOTATION,
+    PRIORITY_ANNOTATION,
+    QUOTA_GATE,
+    Report,
+    Write,
+)
 from isoplane.workload.health import Health
 from isoplane.workload.limits import vmi_violations
 from isoplane.workload.shape import (
@@ -31,7 +38,6 @@ from isoplane.workload.shape import (
 UNIT = "machine"
 """The one unit of a virtual machine."""
 
-PREEMPTION_ANNOTATION = "isoplane.io/preemption-policy"
 ADMITTED = "QuotaAdmitted"
 """Condition of a VMI that waits for quota; absent or True when it does not."""
 
