@@ -99,21 +99,21 @@ async def test_the_example_of_preemption(plane: Plane) -> None:
     await until(plane, lambda seen: seen == end, "the database to run in place of its victims")
     for tenant, amounts in story["then"]["used"].items():
         assert amounts.items() <= (await used(plane, tenant)).items()
-    build = await plane.api.get(VIRTUALMACHINES, "build", "tenant-a")
+    build = await plane.api.get(VIRTUALMACHINES, "build", "team-a")
     assert (metadata.condition(build, "QuotaSuspended") or {}).get("status") == "True"
-    usage = await plane.api.get(QUOTAUSAGES, "default", "tenant-a")
+    usage = await plane.api.get(QUOTAUSAGES, "default", "team-a")
     assert [c["name"] for c in usage["status"]["charges"]] == ["web", "database"]
     assert [c["name"] for c in usage["status"]["waiting"]] == ["build"]
-    reasons = {(e["involvedObject"]["name"], e["reason"]) for e in (await plane.api.list(EVENTS, "tenant-a")).items}
+    reasons = {(e["involvedObject"]["name"], e["reason"]) for e in (await plane.api.list(EVENTS, "team-a")).items}
     assert {("report-1", "PreemptedByQuota"), ("build", "PreemptedByQuota"), ("database", "QuotaAdmitted")} <= reasons
 
     # When the database goes, what it took comes back to whoever waits.
-    await plane.api.delete(kinds.VIRTUALMACHINEINSTANCES, "database", "tenant-a")
-    back = ("tenant-a", "VirtualMachineInstance", "build")
+    await plane.api.delete(kinds.VIRTUALMACHINEINSTANCES, "database", "team-a")
+    back = ("team-a", "VirtualMachineInstance", "build")
     await until(plane, lambda seen: seen.get(back) == "Running", "the suspended machine to come back")
     for _ in range(100):
         # The VM hears of its machine a moment after the machine runs.
-        build = await plane.api.get(VIRTUALMACHINES, "build", "tenant-a")
+        build = await plane.api.get(VIRTUALMACHINES, "build", "team-a")
         if metadata.condition(build, "QuotaSuspended") is None:
             break
         await asyncio.sleep(0.05)
@@ -125,21 +125,21 @@ async def test_a_machine_that_is_halted_waits_no_longer_and_takes_its_place_agai
     for name in ("00-tenants.yaml", "01-priorities.yaml", "10-workloads.yaml"):
         await apply(plane, EXAMPLE / name)
     await until(plane, lambda seen: len(seen) == 6 and set(seen.values()) == {"Running"}, "everybody to run")
-    template = (await plane.api.get(VIRTUALMACHINES, "build", "tenant-a"))["spec"]["template"]
-    machine = {"metadata": {"name": "late", "namespace": "tenant-a"}, "spec": {"template": template}}
-    late = ("tenant-a", "VirtualMachineInstance", "late")
+    template = (await plane.api.get(VIRTUALMACHINES, "build", "team-a"))["spec"]["template"]
+    machine = {"metadata": {"name": "late", "namespace": "team-a"}, "spec": {"template": template}}
+    late = ("team-a", "VirtualMachineInstance", "late")
     await plane.api.create(VIRTUALMACHINES, {**machine, "spec": {**machine["spec"], "runStrategy": "Always"}})
     for _ in range(2):
         await until(plane, lambda seen: seen.get(late) == "Gated", "the machine to wait")
-        usage = await plane.api.get(QUOTAUSAGES, "default", "tenant-a")
+        usage = await plane.api.get(QUOTAUSAGES, "default", "team-a")
         assert [entry["name"] for entry in usage["status"]["waiting"]] == ["late"]
-        await plane.api.patch(VIRTUALMACHINES, "late", "tenant-a", {"spec": {"runStrategy": "Halted"}})
+        await plane.api.patch(VIRTUALMACHINES, "late", "team-a", {"spec": {"runStrategy": "Halted"}})
         await until(plane, lambda seen: late not in seen, "the instance to go")
-        assert (await plane.api.get(QUOTAUSAGES, "default", "tenant-a"))["status"]["waiting"] == []
-        await plane.api.patch(VIRTUALMACHINES, "late", "tenant-a", {"spec": {"runStrategy": "Always"}})
-    await plane.api.patch(VIRTUALMACHINES, "build", "tenant-a", {"spec": {"runStrategy": "Halted"}})
+        assert (await plane.api.get(QUOTAUSAGES, "default", "team-a"))["status"]["waiting"] == []
+        await plane.api.patch(VIRTUALMACHINES, "late", "team-a", {"spec": {"runStrategy": "Always"}})
+    await plane.api.patch(VIRTUALMACHINES, "build", "team-a", {"spec": {"runStrategy": "Halted"}})
     await until(plane, lambda seen: seen.get(late) == "Running", "the machine to run in the room of the other")
-    assert (await used(plane, "tenant-a"))["requests.cpu"] == "1"
+    assert (await used(plane, "team-a"))["requests.cpu"] == "1"
 
 
 async def test_the_books_survive_a_restart_and_are_repaired(tmp_path: Path) -> None:
@@ -149,16 +149,16 @@ async def test_the_books_survive_a_restart_and_are_repaired(tmp_path: Path) -> N
     await apply(first, EXAMPLE)
     start = wanted(EXPECTED["workloads"])
     await until(first, lambda seen: seen == start, "everything to run")
-    before = await used(first, "tenant-a")
+    before = await used(first, "team-a")
     # Somebody's arithmetic was wrong: the next start finds and mends it.
     store = first.server.store
-    await store.transact(lambda txn: txn.delete_row("quota.book", "tenant-a"))
+    await store.transact(lambda txn: txn.delete_row("quota.book", "team-a"))
     await first.stop()
 
     second = Plane(options)
     await second.start()
     try:
-        assert await used(second, "tenant-a") == before
+        assert await used(second, "team-a") == before
         audit = second.server.store.state.rows("quota.audit")
         assert any(b'"repair"' in row for row in audit.values())
         with pytest.raises(QuotaExceeded):

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 from tree import ROOT, files
 from typer.testing import CliRunner
 
@@ -142,3 +143,18 @@ def test_lifecycle_prints_what_it_is_generated_from() -> None:
     assert [stage["stage"] for stage in told["stages"]][:3] == ["Accepted", "Gated", "Placed"]
     markdown = runner.invoke(app, ["lifecycle", "-o", "markdown"]).stdout
     assert markdown == (ROOT / "docs" / "reference" / "lifecycle.md").read_text()
+
+
+def test_no_two_examples_name_the_same_object() -> None:
+    """So that every guide can be followed on one plane, one after the other."""
+    seen: dict[tuple[str, str, str], set[str]] = {}
+    for path in sorted((ROOT / "examples").rglob("*.yaml")):
+        folder = path.relative_to(ROOT / "examples").parts
+        if "expected" in folder:
+            continue
+        for obj in yaml.safe_load_all(path.read_text()):
+            if isinstance(obj, dict) and isinstance(obj.get("metadata"), dict) and obj["metadata"].get("name"):
+                meta = obj["metadata"]
+                seen.setdefault((obj["kind"], str(meta.get("namespace") or ""), meta["name"]), set()).add(folder[0])
+    twice = {key: sorted(folders) for key, folders in seen.items() if len(folders) > 1}
+    assert not twice

@@ -40,7 +40,7 @@ def test_everything_in_one_place() -> None:
     result = run("-f", str(EXAMPLE))
     assert result.exit_code == 0
     # The VirtualMachine counts as the instance that it starts.
-    assert "vmi/tenant-a/build (priority 10) is admitted" in result.stdout
+    assert "vmi/team-a/build (priority 10) is admitted" in result.stdout
 
 
 def test_state_files_may_follow_one_flag(tmp_path: Path) -> None:

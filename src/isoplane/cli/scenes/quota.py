@@ -19,7 +19,7 @@ from isoplane.objects.quantity import amount
 from isoplane.quota.explain import approximate
 
 NAME = "02-quota-preemption"
-TENANTS = ("tenant-a", "tenant-b")
+TENANTS = ("team-a", "team-b")
 SECONDS = 90.0
 
 
@@ -29,7 +29,7 @@ async def run(console: Console, simulated: bool) -> None:
     async with stage(console, simulated=simulated) as scene:
         board = Board(scene.plane.informers, TENANTS, console)
         board.watch()
-        scene.say("Two tenants; pods and virtual machines fill tenant-a's quota of one CPU")
+        scene.say("Two tenants; pods and virtual machines fill team-a's quota of one CPU")
         objects = example(NAME)
         await scene.apply(objects)
         await board.until(lambda views: _running(views, 6), SECONDS, "six workloads to run")
@@ -55,13 +55,13 @@ async def run(console: Console, simulated: bool) -> None:
         board.show()
         await _told(scene, "QuotaAdmitted")
         await _quotas(scene)
-        vm = await scene.plane.api.get(VIRTUALMACHINES, "build", "tenant-a")
+        vm = await scene.plane.api.get(VIRTUALMACHINES, "build", "team-a")
         suspended = metadata.condition(vm, "QuotaSuspended")
         assert suspended is not None, "the evicted VirtualMachine does not say that quota suspended it"
         console.print(f"  VirtualMachine build: QuotaSuspended, {suspended.get('message')}", highlight=False)
 
         scene.say("The database goes: the suspended machine comes back by itself")
-        await scene.plane.api.delete(VIRTUALMACHINEINSTANCES, "database", "tenant-a")
+        await scene.plane.api.delete(VIRTUALMACHINEINSTANCES, "database", "team-a")
         await board.until(
             lambda views: _stage(views, "build") == "Running", SECONDS, "the suspended machine to run again"
         )
@@ -99,7 +99,7 @@ async def _quotas(scene: Stage) -> None:
 
 async def _told(scene: Stage, reason: str) -> None:
     """The Events that tell who leaves for whom, and who is in."""
-    for event in (await scene.plane.api.list(EVENTS, "tenant-a")).items:
+    for event in (await scene.plane.api.list(EVENTS, "team-a")).items:
         if event["reason"] == reason:
             about = event["involvedObject"]
             line = f"  {event['reason']:16} {about['kind']} {about['name']}: {event['message']}"
