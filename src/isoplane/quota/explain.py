@@ -21,6 +21,8 @@ NAMED = 8
 """How many victims a message names before it only counts."""
 RULES = {
     "fits": "it fits",
+    "restarted": "it takes the place over that its owner's last instance left",
+    "not-restarted": "nobody took its place over in time",
     "already-charged": "it is charged already",
     "must-specify": "a quota insists on something the workload leaves open",
     "given-back": "those who are leaving already give back enough; room is kept for it",

@@ -59,6 +59,10 @@ def charges_table(tenant: str) -> str:
     return f"quota.charge/{tenant}"
 
 
+def places_table(tenant: str) -> str:
+    return f"quota.places/{tenant}"
+
+
 def waiting_table(tenant: str) -> str:
     return f"quota.waiting/{tenant}"
 

@@ -27,6 +27,7 @@ from isoplane.server.admission import SYSTEM, AdmissionPlugin, AdmissionRequest,
 from isoplane.server.call import Call, DeleteOptions
 from isoplane.server.quota_admission.accounts import Lines
 from isoplane.server.quota_admission.counting import ask_for
+from isoplane.server.quota_admission.places import Places, fits
 from isoplane.server.quota_admission.telling import Telling, harmless
 from isoplane.server.writes import Writes
 from isoplane.store.record import Record
@@ -52,6 +53,7 @@ class Session(Telling):
         super().__init__(txn, request, lines)
         self.warnings: list[str] = []
         self._plugin = plugin
+        self._places = Places(txn, self.accounts, self.now)
         self._dirty: dict[str, None] = {}
 
     # a new workload
@@ -66,7 +68,11 @@ class Session(Telling):
         self._expire(tenant)
         claim = adapter.claim(self.request.obj, config.policy.accounting)
         ask = replace(ask_for(claim, self.now), owned=claim.owned_by_tenant and self._has_maker(self.request.obj))
-        decision = decide(self.accounts, ask, self.now)
+        place = self._places.take(tenant, self.request.obj) if ask.owned else None
+        if place is not None:
+            self.dirty(tenant)
+        kept = place is not None and fits(ask.charge, place)
+        decision = Admit("restarted") if kept else decide(self.accounts, ask, self.now)
         self.audit += entries(ask, decision, self.now)
         if isinstance(decision, Deny):
             raise self.refused(refusal(decision))
@@ -162,6 +168,8 @@ class Session(Telling):
         if _phase(old) == _phase(new) and old.get("spec") == new.get("spec"):
             return
         claim = adapter.claim(new, accounting)
+        if claim.finished and self._places.restarting(tenant, new) is not None:
+            return  # what it takes is kept for the next instance
         if claim.finished and not charge.finished and not self._is_node():
             raise Forbidden(
                 f"{self.request.resource.qualified} {self.request.name!r} is forbidden: quota counts it, and only the node "
@@ -241,6 +249,11 @@ class Session(Telling):
     def delete(self) -> None:
         """A workload is marked for deletion, or leaves the store."""
         assert self.request.old is not None
+        restarting = self._places.restarting(self.request.namespace, self.request.old)
+        if restarting is not None:
+            if self.request.removes:
+                self._places.keep(restarting, self.request.old)
+            return
         self.going(self.request.namespace, metadata.uid(self.request.old), self.request.removes)
 
     def going(self, tenant: str, uid: str, removes: bool) -> None:
@@ -380,6 +393,9 @@ class Session(Telling):
 
     def _expire(self, tenant: str) -> None:
         """End the holds that were not converted in time; whoever had one keeps its place in line."""
+        for charge in self._places.expire(tenant):
+            self._note("expire", charge, "not-restarted")
+            self.dirty(tenant)
         for waiting in self.accounts.line(tenant).held():
             if 0 < waiting.expires <= self.now:
                 self.accounts.wait(replace(waiting, held=False, victims=(), expires=0))
