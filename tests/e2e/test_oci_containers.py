@@ -19,6 +19,7 @@ from isoplane.node.images import ImageStore
 from isoplane.node.runtime.oci import OciRuntime, kernel
 from isoplane.node.runtime.protocol import Materials, NetworkAttachment, RuntimeFailure, RuntimeReason
 from isoplane.server.node_backend import ExecOptions
+from isoplane.workload import eviction
 from isoplane.workload.pod import PodAdapter
 from isoplane.workload.shape import UnitObserved, UnitState, Workload
 from oci_support import demo_images, traces_of
@@ -219,6 +220,31 @@ async def test_nothing_is_mounted_over_what_is_the_kernels(host: Host) -> None:
     with pytest.raises(RuntimeFailure, match="/proc, which is the kernel's") as caught:
         await host.run(declare("w", [shell("true", volumeMounts=mounts)], volumes=[{"name": "v", "emptyDir": {}}]))
     assert caught.value.reason is RuntimeReason.CREATE_CONFIG
+
+
+async def test_what_is_written_is_measured_and_small_files_are_not_on_the_disk(host: Host) -> None:
+    script = """
+        dd if=/dev/zero of=/root/big bs=1M count=3 2>/dev/null
+        dd if=/dev/zero of=/v/big bs=1M count=2 2>/dev/null
+        ln /v/big /v/again
+        ln -s /proc/kcore /v/link
+        d=/v; for n in $(seq 300); do d=$d/a; mkdir $d || break; done; cd $d && dd if=/dev/zero of=deep bs=1M count=1 2>/dev/null
+        dd if=/dev/zero of=/dev/termination-log bs=1M count=1 2>/dev/null
+        dd if=/dev/zero of=/etc/hosts bs=1M count=64 2>&1 | grep -o "No space left"
+        sync
+    """
+    volumes = [{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}, {"name": "m", "emptyDir": {"medium": "Memory"}}]
+    mounts = [{"name": "v", "mountPath": "/v"}, {"name": "m", "mountPath": "/m"}]
+    workload = declare("w", [shell(script, volumeMounts=mounts)], volumes=volumes)
+    assert (await host.output(workload)).strip() == "No space left"
+    use = await host.runtime.storage(workload)
+    assert 4 << 20 <= use.units["c"] < 5 << 20
+    assert set(use.volumes) == {"v"}
+    assert 3 << 20 <= use.volumes["v"] < 5 << 20
+    verdict = eviction.judge(workload, use)
+    assert verdict is not None
+    assert verdict.message.startswith('Usage of EmptyDir volume "v"')
+    assert (await host.runtime.storage(declare("none", [shell("true")]))).total == 0
 
 
 async def test_volumes_of_every_kind(host: Host, tmp_path: Path) -> None:

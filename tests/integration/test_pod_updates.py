@@ -69,3 +69,18 @@ async def test_an_unsafe_sysctl_fails_the_pod_that_sets_it(api: HttpApi) -> None
     pod = await until(api, lambda p: p["status"]["phase"] == "Failed")
     assert pod["status"]["reason"] == "SysctlForbidden"
     assert pod["status"]["message"] == 'forbidden sysctl: "kernel.msgmax" not allowlisted'
+
+
+async def test_a_pod_that_fills_the_disk_is_evicted_for_good(api: HttpApi) -> None:
+    await api.delete(PODS, "web", "default", grace_seconds=0)
+    pod = samples.pod("web")
+    pod["metadata"] = {"name": "web", "annotations": {"isoplane.io/simulated-storage-bytes": "2000000"}}
+    pod["spec"]["containers"][0]["resources"] = {"limits": {"ephemeral-storage": "1Mi"}}
+    await api.create(PODS, pod, namespace="default")
+    pod = await until(api, lambda p: p["status"]["phase"] == "Failed")
+    assert pod["status"]["reason"] == "Evicted"
+    assert pod["status"]["message"] == "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. "
+    assert "terminated" in _state(pod), "nothing of it runs when it is told to have failed"
+    await asyncio.sleep(0.5)
+    pod = await api.get(PODS, "web", "default")
+    assert (pod["status"]["phase"], pod["status"]["containerStatuses"][0]["restartCount"]) == ("Failed", 0)

@@ -57,7 +57,7 @@ def make(data_dir: Path, options: NodeOptions) -> NodeParts:
 
     def machine() -> Machine:
         info = containers.info
-        return this_machine(f"{info['runtime']}://{_version(info['path'])}")
+        return this_machine(f"{info['runtime']}://{_version(info['path'])}", data_dir)
 
     def enforcement(node: str, informers: Informers, wake: Callable[[str], None], events: Events) -> NodeEnforcement:
         return NodeEnforcement(node, fabric, informers, wake, events)

@@ -39,6 +39,8 @@ class Machine:
     machine_id: str = ""
     system_uuid: str = ""
     boot_id: str = ""
+    disk: int = 2**60
+    """Bytes of the file system that workloads write to."""
 
 
 def default_node_name() -> str:
@@ -47,11 +49,12 @@ def default_node_name() -> str:
     return name[:63] or "node"
 
 
-def this_machine(runtime: str = "") -> Machine:
-    """What this host has, from /proc and /etc/os-release."""
+def this_machine(runtime: str, data_dir: Path) -> Machine:
+    """What this host has, from /proc and /etc/os-release; workloads write below ``data_dir``."""
     arch = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     cpus = len(os.sched_getaffinity(0))
+    disk = os.statvfs(data_dir)
     return Machine(
         cpus * 1000,
         pages * size,
@@ -63,6 +66,7 @@ def this_machine(runtime: str = "") -> Machine:
         machine_id=_line("/etc/machine-id"),
         system_uuid=_line("/sys/class/dmi/id/product_uuid"),
         boot_id=_line("/proc/sys/kernel/random/boot_id"),
+        disk=disk.f_blocks * disk.f_frsize,
     )
 
 
@@ -196,6 +200,7 @@ class Registration:
         resources = {
             "cpu": f"{machine.cpu}m" if machine.cpu % 1000 else str(machine.cpu // 1000),
             "memory": f"{machine.memory // 1024}Ki",
+            "ephemeral-storage": f"{machine.disk // 1024}Ki",
             "pods": str(machine.pods),
         }
         stamp = metadata.rfc3339(now)

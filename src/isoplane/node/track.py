@@ -53,6 +53,8 @@ class Track:
     addresses: tuple[str, ...] = ()
     refresh_at: float = 0.0
     """When its volumes are next brought up to their objects, POSIX seconds."""
+    measure_at: float = 0.0
+    """When its use of the disk is next measured, POSIX seconds."""
     told_of_itself: tuple[Mapping[str, str], Mapping[str, str]] | None = None
     """The labels and annotations that its volumes were last brought up to."""
 

@@ -21,7 +21,7 @@ from isoplane.node.seams import Enforcement, Events, Lookup
 from isoplane.node.status_writer import StatusWriter
 from isoplane.node.track import Desired, Track
 from isoplane.objects.errors import ApiError, Conflict, NotFound
-from isoplane.workload import backoff, health, sysctls
+from isoplane.workload import backoff, eviction, health, sysctls
 from isoplane.workload import delta as steps
 from isoplane.workload.adapters import Waiting
 from isoplane.workload.shape import Attachment, Observed, RunState, Stage, UnitObserved, UnitState, Workload
@@ -36,6 +36,8 @@ EARLY_REPORT = 0.1
 """Seconds of preparing after which people are told that it goes on."""
 REFRESH_SECONDS = 30.0
 """Seconds after which volumes are brought up to their ConfigMaps and Secrets; the kubelet takes up to a minute and more."""
+MEASURE_SECONDS = 10.0
+"""Seconds between two measurements of what a limited workload takes of the disk: the kubelet's."""
 _FILE_VOLUMES = ("configMap", "secret", "downwardAPI", "projected")
 LONG_RUN = backoff.RESET_AFTER
 IMAGE_BACK_OFF = "ImagePullBackOff"
@@ -298,7 +300,8 @@ class WorkloadController(Controller):
         else:
             self._prober.forget(uid)
         refresh_at = await self._refresh(desired, observed, stage, track)
-        wakes = [at for at in (plan.wake_at, track.retry_at or None, refresh_at) if at is not None]
+        measure_at = await self._measure(desired, observed, stage, track)
+        wakes = [at for at in (plan.wake_at, track.retry_at or None, refresh_at, measure_at) if at is not None]
         return max(0.0, min(wakes) - now) if wakes else None
 
     def _refreshed(self, workload: Workload, track: Track) -> None:
@@ -323,6 +326,29 @@ class WorkloadController(Controller):
             except (RuntimeFailure, FabricFailure, ApiError) as failure:
                 self._tell(desired, "Warning", "FailedMount", str(failure))
         return track.refresh_at
+
+    async def _measure(self, desired: Desired, observed: Observed | None, stage: Stage, track: Track) -> float | None:
+        """Whether it takes more of the disk than it may, when it is time; returns the time of the next look."""
+        workload = desired.workload
+        over = stage in (Stage.SUCCEEDED, Stage.FAILED) or workload.deleting or track.verdict is not None
+        if over or observed is None or not eviction.is_limited(workload):
+            return None
+        began = self._clock()
+        if began < track.measure_at:
+            return track.measure_at
+        try:
+            verdict = eviction.judge(workload, await self._runtimes[track.runtime].storage(workload))
+        except RuntimeFailure as failure:
+            _log.warning("%s: %s", workload.id, failure.message)
+            verdict = None
+        if verdict is not None:
+            track.verdict = verdict
+            self._tell(desired, "Warning", verdict.reason, verdict.message)
+            return began
+        # Many files take long to count: never more than a small part of the time.
+        now = self._clock()
+        track.measure_at = now + max(MEASURE_SECONDS, 10 * (now - began))
+        return track.measure_at
 
     async def _unplug(self, uid: str) -> None:
         await self._fabric.unplug(uid)

@@ -265,6 +265,7 @@ def _unit(container: Mapping[str, Any], role: UnitRole, restart: RestartRule) ->
         memory_limit=quantity.whole(limits.get("memory", 0)),
         cpu_request=quantity.milli(wanted.get("cpu", limits.get("cpu", 0))),
         memory_request=quantity.whole(wanted.get("memory", limits.get("memory", 0))),
+        storage_limit=quantity.whole(limits.get("ephemeral-storage", 0)),
         start_hook=bool((container.get("lifecycle") or {}).get("postStart")),
         startup=common.probe(container.get("startupProbe"), ports),
         readiness=common.probe(container.get("readinessProbe"), ports),

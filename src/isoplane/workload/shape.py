@@ -126,6 +126,8 @@ class Unit:
     """Bytes; 0 is unlimited."""
     cpu_request: int = 0
     memory_request: int = 0
+    storage_limit: int = 0
+    """Bytes of the node's disk; 0 is unlimited."""
     start_hook: bool = False
     """Whether something is to happen right after its start, before which it does not count as started."""
     startup: Probe | None = None

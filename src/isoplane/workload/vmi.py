@@ -269,6 +269,7 @@ def _machine(
         memory_limit=limits.get("memory", 0),
         cpu_request=wanted.get("cpu", 0),
         memory_request=wanted.get("memory", 0),
+        storage_limit=limits.get("ephemeral-storage", 0),
         readiness=common.probe(spec.get("readinessProbe"), ports),
         liveness=common.probe(spec.get("livenessProbe"), ports),
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from isoplane.workload.eviction import StorageUse
 from isoplane.workload.shape import Observed, Unit, Workload
 
 
@@ -130,6 +131,10 @@ class Runtime(Protocol):
 
     async def observe_all(self) -> Sequence[Observed]:
         """Every sandbox of this runtime on this host, those of earlier processes included."""
+        ...
+
+    async def storage(self, workload: Workload) -> StorageUse:
+        """What the sandbox takes of the disk now; nothing for one that is not there. Raises RuntimeFailure."""
         ...
 
     def on_change(self, callback: Callable[[str], None]) -> None:

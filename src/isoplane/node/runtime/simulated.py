@@ -7,6 +7,7 @@ kill -9, for every change is one line appended to a journal before the call retu
     isoplane.io/simulated-exit-code     … with this exit code (default 0)
     isoplane.io/simulated-start-seconds how long a start takes (default: the runtime's own)
     isoplane.io/simulated-stop-seconds  how long a graceful stop takes; "never" ignores it until killed
+    isoplane.io/simulated-storage-bytes what each unit takes of the disk
     isoplane.io/simulated-failure       every prepare fails with this message
 """
 
@@ -24,6 +25,7 @@ import orjson
 
 from isoplane.node.formats import SIMULATED_SANDBOX
 from isoplane.node.runtime.protocol import ExecResult, Materials, RuntimeFailure, RuntimeReason
+from isoplane.workload.eviction import StorageUse
 from isoplane.workload.shape import Observed, Unit, UnitObserved, UnitState, Workload
 
 PREFIX = "isoplane.io/simulated-"
@@ -181,6 +183,12 @@ class SimulatedRuntime:
 
     async def observe_all(self) -> Sequence[Observed]:
         return [self._observed(uid, sandbox) for uid, sandbox in self._sandboxes.items()]
+
+    async def storage(self, workload: Workload) -> StorageUse:
+        """What its annotation says that each unit wrote."""
+        written = int(workload.annotations.get(PREFIX + "storage-bytes", 0))
+        sandbox = self._sandboxes.get(workload.uid)
+        return StorageUse(dict.fromkeys(sandbox.units, written) if sandbox else {})
 
     def on_change(self, callback: Callable[[str], None]) -> None:
         self._callbacks.append(callback)

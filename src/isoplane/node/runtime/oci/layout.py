@@ -84,6 +84,11 @@ class Attempt:
         return self.directory / "log"
 
     @property
+    def logs(self) -> list[Path]:
+        """Its log and the rotated ones that are there."""
+        return [self.log, *self.directory.glob("log.*")]
+
+    @property
     def message(self) -> Path:
         return self.directory / "message"
 

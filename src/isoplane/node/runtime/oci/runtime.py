@@ -27,6 +27,7 @@ from isoplane.node.runtime.oci.supervisor import Supervisor
 from isoplane.node.runtime.oci.watch import Watcher
 from isoplane.node.runtime.protocol import ExecResult, Materials, RuntimeFailure, RuntimeReason
 from isoplane.server.node_backend import ExecOptions
+from isoplane.workload.eviction import StorageUse
 from isoplane.workload.shape import ALIVE, Observed, Unit, UnitState, Workload
 
 log = logging.getLogger(__name__)
@@ -173,6 +174,10 @@ class OciRuntime:
 
     async def observe_all(self) -> Sequence[Observed]:
         return await asyncio.to_thread(self._supervisor.observe_all)
+
+    async def storage(self, workload: Workload) -> StorageUse:
+        volumes = [str(v.get("name")) for v in workload.volumes if "emptyDir" in v]
+        return await asyncio.to_thread(self._supervisor.storage, workload.uid, volumes)
 
     def logs(
         self,

@@ -17,6 +17,7 @@ from isoplane.node.runtime.oci.launch import Starter
 from isoplane.node.runtime.oci.layout import Attempt, Layout, read_json, write_json
 from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
 
+_ETC = "mode=755,size=4m"
 _SHM = "mode=1777,size=65536k"
 _PATIENCE = 10.0
 
@@ -33,6 +34,7 @@ def prepare(layout: Layout, facts: Facts) -> None:
         directory = layout.pod(workload.uid)
         directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         volumes.materialise(directory / "volumes", facts)
+        _small_files(directory / "etc")
         volumes.write_network_files(directory / "etc", facts)
         if len(workload.units) > 1 and not workload.recipe.get("hostIPC"):
             _share_ipc(directory)
@@ -61,6 +63,13 @@ def record(layout: Layout, uid: str) -> Mapping[str, Any]:
 def is_prepared(found: Mapping[str, Any]) -> bool:
     """Whether units can be started: the record is there, and so is the network namespace it names."""
     return bool(found) and (not found.get("netns") or Path(str(found["netns"])).exists())
+
+
+def _small_files(directory: Path) -> None:
+    """Where /etc/hosts and its like lie: containers may write them, and so fill memory of their own, not the disk."""
+    directory.mkdir(mode=0o755, exist_ok=True)
+    if not os.path.ismount(directory):
+        kernel.mount("etc", directory, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, _ETC)
 
 
 def _share_ipc(directory: Path) -> None:

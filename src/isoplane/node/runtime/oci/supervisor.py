@@ -7,9 +7,11 @@ Called on the launcher's threads.  Who may do what at the same time is decided b
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 
 from isoplane.node.images import Image
+from isoplane.node.runtime import usage
 from isoplane.node.runtime.oci import beneath, cgroups, container, hooks, logs, processes, sandbox, volumes
 from isoplane.node.runtime.oci.environment import Facts
 from isoplane.node.runtime.oci.launch import Launch, Starter
@@ -18,6 +20,7 @@ from isoplane.node.runtime.oci.layout import Attempt, Layout, write_json
 from isoplane.node.runtime.oci.observe import Look, look, observe_unit, settle
 from isoplane.node.runtime.oci.recover import recover
 from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
+from isoplane.workload.eviction import StorageUse
 from isoplane.workload.shape import ALIVE, Observed, Unit, UnitState
 
 LOG_FILES = 5
@@ -138,6 +141,23 @@ class Supervisor:
 
     def observe_all(self) -> list[Observed]:
         return [found for uid in self._layout.uids() if (found := self.observe(uid)) is not None]
+
+    def storage(self, uid: str, empty_dirs: Iterable[str]) -> StorageUse:
+        """What a sandbox takes of the disk: what containers wrote, their logs and messages, and its volumes."""
+        pod = self._layout.pod(uid)
+        volumes = {name: pod / "volumes" / name for name in empty_dirs}
+        volumes = {name: path for name, path in volumes.items() if not os.path.ismount(path)}
+        written = {
+            unit: [
+                path for a in self._layout.attempts(uid, unit) for path in (a.directory / "upper", a.message, *a.logs)
+            ]
+            for unit in self._layout.units(uid)
+        }
+        found = usage.measure([*volumes.values(), *(path for paths in written.values() for path in paths)])
+        return StorageUse(
+            {unit: sum(found.get(path, 0) for path in paths) for unit, paths in written.items()},
+            {name: found.get(path, 0) for name, path in volumes.items()},
+        )
 
     def latest(self, uid: str, unit: str) -> Look | None:
         for attempt in reversed(self._layout.attempts(uid, unit)):

@@ -19,6 +19,7 @@ from pathlib import Path
 from isoplane.client.sockets import short
 from isoplane.node.images.model import ImageError
 from isoplane.node.network import tap
+from isoplane.node.runtime import usage
 from isoplane.node.runtime.protocol import ExecResult, Materials, NetworkAttachment, RuntimeFailure, RuntimeReason
 from isoplane.node.runtime.qemu import agent, privileges, process, records
 from isoplane.node.runtime.qemu import command as command_line
@@ -30,6 +31,7 @@ from isoplane.node.runtime.qemu.machine import Machine
 from isoplane.node.runtime.qemu.probe import MEMORY, Host, find_binary, probe_host
 from isoplane.node.runtime.qemu.records import Run, Sandbox
 from isoplane.node.runtime.qemu.serial import stamp
+from isoplane.workload.eviction import StorageUse
 from isoplane.workload.shape import Observed, Unit, Workload
 
 log = logging.getLogger(__name__)
@@ -264,6 +266,14 @@ class QemuRuntime:
 
     async def observe_all(self) -> Sequence[Observed]:
         return [_observed(machine) for machine in self._machines.values()]
+
+    async def storage(self, workload: Workload) -> StorageUse:
+        """Its disks in their files, the console's log and all else in its directory."""
+        machine = self._machines.get(workload.uid)
+        if machine is None:
+            return StorageUse()
+        found = await asyncio.to_thread(usage.measure, [machine.directory])
+        return StorageUse({unit.name: found.get(machine.directory, 0) for unit in workload.units})
 
     async def console(self, uid: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection to a machine's serial console. Raises RuntimeFailure when none runs; QEMU serves one at a time."""
