@@ -18,6 +18,7 @@ from isoplane.quota.model import Ask, Deny
 from isoplane.server.admission import User
 from isoplane.server.call import Call
 from isoplane.server.quota_admission import repair
+from isoplane.server.quota_admission.plugin import MAX_QUOTAS
 
 
 @pytest.fixture
@@ -174,3 +175,14 @@ async def test_explain_counts_other_tenants_workloads_and_names_none(plane: Quot
     assert isinstance(decision, Deny)
     assert "1 of namespace b" in text(ask, decision)
     assert "secret-name" not in text(ask, decision)
+
+
+async def test_a_namespace_has_a_bounded_number_of_quotas(plane: QuotaPlane) -> None:
+    """Each one's status is kept true in every workload's own transaction: their number is what such a write costs."""
+    await plane.tenant("a", {"pods": "5"})
+    for number in range(MAX_QUOTAS - 1):
+        await plane.quota("a", {"pods": "5"}, f"more-{number}")
+    with pytest.raises(Forbidden, match="put several limits into one"):
+        await plane.quota("a", {"pods": "5"}, "too-many")
+    await plane.pod("p")
+    assert await plane.used("a", f"more-{MAX_QUOTAS - 2}") == {"pods": "1"}
