@@ -30,6 +30,7 @@ from isoplane.node.takedown import take_down
 from isoplane.objects.errors import NotFound
 from isoplane.objects.kinds import WORKLOADS
 from isoplane.objects.metadata import Object
+from isoplane.server.account_admission import ServiceAccountAdmission
 from isoplane.server.admission import AdmissionPlugin
 from isoplane.server.collectors import loop_families
 from isoplane.server.computed import Derived
@@ -208,6 +209,7 @@ def admission_plugins(quota: QuotaAdmission, *, allow_probe_host: bool = False) 
     """What looks at every write, in order; quota last, for what it decides on must be what is stored."""
     return [
         AcceptedStamp(),
+        ServiceAccountAdmission(),
         PriorityAdmission(),
         LimitRangeAdmission(),
         PolicyAdmission(),

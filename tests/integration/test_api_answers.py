@@ -139,3 +139,25 @@ async def test_a_resolved_priority_stands(client: httpx.AsyncClient) -> None:
     assert answer.status_code == 200, answer.text
     assert answer.json()["metadata"]["annotations"].items() >= resolved.items()
     assert answer.json()["metadata"]["labels"]["x"] == "y"
+
+
+async def test_a_service_account_has_to_exist(client: httpx.AsyncClient) -> None:
+    def pod(account: str) -> Any:
+        spec = {"containers": [{"name": "c", "image": "i:1"}], "serviceAccountName": account}
+        return {"metadata": {"generateName": "web-"}, "spec": spec}
+
+    for more in ("", "?dryRun=All"):
+        answer = await client.post(f"{DEFAULT}/pods{more}", json=pod("robot"))
+        assert (answer.status_code, answer.json()["reason"]) == (403, "Forbidden")
+        said = 'error looking up service account default/robot: serviceaccount "robot" not found'
+        assert said in answer.json()["message"]
+    old = pod("")
+    old["spec"]["serviceAccount"] = "robot"
+    assert (await client.post(f"{DEFAULT}/pods", json=old)).status_code == 403
+    await made(client, f"{DEFAULT}/serviceaccounts", {"metadata": {"name": "robot"}})
+    await made(client, f"{DEFAULT}/pods", pod("robot"))
+    # No controller runs here, so the account "default" of this namespace is still to come.
+    await made(client, "/api/v1/namespaces", {"metadata": {"name": "new"}})
+    await made(client, "/api/v1/namespaces/new/pods", pod("default"))
+    await made(client, "/api/v1/namespaces/new/pods", pod(""))
+    assert (await client.post("/api/v1/namespaces/nowhere/pods", json=pod("robot"))).status_code == 404
