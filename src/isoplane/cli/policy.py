@@ -19,6 +19,7 @@ from isoplane.cli.policy_inputs import (
     InputError,
     Kubeconfig,
     More,
+    Recursive,
     Source,
     answer,
     find_party,
@@ -73,10 +74,11 @@ def explain(
     filename: Files = None,
     more: More = None,
     kubeconfig: Kubeconfig = None,
+    recursive: Recursive = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Say whether FROM reaches TO on a port, which policies and rules decide, and what would allow it."""
-    with_input(lambda: _explain(Source.of(filename, more, kubeconfig), source, destination, port, output))
+    with_input(lambda: _explain(Source.of(filename, more, kubeconfig, recursive), source, destination, port, output))
 
 
 def _explain(given: Source, source: str, destination: str, port: str, output: Output) -> int:
@@ -98,6 +100,8 @@ def _explain(given: Source, source: str, destination: str, port: str, output: Ou
 def _explained(answer: Explanation) -> Iterator[str]:
     shown = "ICMP" if answer.protocol == OTHER else f"{answer.port}/{answer.protocol}"
     word = "allowed" if answer.verdict.allowed else "blocked"
+    if answer.port_name:
+        shown = f"{shown} ({answer.port_name})"
     yield f"{answer.source} -> {answer.destination} on {shown}: {word}"
     for name, side in (("egress", answer.verdict.egress), ("ingress", answer.verdict.ingress)):
         yield f"  {name:8} {'allowed' if side.allowed else 'blocked'}: {side.reason}{_deciding(side)}"
@@ -107,6 +111,13 @@ def _explained(answer: Explanation) -> Iterator[str]:
         where = "" if change.kind == "ClusterNetworkPolicy" else f" -n {change.policy.partition('/')[0]}"
         name = change.policy.rpartition("/")[2]
         yield f"    kubectl patch {change.kind.lower()}{where} {name} --type=json -p '{patch}'"
+    if answer.also_opens:
+        yield "  also opens:"
+        yield from (f"    {line}" for line in _changed(answer.also_opens))
+    elif answer.changes:
+        yield "  opens nothing else"
+    for line in answer.named:
+        yield f"  named: {line}"
     for assumption in answer.assumptions:
         yield f"  assumed: {assumption}"
 
@@ -121,6 +132,7 @@ def reach(
     filename: Files = None,
     more: More = None,
     kubeconfig: Kubeconfig = None,
+    recursive: Recursive = False,
     port: Annotated[
         list[str] | None, typer.Option("--port", help="Only these ports, N/PROTO or icmp. Repeatable.")
     ] = None,
@@ -133,7 +145,7 @@ def reach(
     """Print the whole matrix: who reaches whom on the ports that workloads declare and policies name."""
     with_input(
         lambda: answer(
-            Source.of(filename, more, kubeconfig),
+            Source.of(filename, more, kubeconfig, recursive),
             lambda cluster: print_reach(with_workloads(cluster), port or [], expand, outside, output),
         )
     )
@@ -146,21 +158,24 @@ def diff(
         list[str] | None, typer.Option("--from", help="The manifests before: files or directories. Repeatable.")
     ] = None,
     kubeconfig: Kubeconfig = None,
+    recursive: Recursive = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Tell what a change opens and closes: `diff --from OLD -f NEW`, or `diff --kubeconfig FILE -f NEW` for what
     applying NEW to a running plane would; exit code 1 if anything.
     """
-    with_input(lambda: _diffed(old, filename, kubeconfig, output))
+    with_input(lambda: _diffed(old, filename, kubeconfig, recursive, output))
 
 
-def _diffed(old: list[str] | None, new: list[str] | None, kubeconfig: Path | None, output: Output) -> int:
+def _diffed(
+    old: list[str] | None, new: list[str] | None, kubeconfig: Path | None, recursive: bool, output: Output
+) -> int:
     """Before and after; both on top of the running cluster when there is one."""
     if not new:
         raise InputError("nothing to compare with: give the manifests after the change with -f FILE")
     if not old and kubeconfig is None:
         raise InputError("nothing to compare: give what there was before, with --from FILE or --kubeconfig FILE")
-    before, after = Source.of(old, None, kubeconfig).snapshot(), Source.of(new, None, kubeconfig).snapshot()
+    before, after = (Source.of(files, None, kubeconfig, recursive).snapshot() for files in (old, new))
     if not before.cluster.endpoints and not after.cluster.endpoints:
         raise InputError(
             "no workloads on either side, so there is nobody for whom a policy could open or close anything: give the "
@@ -199,10 +214,16 @@ def _changed(differences: Iterable[diffs.Difference]) -> Iterator[str]:
 
 @app.command()
 def check(
-    filename: Files = None, more: More = None, kubeconfig: Kubeconfig = None, output: OutputOption = Output.TABLE
+    filename: Files = None,
+    more: More = None,
+    kubeconfig: Kubeconfig = None,
+    recursive: Recursive = False,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """Find policies that are shadowed, empty, contradictory, without DNS or too wide, and selectors across tenants."""
-    with_input(lambda: answer(Source.of(filename, more, kubeconfig), lambda cluster: _check(cluster, output)))
+    with_input(
+        lambda: answer(Source.of(filename, more, kubeconfig, recursive), lambda cluster: _check(cluster, output))
+    )
 
 
 def _check(cluster: Cluster, output: Output) -> int:
@@ -225,6 +246,7 @@ def render(
     filename: Files = None,
     more: More = None,
     kubeconfig: Kubeconfig = None,
+    recursive: Recursive = False,
     engine: Annotated[Engine, typer.Option("--engine", help="Whose text to print.")] = Engine.NFTABLES,
     output: OutputOption = Output.TABLE,
 ) -> None:
@@ -232,7 +254,11 @@ def render(
 
     Workloads without an address get one from 198.18.0.0/15 (set aside for tests), and every one an interface or port.
     """
-    with_input(lambda: answer(Source.of(filename, more, kubeconfig), lambda cluster: _render(cluster, engine, output)))
+    with_input(
+        lambda: answer(
+            Source.of(filename, more, kubeconfig, recursive), lambda cluster: _render(cluster, engine, output)
+        )
+    )
 
 
 def _render(cluster: Cluster, engine: Engine, output: Output) -> int:
@@ -335,6 +361,7 @@ def _hits(rows: list[policy_hits.RuleRow], left_out: int, never: bool, output: O
 def verify(
     filename: Files = None,
     more: More = None,
+    recursive: Recursive = False,
     engines: Annotated[
         list[str] | None,
         typer.Option(
@@ -353,7 +380,8 @@ def verify(
     # Imported here: nothing else of these commands needs what a node needs.
     from isoplane.cli.policy_verify import print_verified
 
-    with_input(lambda: print_verified([*(filename or []), *(more or [])], engines or [], output))
+    files = [*(filename or []), *(more or [])]
+    with_input(lambda: print_verified(files, engines or [], recursive, output))
 
 
 def _json(value: object) -> None:

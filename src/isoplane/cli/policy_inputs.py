@@ -31,6 +31,9 @@ Files = Annotated[
     list[str] | None,
     typer.Option("-f", "--filename", help="Manifests: files or directories of YAML or JSON, - for stdin. Repeatable."),
 ]
+Recursive = Annotated[
+    bool, typer.Option("-R", "--recursive", help="Read the directories inside the directories given, too.")
+]
 More = Annotated[list[str] | None, typer.Argument(metavar="[FILES]...", help="Further manifests, as after -f.")]
 Kubeconfig = Annotated[
     Path | None,
@@ -63,20 +66,23 @@ class Source:
 
     files: tuple[str, ...]
     kubeconfig: Path | None = None
+    recursive: bool = False
 
     @classmethod
-    def of(cls, files: Iterable[str] | None, more: Iterable[str] | None, kubeconfig: Path | None) -> Source:
+    def of(
+        cls, files: Iterable[str] | None, more: Iterable[str] | None, kubeconfig: Path | None, recursive: bool = False
+    ) -> Source:
         """Raises InputError when nothing is given."""
         listed = (*(files or ()), *(more or ()))
         if not listed and kubeconfig is None:
             raise InputError(
                 "nothing to look at: give manifests with -f FILE, or a running cluster with --kubeconfig FILE"
             )
-        return cls(listed, kubeconfig)
+        return cls(listed, kubeconfig, recursive)
 
     def snapshot(self) -> Snapshot:
         """What there is. Raises InputError, ManifestError, ApiError, KubeconfigProblem, OSError."""
-        read = manifests.located(self.files, tell=say)
+        read = manifests.located(self.files, recursive=self.recursive, tell=say)
         objects = [manifest.obj for manifest in read]
         if self.kubeconfig is None:
             return snapshot_of(objects, read)

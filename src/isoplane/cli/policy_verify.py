@@ -10,7 +10,7 @@ import orjson
 import typer
 import yaml
 
-from isoplane.cli.manifests import read
+from isoplane.cli.manifests import located, read
 from isoplane.cli.policy_inputs import InputError, snapshot_of, unless_unjudged
 from isoplane.cli.scenes.theatre import example_dir
 from isoplane.cli.terminal import DONE, FINDING, Output, say
@@ -20,12 +20,12 @@ from isoplane.node.network.verify.report import MOST_ENDPOINTS, Objects, Outcome
 _SHOWN = 10
 
 
-def print_verified(files: list[str], engines: list[str], output: Output) -> int:
+def print_verified(files: list[str], engines: list[str], recursive: bool, output: Output) -> int:
     """Try them one after the other, print as they end. Raises InputError."""
     for engine in engines:
         if engine not in MIXES:
             raise InputError(f"--engines {engine!r} is not one of {', '.join(sorted(MIXES))}")
-    stages = _stages(files)
+    stages = _stages(files, recursive)
     snapshots = [snapshot_of(objects) for _, objects in stages]
     for each in snapshots:
         if unless_unjudged(each.unjudged, DONE) != DONE:
@@ -54,10 +54,10 @@ def print_verified(files: list[str], engines: list[str], output: Output) -> int:
     return DONE if all(outcome.good for outcome in found) else FINDING
 
 
-def _stages(files: list[str]) -> list[tuple[str, Objects]]:
+def _stages(files: list[str], recursive: bool) -> list[tuple[str, Objects]]:
     """The manifests given; else the founding example without a policy, with its own, and with the corrected one."""
     if files:
-        return [(", ".join(files), read(files, tell=say))]
+        return [(", ".join(files), [m.obj for m in located(files, recursive=recursive, tell=say)])]
     directory = example_dir("03-tenant-isolation")
     workloads = read([directory / "workloads.yaml"])
     policies = ("policy.yaml", "corrected/policy.yaml")

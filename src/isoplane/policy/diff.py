@@ -6,13 +6,13 @@ each prefix that either side mentions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from isoplane.policy.model import Cluster
 from isoplane.policy.reach import Reach, pieces_of
-from isoplane.policy.rules import MAX_PORT, OTHER
+from isoplane.policy.rules import MAX_PORT, OTHER, PortMatch
 from isoplane.policy.universe import bits_of, blocks_of, positions_of
 
 OPENED, CLOSED = "opened", "closed"
@@ -62,14 +62,14 @@ class Diff:
         }
 
 
-def diff(old: Cluster, new: Cluster) -> Diff:
-    """Compare two snapshots pair by pair and port by port."""
+def diff(old: Cluster, new: Cluster, within: Iterable[PortMatch] | None = None) -> Diff:
+    """Compare two snapshots pair by pair and port by port; ``within`` are the only ports on which they can differ."""
     blocks = [*blocks_of(old), *blocks_of(new)]
     before, after = Reach(old, outside=True, blocks=blocks), Reach(new, outside=True, blocks=blocks)
     names = [[_key(reach, i) for i in range(len(reach.parties))] for reach in (before, after)]
     pairing = _Pairing(before, after, *names)
     found: dict[tuple[str, str, str, str], list[tuple[int, int]]] = {}
-    for protocol, low, high in pieces_of((old, new)):
+    for protocol, low, high in _pieces(old, new, within):
         for change, source, destination in pairing.changes(before.lines(protocol, low), after.lines(protocol, low)):
             spans = found.setdefault((change, source, destination, protocol), [])
             if spans and spans[-1][1] + 1 == low:
@@ -80,6 +80,15 @@ def diff(old: Cluster, new: Cluster) -> Diff:
     order = sorted(differences, key=lambda d: (d.change != OPENED, d.source, d.destination, d.protocol, d.low))
     old_names, new_names = ({n for n in side if not n.startswith("ip:")} for side in names)
     return Diff(tuple(order), tuple(sorted(new_names - old_names)), tuple(sorted(old_names - new_names)))
+
+
+def _pieces(old: Cluster, new: Cluster, within: Iterable[PortMatch] | None) -> Iterator[tuple[str, int, int]]:
+    listed = None if within is None else list(within)
+    for protocol, low, high in pieces_of((old, new)):
+        if listed is None or any(
+            m.protocol in ("", protocol) and (m.name or (m.low <= high and low <= m.high)) for m in listed
+        ):
+            yield protocol, low, high
 
 
 def _key(reach: Reach, position: int) -> str:

@@ -5,19 +5,26 @@ The answer is the reference's; every proposed change is tried on the cluster bef
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from isoplane.policy.change import Change, changes_for
+from isoplane.policy.change import Change, beyond, changes_for
+from isoplane.policy.diff import Difference
 from isoplane.policy.model import Cluster, Endpoint
-from isoplane.policy.rules import DIRECTIONS, OTHER
+from isoplane.policy.rules import DIRECTIONS, OTHER, policy_of
+from isoplane.policy.selection import serves
 from isoplane.policy.universe import blocks_of
 from isoplane.policy.verdict import Connection, Judgement, Party, Verdict, judge
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """``changes``: for each blocked direction the best proposal that was found, at most one a direction."""
+    """``changes``: for each blocked direction the best proposal that was found, each to be applied after those before.
+
+    ``also_opens`` is what all of them open beside the connection that was asked about.  ``port_name`` is what the
+    destination calls the port; ``named`` tells what rules with a named port mean there.
+    """
 
     source: str
     destination: str
@@ -25,7 +32,10 @@ class Explanation:
     port: int
     verdict: Verdict
     changes: tuple[Change, ...]
+    also_opens: tuple[Difference, ...]
     assumptions: tuple[str, ...]
+    port_name: str = ""
+    named: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -37,6 +47,9 @@ class Explanation:
             "egress": _side(self.verdict.egress),
             "ingress": _side(self.verdict.ingress),
             "changes": [change.to_dict() for change in self.changes],
+            "alsoOpens": [difference.to_dict() for difference in self.also_opens],
+            "portName": self.port_name,
+            "namedPorts": list(self.named),
             "assumptions": list(self.assumptions),
         }
 
@@ -45,21 +58,47 @@ def explain(cluster: Cluster, source: Party, destination: Party, protocol: str, 
     """Judge one connection and tell why. An endpoint with several addresses is judged at its first."""
     connection = Connection(source, destination, protocol, 0 if protocol == OTHER else port)
     verdict = judge(cluster, connection)
-    changes = [
-        found
-        for direction in DIRECTIONS
-        if not verdict.side(direction).allowed
-        for found in changes_for(cluster, connection, direction)[:1]
-    ]
+    changes: list[Change] = []
+    after = cluster
+    for direction in DIRECTIONS:
+        if not verdict.side(direction).allowed:
+            for best in changes_for(after, connection, direction)[:1]:
+                changes.append(best)
+                after = best.after
+    target = destination.endpoint
+    names = [p.name for p in (target.ports if target else ()) if p.name and (p.protocol, p.number) == (protocol, port)]
     return Explanation(
         source=name_of(source),
         destination=name_of(destination),
         protocol=protocol,
         port=connection.port,
         verdict=verdict,
-        changes=tuple(sorted(changes, key=lambda c: c.direction)),
+        changes=tuple(changes),
+        also_opens=tuple(each for change in changes for each in beyond(change.opens, connection)),
         assumptions=tuple(_assumptions(cluster, connection, verdict)),
+        port_name=", ".join(names),
+        named=tuple(_named_ports(cluster, connection, verdict)),
     )
+
+
+def _named_ports(cluster: Cluster, connection: Connection, verdict: Verdict) -> Iterator[str]:
+    """What the named ports of the policies that decide mean at the destination."""
+    target = connection.destination.endpoint
+    told: set[str] = set()
+    for direction in DIRECTIONS:
+        policies = verdict.side(direction).policies
+        for rule in cluster.rules():
+            if policy_of(rule.id) not in policies or rule.id.rpartition("/")[2].partition("[")[0] != direction.lower():
+                continue
+            for port in rule.ports or ():
+                if not port.name or target is None:
+                    continue
+                declared = [f"{p.number}/{p.protocol}" for p in target.ports if serves(p, port)]
+                meant = f"is {', '.join(declared)} at" if declared else "is declared by nothing in"
+                line = f"port {port.name} of {rule.id} {meant} {target.id}"
+                if line not in told:
+                    told.add(line)
+                    yield line
 
 
 def name_of(party: Party) -> str:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_strategies import cluster_policies, clusters, packets, policies, scaled
 
-from isoplane.policy.change import changes_for
+from isoplane.policy.change import beyond, changes_for
 from isoplane.policy.clusterpolicy import cluster_network_policy
-from isoplane.policy.diff import diff
-from isoplane.policy.model import Cluster, Endpoint, cluster
+from isoplane.policy.diff import OPENED, Difference, diff
+from isoplane.policy.explain import Explanation, explain
+from isoplane.policy.model import Cluster, Endpoint, NamedPort, cluster
 from isoplane.policy.parse import network_policy
 from isoplane.policy.rules import DIRECTIONS
-from isoplane.policy.universe import Party
+from isoplane.policy.universe import Party, primary
 from isoplane.policy.verdict import Connection, judge, judge_direction
 
 
@@ -66,6 +69,114 @@ def test_proposed_patches_allow_the_direction(base: Cluster, data: st.DataObject
                     ],
                 )
                 assert judge_direction(after, connection, direction).allowed, (change, connection)
+                found = diff(before, after).differences
+                assert set(found) == set(change.opens), (change, connection)
+                assert all(each.change == OPENED for each in found), (change, connection)
+
+
+def asked(cluster_: Cluster, source: str, destination: str, protocol: str, port: int) -> Explanation:
+    parties = {e.id: primary(e) for e in cluster_.endpoints}
+    return explain(cluster_, parties[source], parties[destination], protocol, port)
+
+
+@given(clusters(), st.data())
+@settings(max_examples=scaled(20))
+def test_all_that_is_proposed_closes_nothing_and_opens_what_is_told(base: Cluster, data: st.DataObject) -> None:
+    objects = [data.draw(policies(f"p{n}")) for n in range(data.draw(st.integers(1, 3)))]
+    before = cluster(base.endpoints, base.namespaces, map(network_policy, objects), (), base.nodes)
+    blocked = [c for c in packets(before, 4) if not judge(before, c).allowed]
+    for connection in blocked[:: max(1, len(blocked) // 10)]:
+        told = explain(before, connection.source, connection.destination, connection.protocol, connection.port)
+        changed = objects
+        for change in told.changes:
+            changed = [patched(o, change.patch) if _id(o) == change.policy else o for o in changed]
+        after = cluster(base.endpoints, base.namespaces, map(network_policy, changed), (), base.nodes)
+        assert judge(after, connection).allowed
+        found = diff(before, after).differences
+        assert sorted(found, key=str) == sorted(merged(c.opens for c in told.changes), key=str)
+        assert set(told.also_opens) == set(beyond((d for c in told.changes for d in c.opens), connection))
+
+
+def merged(opened: Iterable[Iterable[Difference]]) -> list[Difference]:
+    """Differences told one after the other, as one comparison tells them."""
+    ports: dict[tuple[str, str, str], set[int]] = {}
+    for each in (d for found in opened for d in found):
+        assert each.change == OPENED
+        ports.setdefault((each.source, each.destination, each.protocol), set()).update(range(each.low, each.high + 1))
+    found = []
+    for key, numbers in ports.items():
+        first = [n for n in sorted(numbers) if n - 1 not in numbers]
+        last = [n for n in sorted(numbers) if n + 1 not in numbers]
+        found += [Difference(OPENED, *key, low, high) for low, high in zip(first, last, strict=True)]
+    return found
+
+
+def workloads(*specs: str) -> Cluster:
+    pods = [
+        Endpoint("pod", "a", "web", {"app": "web"}, ("10.0.0.5",), (NamedPort("http", "TCP", 8080),)),
+        Endpoint("pod", "a", "fe", {"app": "frontend"}, ("10.0.0.6",)),
+        Endpoint("pod", "a", "nolabel", {}, ("10.0.0.7",)),
+        Endpoint("pod", "b", "fe", {"app": "frontend"}, ("10.0.1.6",)),
+        Endpoint("pod", "b", "nolabel", {}, ("10.0.1.8",)),
+        Endpoint("pod", "b", "other", {"app": "other"}, ("10.0.1.7",), (NamedPort("http", "TCP", 9090),)),
+    ]
+    found = [
+        network_policy({"metadata": {"name": f"p{n}", "namespace": "a"}, "spec": yaml.load(s, Loader=yaml.CSafeLoader)})
+        for n, s in enumerate(specs)
+    ]
+    return cluster(pods, {}, found)
+
+
+OWN = "{podSelector: {matchLabels: {app: web}}, ingress: [{from: [{podSelector: {matchLabels: {app: frontend}}}]}]}"
+
+
+def test_a_peer_of_another_namespace_is_added_and_nothing_is_closed() -> None:
+    told = asked(workloads(OWN), "pod/b/fe", "pod/a/web", "TCP", 8080)
+    (change,) = told.changes
+    assert change.patch == (
+        {
+            "op": "add",
+            "path": "/spec/ingress/-",
+            "value": {
+                "from": [
+                    {
+                        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "b"}},
+                        "podSelector": {"matchLabels": {"app": "frontend"}},
+                    }
+                ],
+                "ports": [{"protocol": "TCP", "port": 8080}],
+            },
+        },
+    )
+    assert [(d.source, d.destination, d.ports) for d in change.opens] == [("pod/b/fe", "pod/a/web", "8080")]
+    assert told.also_opens == ()
+
+
+def test_a_workload_without_labels_is_told_apart_by_what_it_lacks() -> None:
+    told = asked(workloads(OWN), "pod/b/nolabel", "pod/a/web", "TCP", 8080)
+    (peer,) = told.changes[0].patch[0]["value"]["from"]
+    assert peer["podSelector"] == {"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}
+    assert told.also_opens == ()
+
+
+def test_what_else_is_opened_is_told() -> None:
+    told = asked(workloads("{podSelector: {}}"), "pod/b/fe", "pod/a/web", "TCP", 8080)
+    assert {(d.source, d.destination, d.ports) for d in told.also_opens} == {
+        ("pod/b/fe", "pod/a/fe", "8080"),
+        ("pod/b/fe", "pod/a/nolabel", "8080"),
+    }
+
+
+def test_named_ports_are_told_with_their_numbers() -> None:
+    rule = "{podSelector: {}, policyTypes: [Egress], egress: [{ports: [{port: http}]}]}"
+    told = asked(workloads(rule), "pod/a/fe", "pod/b/other", "TCP", 9090)
+    assert told.verdict.allowed
+    assert told.port_name == "http"
+    assert told.named == ("port http of a/p0/egress[0] is 9090/TCP at pod/b/other",)
+    blocked = asked(workloads(rule), "pod/a/fe", "pod/b/other", "TCP", 8080)
+    assert (blocked.port_name, blocked.named) == ("", told.named)
+    nobody = asked(workloads(rule), "pod/a/web", "pod/b/fe", "TCP", 8080)
+    assert nobody.named == ("port http of a/p0/egress[0] is declared by nothing in pod/b/fe",)
 
 
 def _id(obj: dict[str, Any]) -> str:
