@@ -16,6 +16,8 @@ ALIASED_VALUES = 1_000_000
 NESTING = 200
 """Levels of one document; Kubernetes' own objects have some twenty."""
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SHALLOW = 1000
+"""As many openings can do no harm to libyaml's composer, which goes down by recursion and ends the process at some 20,000."""
 _TEMPLATE = re.compile(r"\{\{.*?\}\}")
 _MERGE = "tag:yaml.org,2002:merge"
 
@@ -28,6 +30,7 @@ def documents(origin: str, content: bytes) -> Iterator[tuple[str, Any]]:
     """Each document that is not empty, with where it stands. Raises ManifestError."""
     number = 0
     try:
+        _refuse_depth(origin, content)
         loader = _LOADER(content)
         while loader.check_node():
             number += 1
@@ -63,6 +66,21 @@ def _template(content: bytes) -> str:
 
 def _words(error: Exception) -> str:
     return " ".join(str(error).split())
+
+
+def _refuse_depth(origin: str, content: bytes) -> None:
+    """Refuse nesting beyond reason before anything is composed. Raises ManifestError, YAMLError."""
+    if sum(map(content.count, (b"[", b"{", b"-", b"?"))) <= _SHALLOW and len(content) <= _SHALLOW**2 // 2:
+        return  # block mappings go one column to the right at each level
+    depth = 0
+    for event in yaml.parse(content, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > NESTING:
+                where = f"{origin}, line {event.start_mark.line + 1}" if event.start_mark else origin
+                raise ManifestError(f"{where}: nested more than {NESTING} levels deep")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _examine(where: str, root: yaml.Node) -> None:

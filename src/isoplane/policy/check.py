@@ -12,8 +12,8 @@ from typing import Any
 from isoplane.objects.selectors import EVERYTHING
 from isoplane.policy.compile import Compilation
 from isoplane.policy.model import Cluster, Endpoint
+from isoplane.policy.nameservice import PORT, lacking
 from isoplane.policy.rules import (
-    DENY,
     DIRECTIONS,
     EGRESS,
     INGRESS,
@@ -60,17 +60,21 @@ def check(cluster: Cluster) -> list[Finding]:
     for endpoint in cluster.endpoints:
         if endpoint.host_network and not endpoint.finished:
             hosts.setdefault(endpoint.namespace, []).append(endpoint)
+    namespaces = cluster.namespaces
     for policy in cluster.policies:
         found += _subjects(universe, policy, hosts)
         found += _ignored(policy)
+        found += _default_types(policy)
         for direction in DIRECTIONS:
             for rule in policy.rules(direction) or ():
                 found += _peers(universe, policy, rule)
+                found += _host_peers(policy, rule, hosts, namespaces)
+                found += _blocks(universe, policy, rule)
                 found += _ports(universe, policy, direction, rule)
                 found += _width(policy.id, direction, rule)
     found += [Finding(WARNING, "shadowed", *each) for each in shadowed(cluster, universe)]
     found += _priorities(cluster)
-    found += _without_dns(compilation)
+    found += _without_dns(compilation, universe)
     found += _one_sided(compilation, universe)
     return sorted(set(found), key=lambda f: (f.policy, f.path, f.code, f.message))
 
@@ -86,12 +90,12 @@ def _subjects(universe: Universe, policy: Policy, hosts: Mapping[str, list[Endpo
         yield Finding(
             WARNING, "selects-nothing", policy.id, "spec.podSelector", f"no workload of {policy.namespace} is selected"
         )
-    if policy.subjects == EVERYTHING:
-        return
+    # That all workloads were meant to be selected is no sign that this one was thought of.
+    severity = INFO if policy.subjects == EVERYTHING else WARNING
     for endpoint in hosts.get(policy.namespace, ()):
         if policy.subjects.matches(endpoint.labels):
             yield Finding(
-                WARNING,
+                severity,
                 "host-network",
                 policy.id,
                 "spec.podSelector",
@@ -104,6 +108,62 @@ def _ignored(policy: Policy) -> Iterator[Finding]:
         direction = "Egress" if "/egress[" in rule.id else "Ingress"
         message = f"has no effect: spec.policyTypes leaves out {direction}"
         yield Finding(WARNING, "contradictory", policy.id, path_of(rule), message)
+
+
+def _default_types(policy: Policy) -> Iterator[Finding]:
+    """What an absent policyTypes means, where it is likely that something else was meant."""
+    if policy.types_written:
+        return
+    if policy.egress is not None and not policy.ingress:
+        message = "is absent, so this policy governs Ingress too and lets nobody in; for egress alone write [Egress]"
+        yield Finding(WARNING, "default-types", policy.id, "spec.policyTypes", message)
+    if policy.empty_egress:
+        message = "is empty and without effect: policyTypes is absent, so Egress is governed only where there are rules"
+        yield Finding(WARNING, "default-types", policy.id, "spec.egress", message)
+
+
+def _host_peers(
+    policy: Policy, rule: Rule, hosts: Mapping[str, list[Endpoint]], namespaces: Mapping[str, Mapping[str, str]]
+) -> Iterator[Finding]:
+    """Workloads on the host's network that a peer's labels name: their packets have the node's address."""
+    key = "from" if "/ingress[" in rule.id else "to"
+    for index, peer in enumerate(rule.peers or ()):
+        if peer.block is not None or peer.pods in (None, EVERYTHING):
+            continue
+        for namespace, listed in hosts.items():
+            chosen = _in(peer, namespace, namespaces)
+            for endpoint in listed if chosen else ():
+                if peer.pods is not None and peer.pods.matches(endpoint.labels):
+                    message = f"{endpoint.id} has these labels and uses the host's network: only an ipBlock with its "
+                    message += "node's address can name it"
+                    yield Finding(WARNING, "host-network", policy.id, f"{path_of(rule)}.{key}[{index}]", message)
+
+
+def _in(peer: Peer, namespace: str, namespaces: Mapping[str, Mapping[str, str]]) -> bool:
+    if peer.namespaces is None:
+        return namespace == peer.namespace
+    return peer.namespaces.matches(namespaces[namespace])
+
+
+def _blocks(universe: Universe, policy: Policy, rule: Rule) -> Iterator[Finding]:
+    """Blocks with workloads' addresses in them: those change, and network plugins differ about what such a block means."""
+    key = "from" if "/ingress[" in rule.id else "to"
+    endpoints = universe.directory.endpoints
+    for index, peer in enumerate(rule.peers or ()):
+        if peer.block is None:
+            continue
+        alone = universe.peers(Rule(rule.id, (peer,), None))
+        inside = [endpoints[position].id for position in positions_of(alone) if position < len(endpoints)]
+        if not inside:
+            continue
+        shown = ", ".join(inside[:3]) + (", …" if len(inside) > 3 else "")
+        message = (
+            f"{peer.block.cidr} covers the addresses of workloads ({shown}): select workloads by their labels, and "
+        )
+        message += "leave the cluster's range out by except"
+        # The whole world is written where the outside was meant, and often enough everybody.
+        severity = INFO if peer.block.cidr.length == 0 else WARNING
+        yield Finding(severity, "block-covers-workloads", policy.id, f"{path_of(rule)}.{key}[{index}]", message)
 
 
 def _peers(universe: Universe, policy: Policy, rule: Rule) -> Iterator[Finding]:
@@ -147,7 +207,7 @@ def _meant_across_namespaces(universe: Universe, policy: Policy, rule: Rule, ind
 
 
 def _ports(universe: Universe, policy: Policy, direction: str, rule: Rule) -> Iterator[Finding]:
-    """Named ports that nobody who could be meant serves."""
+    """Ports that nobody who could be meant serves: by name, or by number where all of them declare what they serve."""
     directory = universe.directory
     if direction == INGRESS:
         servers = directory.select(policy.namespace, None, policy.subjects)
@@ -159,6 +219,19 @@ def _ports(universe: Universe, policy: Policy, direction: str, rule: Rule) -> It
             hint = f"; it is declared as {', '.join(sorted(others))}" if others else ""
             message = f"no workload concerned declares a {port.protocol} port named {port.name}{hint}"
             yield Finding(WARNING, "port-unserved", policy.id, f"{path_of(rule)}.ports[{index}]", message)
+    outside = direction == EGRESS and (rule.peers is None or any(peer.block for peer in rule.peers))
+    if outside or not all(directory.endpoints[i].ports for i in servers):
+        return
+    declared = sorted({(p.number, p.protocol) for i in servers for p in directory.endpoints[i].ports})
+    for index, port in enumerate(rule.ports or ()):
+        if port.name or not servers or (port.low, port.high) == (0, MAX_PORT):
+            continue
+        if not any(protocol == port.protocol and port.low <= number <= port.high for number, protocol in declared):
+            wanted = str(port.low) if port.low == port.high else f"{port.low}-{port.high}"
+            shown = ", ".join(f"{number}/{protocol}" for number, protocol in declared[:4])
+            message = f"port {wanted}/{port.protocol} is declared by no selected workload (declared: {shown}): the "
+            message += "container's port counts here, never that of a Service in front of it"
+            yield Finding(WARNING, "port-undeclared", policy.id, f"{path_of(rule)}.ports[{index}]", message)
 
 
 def _width(policy: str, direction: str, rule: Rule) -> Iterator[Finding]:
@@ -195,30 +268,16 @@ def _priorities(cluster: Cluster) -> Iterator[Finding]:
             yield Finding(WARNING, "ambiguous", policy.id, "spec.priority", f"{message} (here: by name)")
 
 
-def _without_dns(compilation: Compilation) -> Iterator[Finding]:
-    """Workloads whose egress is isolated and that nobody lets ask any name server."""
-    told: set[tuple[str, ...]] = set()
-    for position, endpoint in enumerate(compilation.directory.endpoints):
-        policies, wide = compilation.governing(position, EGRESS)
-        ids = tuple(p.id for p in policies)
-        if not policies or ids in told:
-            continue
-        told.add(ids)
-        rules = [r for p in policies for r in p.egress or ()] + [r for p in wide for r in p.egress if r.action != DENY]
-        if any(_speaks_dns(rule) for rule in rules):
-            continue
-        allows_any = any(policy.egress for policy in policies)
-        message = (
-            f"{endpoint.id} (and all under the same policies) may not ask any name server: no rule allows port 53/UDP"
-        )
-        severity = WARNING if allows_any else INFO  # denying everything is hardly an oversight
+def _without_dns(compilation: Compilation, universe: Universe) -> Iterator[Finding]:
+    """Workloads whose egress is isolated and that nobody lets ask any name server, or only over UDP or TCP."""
+    for endpoint, ids, lacks, lets_out in lacking(compilation, universe):
+        who = f"{endpoint.id} (and all under the same policies)"
+        missing = " nor ".join(f"{PORT}/{transport}" for transport in lacks)
+        message = f"{who} may not ask any name server: no rule allows port {missing} to one"
+        if lacks == ("TCP",):
+            message = f"{who} may ask name servers over UDP only: longer answers need port {PORT}/TCP too"
+        severity = WARNING if lets_out else INFO  # denying everything is hardly an oversight
         yield Finding(severity, "no-dns", ids[0], "spec.egress", message)
-
-
-def _speaks_dns(rule: Rule) -> bool:
-    if rule.ports is None:
-        return True
-    return any(p.name or (p.protocol == "UDP" and p.low <= 53 <= p.high) for p in rule.ports)
 
 
 def _one_sided(compilation: Compilation, universe: Universe) -> Iterator[Finding]:
@@ -232,7 +291,8 @@ def _one_sided(compilation: Compilation, universe: Universe) -> Iterator[Finding
                 continue
             if len(subjects) * len(targets) > MAX_PORT:
                 continue  # too many pairs for a piece of advice
-            if not any(_admits(compilation, universe, t, s, rule) for t in targets for s in subjects if t != s):
+            pairs = [(t, s) for t in targets for s in subjects if t != s]
+            if pairs and not any(_admits(compilation, universe, t, s, rule) for t, s in pairs):
                 names = {directory.endpoints[t].id for t in targets}
                 shown = ", ".join(sorted(names)[:3])
                 message = (

@@ -77,6 +77,8 @@ def _read(obj: Mapping[str, Any]) -> tuple[Policy, Problems]:
         ingress=rules[INGRESS] if INGRESS in types else None,
         egress=rules[EGRESS] if EGRESS in types else None,
         ignored=tuple(rule for direction in DIRECTIONS if direction not in types for rule in rules[direction]),
+        types_written=bool(spec.get("policyTypes")),
+        empty_egress=spec.get("egress") == [],
     )
     return policy, problems
 

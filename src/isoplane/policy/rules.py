@@ -80,6 +80,10 @@ class Policy:
     egress: tuple[Rule, ...] | None
     ignored: tuple[Rule, ...] = ()
     """Rules of a direction that policyTypes leaves out: they have no effect."""
+    types_written: bool = True
+    """Whether policyTypes is there: without it Ingress counts always, Egress where there are egress rules."""
+    empty_egress: bool = False
+    """Whether egress is written as an empty list."""
 
     @property
     def id(self) -> str:

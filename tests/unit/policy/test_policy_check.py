@@ -54,7 +54,17 @@ def codes(*specs: str, wide: str = "") -> list[tuple[str, str]]:
         ("{podSelector: {}, ingress: [{from: [{podSelector: {}}], ports: [{port: http, protocol: UDP}]}]}", [("port-unserved", "spec.ingress[0].ports[0]")]),
         ("{podSelector: {}, policyTypes: [Ingress], egress: [{}]}", [("contradictory", "spec.egress[0]")]),
         ("{podSelector: {}, policyTypes: [Egress], egress: [{to: [{podSelector: {}}], ports: [{port: 80}]}]}", [("no-dns", "spec.egress")]),
-        ("{podSelector: {}, policyTypes: [Egress], egress: [{to: [], ports: [{port: 53, protocol: UDP}]}]}", []),
+        ("{podSelector: {}, policyTypes: [Egress], egress: [{to: [], ports: [{port: 53, protocol: UDP}, {port: 53}]}]}", []),
+        ("{podSelector: {}, policyTypes: [Egress], egress: [{to: [], ports: [{port: 53, protocol: UDP}]}]}", [("no-dns", "spec.egress")]),
+        ("{podSelector: {}, policyTypes: [Egress], egress: [{to: [{podSelector: {}}]}]}", [("no-dns", "spec.egress")]),
+        ("{podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {}}], ports: [{port: dns, protocol: UDP}, {port: dns-tcp}]}]}", [("port-unserved", "spec.egress[0].ports[0]"), ("port-unserved", "spec.egress[0].ports[1]")]),
+        ("{podSelector: {}, policyTypes: [Egress], egress: [{to: [{podSelector: {}}], ports: [{port: http}]}]}", [("no-dns", "spec.egress")]),
+        ("{podSelector: {matchLabels: {app: web}}, egress: [{to: [], ports: [{port: 53, protocol: UDP}, {port: 53}]}]}", [("default-types", "spec.policyTypes")]),
+        ("{podSelector: {}, ingress: [{from: [{podSelector: {}}], ports: [{port: 80}]}], egress: []}", [("default-types", "spec.egress")]),
+        ("{podSelector: {matchLabels: {app: web}}, ingress: [{from: [{podSelector: {}}], ports: [{port: 8080}]}]}", [("port-undeclared", "spec.ingress[0].ports[0]")]),
+        ("{podSelector: {matchLabels: {app: web}}, ingress: [{from: [{podSelector: {}}], ports: [{port: 80, protocol: UDP}]}]}", [("port-undeclared", "spec.ingress[0].ports[0]")]),
+        ("{podSelector: {}, ingress: [{from: [{podSelector: {}}], ports: [{port: 8080}]}]}", []),
+        ("{podSelector: {}, ingress: [{from: [{podSelector: {matchExpressions: [{key: app, operator: In, values: [client, agent]}]}}]}]}", [("host-network", "spec.ingress[0].from[0]")]),
         ("{podSelector: {}, ingress: [{from: [{podSelector: {}}]}, {from: [{podSelector: {matchLabels: {app: client}}}], ports: [{port: 80}]}]}", [("shadowed", "spec.ingress[1]")]),
         ("{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}, {ipBlock: {cidr: 10.1.0.0/16}}]}]}", [("shadowed", "spec.ingress[0].from[1]")]),
         ("{podSelector: {matchExpressions: [{key: app, operator: Exists}]}}", [("host-network", "spec.podSelector")]),
@@ -72,7 +82,7 @@ def test_across_policies() -> None:
 
 
 def test_one_side_allows_what_the_other_denies() -> None:
-    out = "{podSelector: {matchLabels: {app: client}}, policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {app: web}}}]}, {ports: [{port: 53, protocol: UDP}]}]}"
+    out = "{podSelector: {matchLabels: {app: client}}, policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {app: web}}}]}, {ports: [{port: 53, protocol: UDP}, {port: 53}]}]}"
     shut = "{podSelector: {matchLabels: {app: web}}}"
     assert codes(out) == []
     assert codes(out, shut) == [("contradictory", "spec.egress[0]")]
@@ -83,3 +93,33 @@ def test_cluster_policies() -> None:
     later = "{tier: Admin, priority: 2, subject: {namespaces: {}}, ingress: [{action: Accept, from: [{pods: {podSelector: {}}}], protocols: [{tcp: {}}]}]}"
     assert codes(wide=f"{first}---{later}") == [("shadowed", "spec.ingress[0]")]
     assert codes(wide=f"{first}---{first}")[-1] == ("ambiguous", "spec.priority")
+
+
+PLACED = """
+{kind: Pod, metadata: {name: web, namespace: a}, status: {podIP: 10.0.0.5}}
+---
+{kind: Pod, metadata: {name: dns, namespace: kube-system, labels: {k8s-app: kube-dns}}, spec: {containers: [{ports: [{name: dns, containerPort: 53, protocol: UDP}, {name: dns-tcp, containerPort: 53}, {name: metrics, containerPort: 9153}]}]}, status: {podIP: 10.0.2.2}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("egress", "expected"),
+    [
+        ("{to: [{podSelector: {}}]}", ["no-dns"]),
+        ("{to: [{ipBlock: {cidr: 203.0.113.0/24}}]}", ["no-dns"]),
+        ("{to: [{ipBlock: {cidr: 8.8.8.8/32}}], ports: [{port: 53, protocol: UDP}, {port: 53}]}", []),
+        ("{to: [{ipBlock: {cidr: 10.0.2.0/24}}]}", ["block-covers-workloads"]),
+        ("{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8]}}]}", ["no-dns"]),
+        ("{ports: [{port: 53, protocol: UDP}]}", ["no-dns"]),
+        ("{ports: [{port: dns, protocol: UDP}, {port: dns-tcp}]}", []),
+        ("{ports: [{port: metrics}]}", ["no-dns"]),
+        ("{to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}}]}", []),
+        ("{to: [{namespaceSelector: {}, podSelector: {matchLabels: {k8s-app: dns}}}], ports: [{port: 53, protocol: UDP}]}", ["no-dns", "selects-nothing"]),
+    ],
+)  # fmt: skip
+def test_name_servers_that_are_there_must_be_reached(egress: str, expected: list[str]) -> None:
+    objects: list[dict[str, Any]] = list(yaml.load_all(PLACED, Loader=yaml.CSafeLoader))
+    spec = yaml.load(f"{{podSelector: {{}}, policyTypes: [Egress], egress: [{egress}]}}", Loader=yaml.CSafeLoader)
+    objects.append({"kind": "NetworkPolicy", "metadata": {"name": "p", "namespace": "a"}, "spec": spec})
+    found = check.check(snapshot.from_objects(objects))
+    assert [f.code for f in found if f.severity == check.WARNING] == expected
