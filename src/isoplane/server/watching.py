@@ -22,7 +22,7 @@ from isoplane.store.transaction import Change
 
 BOOKMARK_SECONDS = 30.0
 GROUP = 200
-GROUP_BYTES = 64 * 1024
+GROUP_BYTES = 32 * 1024
 """Events to a group, and what their objects hold together (one at least): a connection that is not read keeps one group."""
 _SHORTEST, _LONGEST = 1800.0, 3600.0
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from isoplane.client import kubeconfig
+from isoplane.client.http import HttpApi
 from isoplane.objects.errors import Expired
-from isoplane.objects.kinds import CONFIGMAPS
+from isoplane.objects.kinds import CONFIGMAPS, NAMESPACES
 from isoplane.server.bootstrap import bootstrap
 from isoplane.server.call import Call
-from isoplane.server.http import protocol
+from isoplane.server.http import accepting, protocol
 from isoplane.server.http.app import App
 from isoplane.server.http.documents import Documents
 from isoplane.server.http.reply import WARNING_BYTES, WARNINGS, bounded
+from isoplane.server.plane import ApiServer
 from isoplane.server.verbs import Verbs
 from isoplane.server.watching import GROUP, GROUP_BYTES, Bookmark, groups
 from isoplane.store import Store, hub
@@ -81,6 +90,111 @@ def test_the_fullest_of_the_unread_connections_go() -> None:
     shared.unread |= {small, big, other}  # type: ignore[arg-type]
     shared.relieve()
     assert [one.aborted for one in (small, big, other)] == [False, True, False]
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[ApiServer]:
+    one = ApiServer(tmp_path / "data", "127.0.0.1:0", tmp_path / "kubeconfig")
+    await one.start()
+    yield one
+    await one.stop()
+
+
+def address(server: ApiServer) -> tuple[str, int]:
+    found = urlsplit(server.url)
+    return found.hostname or "", found.port or 0
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    """Whether the other side has hung up."""
+    try:
+        async with asyncio.timeout(0.05):
+            return await reader.read(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+async def test_handshakes_at_once_are_bounded_and_keep_nobody_out(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accepting, "HANDSHAKES", 16)
+    silent = [await asyncio.open_connection(*address(server)) for _ in range(50)]
+    async with HttpApi.from_kubeconfig(tmp_path / "kubeconfig") as api:
+        assert (await api.get(NAMESPACES, "default"))["metadata"]["name"] == "default"
+    over = [await ended(reader) for reader, _ in silent]
+    assert all(over[:34]), "the oldest go first"
+    assert not any(over[36:])
+    # One that speaks something else goes at once.
+    reader, writer = silent[-1]
+    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    async with asyncio.timeout(20):
+        with contextlib.suppress(OSError):
+            while await reader.read(100):
+                pass
+    for _, writer in silent:
+        writer.close()
+
+
+async def test_a_handshake_has_its_time(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accepting, "HANDSHAKE_SECONDS", 0.2)
+    reader, writer = await asyncio.open_connection(*address(server))
+    async with asyncio.timeout(20):
+        with contextlib.suppress(OSError):
+            assert await reader.read(1) == b""
+    writer.close()
+
+
+async def test_connections_without_a_certificate_are_bounded(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "ANONYMOUS", 16)
+    stranger = ssl.create_default_context()
+    stranger.check_hostname, stranger.verify_mode = False, ssl.CERT_NONE
+    held = []
+    for _ in range(50):
+        with contextlib.suppress(OSError):
+            held.append(await asyncio.open_connection(*address(server), ssl=stranger))
+    over = [await ended(reader) for reader, _ in held]
+    assert over.count(False) == 16
+    async with HttpApi.from_kubeconfig(tmp_path / "kubeconfig") as api:
+        assert (await api.get(NAMESPACES, "default"))["metadata"]["name"] == "default"
+    for _, writer in held:
+        writer.close()
+    monkeypatch.setattr(protocol, "ANONYMOUS_SECONDS", 0.2)
+    async with asyncio.timeout(20):
+        while True:  # until the others' ends were seen
+            reader, writer = await asyncio.open_connection(*address(server), ssl=stranger)
+            with contextlib.suppress(OSError):
+                writer.write(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+                if await reader.read(9) == b"HTTP/1.1 ":
+                    await reader.read()  # to its end, although it would be kept alive
+                    writer.close()
+                    break
+            writer.close()
+
+
+async def test_a_connection_that_is_not_read_holds_little(server: ApiServer, tmp_path: Path) -> None:
+    context = kubeconfig.load(tmp_path / "kubeconfig", "").context
+    assert context is not None
+    for number in range(100):
+        data = {"x": "y" * 100_000}
+        await server.local_api.create(
+            CONFIGMAPS, {"metadata": {"name": f"a{number}"}, "data": data}, namespace="default"
+        )
+    plain = socket.socket()
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    plain.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(plain, address(server))
+    reader, writer = await asyncio.open_connection(sock=plain, ssl=context, server_hostname="127.0.0.1", limit=1024)
+    writer.write(b"GET /api/v1/configmaps?watch=1&resourceVersion=0 HTTP/1.1\r\nhost: x\r\n\r\n")
+    await reader.read(100)
+    await asyncio.sleep(0.3)
+    assert server._listener is not None
+    held = [one.transport.get_write_buffer_size() for one in server._listener._state.connections]
+    assert 0 < max(held) <= protocol.FULL_BYTES + 200_000, "one event beyond it at most"
+    writer.transport.abort()
 
 
 async def test_a_request_without_a_path_is_answered() -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import socket
 import ssl
 from typing import Any
 
 import uvicorn
 
+from isoplane.server.http.accepting import Accepting, bound
 from isoplane.server.http.protocol import ApiProtocol, ApiWebSocket, Connections
 
-_HANDSHAKE_SECONDS = 10.0
 _KEEP_ALIVE_SECONDS = 120
 
 
@@ -43,7 +42,7 @@ class Listener:
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         )
         self._state = Connections()
-        self._server: asyncio.Server | None = None
+        self._accepting: Accepting | None = None
 
     async def start(self) -> None:
         """Listen. Raises ListenError when the address is taken or not ours."""
@@ -54,27 +53,19 @@ class Listener:
             return ApiProtocol(config=self._config, server_state=self._state, app_state={}, _loop=loop)
 
         try:
-            self._server = await loop.create_server(
-                protocol,
-                self._host,
-                self._port,
-                ssl=self._context,
-                ssl_handshake_timeout=_HANDSHAKE_SECONDS if self._context else None,
-                backlog=2048,
-                reuse_address=True,
-            )
+            sockets = await bound(self._host, self._port)
         except OSError as error:
             where = f"{self._host}:{self._port}"
             if error.errno == errno.EADDRINUSE:
                 raise ListenError(f"{where} is already in use; choose another with --listen HOST:PORT") from error
             raise ListenError(f"cannot listen on {where}: {error.strerror or error}") from error
+        self._accepting = Accepting(sockets, protocol, self._context)
 
     @property
     def port(self) -> int:
         """The port, also when 0 was asked for."""
-        assert self._server is not None
-        sockets: tuple[socket.socket, ...] = self._server.sockets
-        return int(sockets[0].getsockname()[1])
+        assert self._accepting is not None
+        return int(self._accepting.sockets[0].getsockname()[1])
 
     @property
     def connections(self) -> int:
@@ -82,9 +73,9 @@ class Listener:
 
     async def stop(self, grace_seconds: float = 2.0) -> None:
         """Stop accepting, let running requests finish for a moment, then close what is left."""
-        if self._server is None:
+        if self._accepting is None:
             return
-        self._server.close()
+        await self._accepting.close()
         for connection in list(self._state.connections):
             with contextlib.suppress(Exception):
                 connection.shutdown()
@@ -98,4 +89,4 @@ class Listener:
             task.cancel()
         if self._state.tasks:
             await asyncio.wait(list(self._state.tasks), timeout=grace_seconds)
-        self._server = None
+        self._accepting = None

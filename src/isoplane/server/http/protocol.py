@@ -27,8 +27,12 @@ BODY_SECONDS = 30.0
 HEADER_BYTES = 64 * 1024
 UNREAD_BYTES = 128 * 1024 * 1024
 """What all connections together may hold that their clients have not read; beyond it the fullest is dropped."""
+FULL_BYTES = 32 * 1024
+"""What one connection may hold before whoever writes to it waits; TLS by itself would take half a megabyte."""
 ANONYMOUS = 256
 """Connections at once without a client certificate."""
+ANONYMOUS_SECONDS = 60.0
+"""How long such a connection may live: what it may ask for is answered at once."""
 _TOO_SLOW = (
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 138\r\n\r\n"
     b'{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"the request came too slowly",'
@@ -68,6 +72,7 @@ class ApiProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         assert isinstance(self.server_state, Connections)
+        transport.set_write_buffer_limits(high=FULL_BYTES)
         self._shared = self.server_state
         self._user = _peer(transport)
         self._guard: asyncio.TimerHandle | None = self.loop.call_later(HEADER_SECONDS, self._too_slow)
@@ -75,8 +80,10 @@ class ApiProtocol(HttpToolsProtocol):
         self._in_headers = True
         self._header_bytes = 0
         self._lost_callbacks: list[Callable[[], object]] = []
+        self._lifetime: asyncio.TimerHandle | None = None
         if self._user is None:
             self._shared.anonymous += 1
+            self._lifetime = self.loop.call_later(ANONYMOUS_SECONDS, self._drop)
             if self._shared.anonymous > ANONYMOUS:
                 transport.abort()
 
@@ -87,7 +94,8 @@ class ApiProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._release_guard()
-        if self._user is None:
+        if self._lifetime is not None:
+            self._lifetime.cancel()
             self._shared.anonymous -= 1
         self._shared.unread.discard(self)
         if self._stalled is not None:
