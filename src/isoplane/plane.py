@@ -67,6 +67,8 @@ class PlaneOptions:
     data_dir: Path
     listen: str = "127.0.0.1:6443"
     kubeconfig: Path | None = None
+    encryption_key: Path | None = None
+    """The file of encryption keys; None: ``keys`` in the data directory."""
     node: assembly.NodeOptions = field(default_factory=assembly.NodeOptions)
     node_name: str = ""
     allow_probe_host: bool = False
@@ -89,6 +91,7 @@ class Plane:
             options.data_dir,
             options.listen,
             options.kubeconfig_path,
+            key_file=options.encryption_key,
             admission=admission_plugins(self.quota, allow_probe_host=options.allow_probe_host),
         )
         self.informers: Informers

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -95,6 +96,7 @@ async def test_a_running_plane_is_backed_up_killed_and_restored(planes: list[Pla
     for copy, least in ((file, before), (tmp_path / "later.db", after)):
         restored = isoplane("restore", "--data", second.data, *(["--force"] if second.data.exists() else []), copy)
         assert restored.returncode == 0, restored.stderr
+        shutil.copy(first.data / "keys", second.data)
         await asyncio.to_thread(second.start)
         async with second.api() as api:
             assert least <= await names(api)
@@ -130,6 +132,7 @@ async def test_writes_between_two_helpings_are_whole(tmp_path: Path, monkeypatch
     made = await copying
     await store.close()
     backup.restore(tmp_path / "copy", tmp_path / "restored")
+    shutil.copy(tmp_path / "data" / "keys", tmp_path / "restored")
     copy = Store.open(tmp_path / "restored")
     pair = [copy.state.get(CONFIGMAPS, "default", f"pair-{n}") for n in "ab"]
     assert pair[0] is not None
@@ -162,6 +165,8 @@ async def _two_stores(tmp_path: Path) -> tuple[Path, Path]:
     await put(store, config("new"))
     await store.back_up(tmp_path / "copy")
     await store.close()
+    (tmp_path / "data").mkdir(mode=0o700)
+    shutil.copy(tmp_path / "source" / "keys", tmp_path / "data")
     store = Store.open(tmp_path / "data")
     await put(store, config("old"))
     wal = (tmp_path / "data" / "isoplane.db-wal").read_bytes()
@@ -213,8 +218,7 @@ async def test_a_restore_killed_anywhere_is_all_or_nothing(
     assert found == (["new"] if decided else ["old"])
     if decided:
         (kept,) = data.glob("replaced-*")
-        kept.chmod(0o700)
-        replaced = Store.open(kept)
+        replaced = Store.open(kept, None, data / "keys")
         assert [record.name for record in replaced.list(CONFIGMAPS, None)] == ["old"], "with its log"
         await replaced.close()
 

@@ -18,6 +18,7 @@ from isoplane.objects.kinds import CONFIGMAPS
 from isoplane.store import Store, Transaction
 from isoplane.store.errors import StoreCorrupt, StoreLocked, StoreUnwritable
 from isoplane.store.history import Retention
+from isoplane.store.layout import FORMAT
 from support import require
 
 
@@ -174,6 +175,7 @@ from pathlib import Path
 from isoplane.objects.kinds import CONFIGMAPS
 from isoplane.store import Store
 from isoplane.store.history import Retention
+from isoplane.store.layout import FORMAT
 
 async def worker(store, number):
     count = 0
@@ -293,6 +295,6 @@ async def test_side_rows_of_format_1_are_carried_over(tmp_path: Path) -> None:
     await write(store, z="", a="4", new="5")
     await write(store, new="6", more="7")
     await store.close()
-    assert stored(tmp_path, "SELECT value FROM fact WHERE name = 'format'") == [("2",)]
+    assert stored(tmp_path, "SELECT value FROM fact WHERE name = 'format'") == [(str(FORMAT),)]
     rows = stored(tmp_path, "SELECT key, data FROM side ORDER BY key")
     assert rows == [("a", b"4"), ("m", b"3"), ("more", b"7"), ("new", b"6")]

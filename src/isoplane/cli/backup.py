@@ -21,7 +21,8 @@ def backup(
 ) -> None:
     """Write every object, the quota ledger and the watch log to one file, while the plane runs or while it does not.
 
-    The file is read back before it counts. It has mode 0600 and holds no certificates: save DATA/pki as well.
+    The file is read back before it counts. It has mode 0600 and holds neither the encryption key nor certificates: save
+    DATA/keys and DATA/pki as well, the key in another place than the backup.
     """
     from isoplane.store.errors import StoreError
 
@@ -31,7 +32,14 @@ def backup(
     except StoreError as error:
         fail(str(error), FINDING)
     typer.echo(f"{made['path']}: {made['objects']} objects at revision {made['revision']}, {made['size']} bytes")
-    typer.echo(f"It holds no certificates: save {directory / 'pki'} as well, or clients need the new kubeconfig.")
+    if made["key"]:
+        typer.echo(
+            f"Its Secrets are encrypted with key {made['key']}, which is not in it: save the key file "
+            f"({directory / 'keys'}, or what --encryption-key names) in another place"
+        )
+    else:
+        typer.echo("It was written by a version that did not encrypt: Secrets are in it as plain text")
+    typer.echo(f"It holds no certificates: save {directory / 'pki'} as well, or clients need the new kubeconfig")
 
 
 def _make(directory: Path, target: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "down": ("isoplane.cli.down", "Stop the workloads and remove every trace."),
     "backup": ("isoplane.cli.backup", "Write the store to one file, while the plane runs or not."),
     "restore": ("isoplane.cli.restore", "Put a backup into a data directory."),
+    "rotate-key": ("isoplane.cli.rotate_key", "Encrypt the Secrets of a stopped plane with a new key."),
     "demo": ("isoplane.cli.demo", "Run an example end to end and show what happens."),
     "image": ("isoplane.cli.image", "Load, list and remove OCI images of the local store."),
     "policy": ("isoplane.cli.policy", "Explain, compare and check NetworkPolicies, offline or live."),

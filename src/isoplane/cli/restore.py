@@ -35,5 +35,7 @@ def restore(
     except StoreError as error:
         fail(str(error), FINDING)
     typer.echo(f"{directory}: restored {contents.objects} objects of revision {contents.revision}")
+    if contents.key:
+        typer.echo(f"Its Secrets need encryption key {contents.key} in {directory / 'keys'}, or --encryption-key FILE")
     if kept is not None:
         typer.echo(f"What was there before is kept in {kept}")

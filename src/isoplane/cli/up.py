@@ -40,6 +40,9 @@ def up(
     kubeconfig: Path | None = typer.Option(
         None, "--kubeconfig", help="Where to write the kubeconfig.", show_default="DATA/kubeconfig"
     ),
+    encryption_key: Path | None = typer.Option(
+        None, "--encryption-key", metavar="FILE", help="Key file that encrypts Secrets.", show_default="DATA/keys"
+    ),
     runtime: RuntimeChoice = typer.Option(
         RuntimeChoice.REAL, "--runtime", help="Run for real, or simulate on a clock (no root)."
     ),
@@ -89,6 +92,7 @@ def up(
         data_dir=(data or default_data_dir()).absolute(),
         listen=listen,
         kubeconfig=kubeconfig.absolute() if kubeconfig else None,
+        encryption_key=encryption_key.absolute() if encryption_key else None,
         node=NodeOptions(
             simulated=simulated,
             container_engine=container_engine.value,

@@ -35,6 +35,7 @@ class ApiServer:
     """Lives between :meth:`start` and :meth:`stop` on one event loop.
 
     ``listen`` is HOST:PORT (port 0: any free one, see ``url``).  ``kubeconfig_path`` None writes none.
+    ``key_file`` encrypts Secrets at rest; None: the one in the data directory.
     ``admission`` plug-ins run in the given order.
     """
 
@@ -47,11 +48,13 @@ class ApiServer:
         admission: Sequence[AdmissionPlugin] = (),
         node: NodeBackend | None = None,
         retention: Retention | None = None,
+        key_file: Path | None = None,
     ) -> None:
         self._data_dir = data_dir
         self._host, self._port = parse_listen(listen)
         self._kubeconfig_path = kubeconfig_path
         self._retention = retention
+        self._key_file = key_file
         self._admission = Chain(admission)
         self._node: NodeBackend = node or NoNode()
         self.not_ready = "the API server is starting"
@@ -72,7 +75,7 @@ class ApiServer:
         Raises StoreError, ListenError, KubeconfigError or OSError, each saying what to do; nothing is left open then.
         """
         _spare_the_collector()
-        self.store = Store.open(self._data_dir, self._retention)
+        self.store = Store.open(self._data_dir, self._retention, self._key_file)
         self.metrics = Registry()
         self.metrics.register(lambda: store_families(self.store))
         self.metrics.register(process_families)

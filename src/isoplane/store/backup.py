@@ -1,7 +1,7 @@
 """Backup and restore of the store: one SQLite file out of a running or stopped plane, and back into a data directory.
 
 A backup is a state that the store was in while it was made, and counts as made only once it was read back whole.  It
-holds objects, quota ledger and watch log; certificates and images are no part of it.
+holds objects, quota ledger and watch log; certificates, encryption keys and images are no part of it.
 
 A restore is decided by one rename: before it nothing has changed, after it :func:`finish_restore` carries the rest
 through, at the next start at the latest.
@@ -20,6 +20,7 @@ from pathlib import Path
 from isoplane.store.errors import BackupFailed, StoreError, StoreOccupied
 from isoplane.store.layout import DATABASE, Contents, examine, quote
 from isoplane.store.lock import DirectoryLock
+from isoplane.store.sealing import KEYS
 
 PAGES = 256
 """Copied at a time (1 MiB): between two helpings a running plane commits what waits."""
@@ -28,7 +29,7 @@ REVISION_GAP = 1_000_000_000
 """Added to the revision by a restore, so that what was handed out after the backup is never handed out again: a watch
 that goes on from there is told to list again."""
 
-_BESIDE = ("lock", "pki", "kubeconfig")
+_BESIDE = ("lock", "pki", "kubeconfig", KEYS)
 """What may lie in a data directory that counts as empty: it was put there to go with the backup."""
 
 _COPYING, _DECIDED = f"{DATABASE}.copying", f"{DATABASE}.restored"
@@ -42,6 +43,8 @@ class Backup:
     size: int
     revision: int
     objects: int
+    key: str
+    """The id of the encryption key that its Secrets need; '' for one of before there were any."""
 
     def to_json(self) -> dict[str, str | int]:
         return asdict(self)
@@ -57,6 +60,8 @@ def copy(source: sqlite3.Connection, target: Path, between: Callable[[], None] =
         source.backup(db, pages=PAGES, progress=lambda status, remaining, total: between())
         # One file that needs no other beside it.
         db.execute("PRAGMA journal_mode=DELETE")
+        if db.execute("DELETE FROM fact WHERE name = 'scrub'").rowcount:
+            db.execute("VACUUM")  # free pages may hold what was there before it was sealed
 
 
 def partial_of(target: Path) -> Path:
@@ -78,7 +83,7 @@ def finish(partial: Path, target: Path) -> Backup:
         os.link(partial, target)
         partial.unlink()
         _sync(target.parent)
-        return Backup(str(target), target.stat().st_size, contents.revision, contents.objects)
+        return Backup(str(target), target.stat().st_size, contents.revision, contents.objects, contents.key)
     except (StoreError, OSError) as error:
         partial.unlink(missing_ok=True)
         raise BackupFailed(f"the backup {target} was not made: {error}") from error

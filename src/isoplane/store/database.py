@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import orjson
+
 from isoplane.objects.errors import ApiError, InsufficientStorage, Unavailable
 from isoplane.store.backup import copy, finish_restore
 from isoplane.store.errors import StoreCorrupt, StoreUnwritable
@@ -26,6 +28,7 @@ from isoplane.store.layout import (
     examine,
     unreadable,
 )
+from isoplane.store.sealing import KEYS, RESOURCES, open_keys
 
 CHECKPOINT_PAGES = 2048
 """WAL pages (4 KiB each) after which a commit also checkpoints: 8 MiB keeps the pause short and the WAL small."""
@@ -49,38 +52,109 @@ class Write:
 
 
 class Database:
-    """An open, checked database file in ``directory``; the caller holds the directory's lock."""
+    """An open, checked database file in ``directory``; the caller holds the directory's lock.
 
-    def __init__(self, directory: Path) -> None:
+    Everything in it that is to be sealed is sealed by the first key of ``key_file`` once it is open.
+    """
+
+    def __init__(self, directory: Path, key_file: Path | None = None) -> None:
         self.path = directory / DATABASE
         finish_restore(directory)
+        needed = ""
         if self.path.exists() and self.path.stat().st_size > 0:
             check_writable(self.path)
-            examine(self.path)
+            needed = examine(self.path).key
+        self.keys = open_keys(key_file or directory / KEYS, needed)
         try:
             # Made here with its mode: SQLite gives the WAL the mode of the main file.
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
             raise StoreUnwritable(f"cannot open {self.path} for writing: {error.strerror}") from error
+        self._wal = Path(str(self.path) + "-wal")
         try:
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, cached_statements=32)
-            # Exclusive locking keeps the WAL index in our memory: no shared-memory file, no lock calls per commit.
-            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
-            self._db.execute("PRAGMA cache_size=-4096")
-            self._db.executescript(SCHEMA)
-            self._db.execute("INSERT OR IGNORE INTO fact VALUES ('format', ?)", (str(FORMAT),))
-            if self.facts()["format"] == "1":
-                self._db.executescript(FROM_FORMAT_1)
+            try:
+                self._set_up()
+            except BaseException:
+                self._db.close()
+                raise
         except sqlite3.OperationalError as error:
             raise StoreUnwritable(
                 f"cannot open {self.path} for writing: {error}; check its permissions and the free space"
             ) from error
         except sqlite3.DatabaseError as error:
             raise corrupt(self.path, str(error)) from error
-        self._wal = Path(str(self.path) + "-wal")
+
+    def _set_up(self) -> None:
+        # Exclusive locking keeps the WAL index in our memory: no shared-memory file, no lock calls per commit.
+        self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+        self._db.execute("PRAGMA cache_size=-4096")
+        self._db.executescript(SCHEMA)
+        self._db.execute("INSERT OR IGNORE INTO fact VALUES ('format', ?)", (str(FORMAT),))
+        if self.facts()["format"] == "1":
+            self._db.executescript(FROM_FORMAT_1)
+        self._seal_all()
+        if "scrub" in self.facts():
+            self._scrub()
+
+    # sealing
+
+    def _unsealed(self) -> list[int]:
+        """Revisions that are to be sealed and are not, or not by the key that writes."""
+        places = ", ".join("?" * len(RESOURCES))
+        rows = self._db.execute(
+            f"SELECT revision, CAST(substr(data, 1, 64) AS BLOB) FROM log WHERE data IS NOT NULL AND resource IN ({places})",
+            sorted(RESOURCES),
+        )
+        return [revision for revision, start in rows if not self.keys.is_current(start)]
+
+    def _seal_all(self) -> None:
+        """One transaction: all of it by the key that writes, or none. What it replaces is scrubbed after it."""
+        revisions = self._unsealed()
+        facts = self.facts()
+        if not revisions and facts.get("encryption") == self.keys.current and facts["format"] == str(FORMAT):
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for revision in revisions:
+                found = self._db.execute(
+                    "SELECT resource, namespace, name, CAST(data AS BLOB) FROM log WHERE revision = ?", (revision,)
+                ).fetchone()
+                self._db.execute(
+                    "UPDATE log SET data = ? WHERE revision = ?", (self._sealed(revision, *found), revision)
+                )
+            now = {"format": str(FORMAT), "encryption": self.keys.current}
+            if facts["format"] != str(FORMAT) or "encryption" in facts:
+                now["scrub"] = "1"  # without revisions too: deleted ones may lie in pages that are free
+            self._db.executemany("INSERT OR REPLACE INTO fact VALUES (?, ?)", now.items())
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._rollback()
+            raise
+
+    def _sealed(self, revision: int, resource: str, namespace: str, name: str, data: bytes) -> bytes:
+        try:
+            plain = self.keys.unseal(resource, namespace, name, data)
+            uid = orjson.loads(plain)["metadata"].get("uid") or ""
+            return self.keys.seal(resource, namespace, name, uid, plain)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self.unreadable(revision, repr(error)) from error
+
+    def _scrub(self) -> None:
+        """Nothing of what was replaced or deleted is left in the file or its log. Cut off, the next start does it again."""
+        self._db.execute("VACUUM")
+        busy, _, _ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise StoreUnwritable(f"the log of {self.path} cannot be emptied: another process reads the file")
+        self._db.execute("DELETE FROM fact WHERE name = 'scrub'")
+
+    def check_seals(self) -> None:
+        """That no value needs another key than the one that writes. Raises StoreCorrupt."""
+        if left := self._unsealed():
+            raise self.unreadable(left[0], f"it is not sealed with key {self.keys.current}")
 
     # loading
 

@@ -6,6 +6,7 @@
     ├── StoreNewer        a newer version wrote the file
     ├── StoreCorrupt      the file is not a healthy database of ours; it is left as it was found
     ├── StoreOccupied     a restore would replace what a directory holds
+    ├── KeyRefused        the encryption key is missing, damaged or open to others
     └── BackupFailed      a backup was not made, or is none
 
 Failures of single writes are ``objects.errors`` instead (InsufficientStorage, Unavailable): clients see them.
@@ -44,3 +45,7 @@ class StoreOccupied(StoreError):
 
 class BackupFailed(StoreError):
     """A backup was not made, or what was given is none; nothing is left half-made."""
+
+
+class KeyRefused(StoreError):
+    """The file of encryption keys is missing, damaged or open to others; nothing was changed."""

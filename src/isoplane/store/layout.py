@@ -14,12 +14,13 @@ from pathlib import Path
 import orjson
 
 from isoplane.store.errors import StoreCorrupt, StoreNewer, StoreUnwritable
+from isoplane.store.sealing import MARK
 
 DATABASE = "isoplane.db"
-FORMAT = 2
+FORMAT = 3
 """Raised when the layout below changes; a newer file is refused, an older one brought up to date once all of it was read.
 
-1: side rows by key. 2: side rows by place."""
+1: side rows by key. 2: side rows by place. 3: Secrets are sealed, the fact ``encryption`` names the key."""
 
 READABLE = tuple(str(number) for number in range(1, FORMAT + 1))
 SCHEMA = """
@@ -47,6 +48,8 @@ class Contents:
     """'' for one that nobody has written to yet."""
     revision: int
     objects: int
+    key: str
+    """The id of the key that its Secrets are sealed with; '' before format 3."""
 
 
 def corrupt(path: Path, why: str) -> StoreCorrupt:
@@ -72,7 +75,7 @@ def examine(path: Path, *, thorough: bool = False) -> Contents:
                 raise corrupt(path, str(answer))
             tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if not tables:
-                return Contents("", 0, 0)
+                return Contents("", 0, 0, "")
             if not {"fact", "log", "side"} <= tables:
                 raise corrupt(path, "it is a SQLite file, but not an isoplane store")
             facts = dict(db.execute("SELECT name, value FROM fact"))
@@ -92,7 +95,7 @@ def examine(path: Path, *, thorough: bool = False) -> Contents:
                 if thorough
                 else (0,)
             )
-            return Contents(found, int(facts.get("revision", "0")), objects)
+            return Contents(found, int(facts.get("revision", "0")), objects, facts.get("encryption", ""))
     except sqlite3.OperationalError as error:
         raise StoreUnwritable(f"cannot read {path}: {error}") from error
     except sqlite3.DatabaseError as error:
@@ -106,7 +109,9 @@ def check_writable(path: Path) -> None:
 
 def _read_all(path: Path, db: sqlite3.Connection) -> None:
     """Before a file is converted or trusted as a backup: every row of it can be read."""
-    for revision, data in db.execute("SELECT revision, data FROM log WHERE data IS NOT NULL"):
+    for revision, data in db.execute("SELECT revision, CAST(data AS BLOB) FROM log WHERE data IS NOT NULL"):
+        if data.startswith(MARK):
+            continue  # sealed: whoever has the key reads it
         try:
             orjson.loads(data)
         except ValueError as error:

@@ -36,7 +36,7 @@ def load(database: Database, retention: Retention) -> tuple[State, History]:
                 if previous is not None:
                     state.remove(previous)
             else:
-                record = decode(resource, data, revision)
+                record = decode(resource, database.keys.unseal(name_of_resource, namespace, name, data), revision)
                 change = Change("ADDED" if previous is None else "MODIFIED", revision, record, previous)
                 state.put(record, previous)
         except (ValueError, KeyError, TypeError, AttributeError) as error:

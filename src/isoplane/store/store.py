@@ -28,6 +28,7 @@ from isoplane.store.loading import load
 from isoplane.store.lock import DirectoryLock
 from isoplane.store.mirror import Mirror
 from isoplane.store.record import ObjectKey, Record
+from isoplane.store.sealing import RESOURCES, Keys
 from isoplane.store.state import Row, State
 from isoplane.store.stats import Stats
 from isoplane.store.transaction import Change, Pending, RowKey, Transaction
@@ -61,8 +62,14 @@ class Store:
     """Open it with :meth:`open` on a running loop; every method belongs to that loop's thread."""
 
     def __init__(
-        self, state: State, history: History, committer: Committer, close: Callable[[], None] = lambda: None
+        self,
+        state: State,
+        history: History,
+        committer: Committer,
+        close: Callable[[], None] = lambda: None,
+        keys: Keys | None = None,
     ) -> None:
+        """``keys`` seal what is written; None for a committer that writes nothing down."""
         self.state = state
         """The committed read model (a ReadView)."""
         self.stats = Stats()
@@ -72,6 +79,7 @@ class Store:
         self._loop = asyncio.get_running_loop()
         self._writer = Writer(committer, self._loop)
         self._close = close
+        self._keys = keys
         self._pending = Pending()
         self._evaluated = state.revision
         self._current = _Batch()
@@ -82,14 +90,14 @@ class Store:
         self._maintenance = self._loop.call_later(_MAINTENANCE_SECONDS, self._maintain)
 
     @classmethod
-    def open(cls, directory: Path, retention: Retention | None = None) -> Store:
-        """Lock, check and load a data directory; made when absent.
+    def open(cls, directory: Path, retention: Retention | None = None, key_file: Path | None = None) -> Store:
+        """Lock, check and load a data directory; made when absent. ``key_file`` None: the one in the directory.
 
-        Raises StoreLocked, StoreUnwritable or StoreCorrupt, each with what to do; then nothing was changed.
+        Raises StoreLocked, StoreUnwritable, KeyRefused or StoreCorrupt, each with what to do; then nothing was changed.
         """
         lock = DirectoryLock(directory)
         try:
-            database = Database(directory)
+            database = Database(directory, key_file)
             try:
                 state, history = load(database, retention or Retention())
             except BaseException:
@@ -103,7 +111,7 @@ class Store:
             database.close()
             lock.release()
 
-        return cls(state, history, database, close)
+        return cls(state, history, database, close, database.keys)
 
     @property
     def revision(self) -> int:
@@ -183,7 +191,7 @@ class Store:
             self._settle(batch)  # Only readers that waited for the batch before, which is durable.
             return
         self.stats.began = time.monotonic()
-        self._writer.submit(_write(batch, self.state, self._history.compacted), self._done)
+        self._writer.submit(_write(batch, self.state, self._history.compacted, self._keys), self._done)
 
     def _done(self, error: ApiError | None) -> None:
         batch = self._flying
@@ -382,13 +390,16 @@ class Store:
 _ABSENT = object()
 
 
-def _write(batch: _Batch, state: State, compacted: int) -> Write:
+def _write(batch: _Batch, state: State, compacted: int, keys: Keys | None) -> Write:
     """The SQLite form of a batch. No other is in flight, so ``state`` knows every row that the file has."""
     rows: list[LogRow] = []
     for change in batch.changes:
         record = change.record
         data = None if change.type == "DELETED" else record.data
-        rows.append((change.revision, record.resource.qualified, record.namespace, record.name, data))
+        resource = record.resource.qualified
+        if data is not None and keys is not None and resource in RESOURCES:
+            data = keys.seal(resource, record.namespace, record.name, record.uid, data)
+        rows.append((change.revision, resource, record.namespace, record.name, data))
     write = Write(log=rows, dead=batch.dead)
     for (table, key), row in batch.rows.items():
         if row is not None:
