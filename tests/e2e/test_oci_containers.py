@@ -247,6 +247,26 @@ async def test_what_is_written_is_measured_and_small_files_are_not_on_the_disk(h
     assert (await host.runtime.storage(declare("none", [shell("true")]))).total == 0
 
 
+async def test_a_pods_limits_hold_for_all_of_its_containers(host: Host) -> None:
+    level = {"requests": {"memory": "32Mi"}, "limits": {"memory": "48Mi", "cpu": "1m"}}
+    hungry = shell("cat /proc/self/cgroup; exec dd if=/dev/zero of=/dev/null bs=200M count=1")
+    workload = declare("w", [hungry], resources={**level, "limits": {"memory": "48Mi"}}, restartPolicy="Never")
+    await host.run(workload)
+    ended = await host.ended("w")
+    assert (ended.reason, ended.exit_code) == ("OOMKilled", 137), await host.said("w")
+    for name, wanted in (("one", level), ("two", {"limits": {"cpu": "1500m"}})):
+        await host.runtime.prepare(declare(name, [shell("true")], resources=wanted), MATERIALS)
+    found = {}
+    for name in ("one", "two"):
+        for file in ("cpu.max", "cpu.cfs_quota_us", "memory.max", "memory.limit_in_bytes"):
+            for path in Path("/sys/fs/cgroup").glob(f"**/isoplane/*/{name}/{file}"):
+                found[name, file.split(".")[0]] = path.read_text().split()[0]
+    assert found["one", "cpu"] == "1000", "the kernel's least"
+    assert found["one", "memory"] == str(48 << 20)
+    assert found["two", "cpu"] == "150000"
+    assert found.get(("two", "memory"), "max") == "max"
+
+
 async def test_volumes_of_every_kind(host: Host, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

@@ -140,7 +140,7 @@ async def test_a_cpu_model_that_qemu_does_not_know(plane: Harness) -> None:
 async def test_a_machine_over_its_memory_limit_is_oom_killed(plane: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     if not hierarchies():
         pytest.skip("no writable control groups")
-    monkeypatch.setattr(runtime_module, "_limits", lambda *_: Limits(memory_limit=90 << 20))
+    monkeypatch.setattr(runtime_module, "Limits", lambda *_: Limits(memory_limit=90 << 20))
     workload = machine_workload(machine_spec())
     await plane.run(workload)
     ended = await plane.ended(workload.uid)

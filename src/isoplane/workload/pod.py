@@ -54,8 +54,9 @@ class PodAdapter:
         containers = spec.get("containers") or ()
         inits = spec.get("initContainers") or ()
         meta = obj.get("metadata") or {}
+        claim = _claim(obj)
         return Workload(
-            **_claim(obj),
+            **claim,
             generation=int(meta.get("generation") or 1),
             labels=metadata.labels(obj),
             annotations=metadata.annotations_of(obj),
@@ -69,6 +70,8 @@ class PodAdapter:
             attachment=Attachment.HOST if spec.get("hostNetwork") else Attachment.VETH,
             units=(*(_init(c, restart) for c in inits), *(_unit(c, UnitRole.MAIN, restart) for c in containers)),
             recipe=spec,
+            cpu_limit=_whole_limit("cpu", spec, claim["limits"]),
+            memory_limit=_whole_limit("memory", spec, claim["limits"]),
             volumes=tuple(spec.get("volumes") or ()),
             references=_references(spec),
             ports=tuple(port for c in (*inits, *containers) for port in _ports(c)),
@@ -213,6 +216,12 @@ def _claim(obj: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _whole_limit(name: str, spec: Mapping[str, Any], charged: Mapping[str, int]) -> int:
+    """What the Pod as a whole may use where spec.resources says so: what is charged, overhead included."""
+    stated = (spec.get("resources") or {}).get("limits") or {}
+    return charged.get(name, 0) if quantity.amount(name, stated.get(name, 0)) else 0
+
+
 def _expires_at(spec: Mapping[str, Any], status: Mapping[str, Any]) -> float | None:
     started, seconds = metadata.posix(status.get("startTime")), spec.get("activeDeadlineSeconds")
     return None if started is None or seconds is None else started + seconds
@@ -306,18 +315,27 @@ def _references(spec: Mapping[str, Any]) -> tuple[Reference, ...]:
 
 def qos_class(spec: Mapping[str, Any]) -> str:
     """Guaranteed, Burstable or BestEffort, as the kubelet computes it."""
+    level = spec.get("resources") or {}
+    if any(level.get(side) for side in ("limits", "requests")):
+        asking = [level]  # What is stated for the Pod as a whole counts instead of its containers (KEP-2837).
+    else:
+        containers = (*(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
+        asking = [container.get("resources") or {} for container in containers]
     guaranteed, any_set = True, False
-    for container in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ())):
-        resources = container.get("resources") or {}
-        limits, wanted = resources.get("limits") or {}, resources.get("requests") or {}
+    for resources in asking:
+        limits, wanted = (_qos_amounts(resources.get(side)) for side in ("limits", "requests"))
         any_set = any_set or bool(limits) or bool(wanted)
-        for name in ("cpu", "memory"):
-            limit = limits.get(name)
-            if limit is None or quantity.parse(wanted.get(name, limit)) != quantity.parse(limit):
-                guaranteed = False
+        if any(name not in limits or wanted.get(name, limits[name]) != limits[name] for name in ("cpu", "memory")):
+            guaranteed = False
     if not any_set:
         return "BestEffort"
     return "Guaranteed" if guaranteed else "Burstable"
+
+
+def _qos_amounts(amounts: Mapping[str, Any] | None) -> dict[str, int]:
+    """The CPU and memory that are asked for; others do not count, and 0 is not asked for. Source: kubelet qos.go."""
+    found = {name: quantity.amount(name, (amounts or {}).get(name, 0)) for name in ("cpu", "memory")}
+    return {name: value for name, value in found.items() if value > 0}
 
 
 def _container_status(

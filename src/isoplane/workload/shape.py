@@ -233,6 +233,10 @@ class Workload(Claim):
     addresses: tuple[str, ...]
     """What its status tells, one a family, the primary first; nothing before it has any."""
 
+    cpu_limit: int = 0
+    """Millicores that all its units together may use; 0: what each may use alone."""
+    memory_limit: int = 0
+    """Bytes, likewise."""
     expires_at: float | None = None
     """POSIX seconds after which it may not run on, and has failed; None: it may for ever."""
     tolerations: tuple[Mapping[str, Any], ...] = ()

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
+_PERIOD = 100_000
 
 
 def unified_only() -> bool:
@@ -48,6 +49,30 @@ def oom_kills(cgroup: str) -> int:
         if name == "oom_kill":
             return int(value)
     return 0
+
+
+def limit(cgroup: str, cpu: int, memory: int) -> None:
+    """Make the cgroup of a sandbox with limits for all containers in it: millicores and bytes, 0 for none. Raises OSError."""
+    quota = max(1000, cpu * _PERIOD // 1000)
+    if unified_only():
+        path = _ROOT / cgroup[1:]
+        path.mkdir(parents=True, exist_ok=True)
+        for above in (_ROOT, *reversed([p for p in path.parents if _ROOT in p.parents])):
+            (above / "cgroup.subtree_control").write_text("+cpu +memory")
+        if memory:
+            (path / "memory.max").write_text(str(memory))
+        if cpu:
+            (path / "cpu.max").write_text(f"{quota} {_PERIOD}")
+        return
+    if memory:
+        path = _ROOT / f"memory{cgroup}"
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "memory.limit_in_bytes").write_text(str(memory))
+    if cpu:
+        path = _ROOT / f"cpu{cgroup}"
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "cpu.cfs_period_us").write_text(str(_PERIOD))
+        (path / "cpu.cfs_quota_us").write_text(str(quota))
 
 
 def frozen(cgroup: str) -> bool:

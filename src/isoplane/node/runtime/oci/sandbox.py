@@ -34,6 +34,7 @@ def prepare(layout: Layout, facts: Facts) -> None:
         directory = layout.pod(workload.uid)
         directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         volumes.materialise(directory / "volumes", facts)
+        cgroups.limit(layout.cgroup(workload.uid), workload.cpu_limit, workload.memory_limit)
         _small_files(directory / "etc")
         volumes.write_network_files(directory / "etc", facts)
         if len(workload.units) > 1 and not workload.recipe.get("hostIPC"):
