@@ -418,3 +418,20 @@ async def test_a_quota_that_counts_nothing_is_answered_with_a_warning(plane: Quo
     quota = {"metadata": {"name": "idle", "namespace": "a"}, "spec": {"hard": {"services": "5", "pods": "1"}}}
     _, warnings = await plane.dry_run(quota, RESOURCEQUOTAS)
     assert warnings == ["spec.hard[services]: nothing is counted by this name"]
+
+
+async def test_guests_are_limited_by_their_own_names(plane: QuotaPlane) -> None:
+    hard = {"requests.cpu/vmi": "3", "requests.memory/vmi": "1Gi", "requests.instances/vmi": "2"}
+    await plane.tenant("a", hard)
+    await plane.pod("free", cpu="64")
+    await plane.vmi("one", guest="256Mi")
+    assert await plane.used("a") == {
+        "requests.cpu/vmi": "1", "requests.memory/vmi": "256Mi", "requests.instances/vmi": "1",
+    }  # fmt: skip
+    with pytest.raises(QuotaExceeded, match=r"requests\.memory/vmi=1Gi, used: requests\.memory/vmi=256Mi"):
+        await plane.vmi("large", guest="1Gi")
+    await plane.vmi("two", guest="256Mi")
+    with pytest.raises(QuotaExceeded, match=r"requests\.instances/vmi=1"):
+        await plane.vmi("three", guest="256Mi")
+    await plane.gone("one", resource=VIRTUALMACHINEINSTANCES)
+    assert (await plane.used("a"))["requests.cpu/vmi"] == "1"

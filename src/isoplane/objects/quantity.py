@@ -66,14 +66,15 @@ def milli(quantity: str | int | float) -> int:
 
 @lru_cache(maxsize=1024)
 def is_cpu(resource: str) -> bool:
-    """Whether a resource name (``cpu``, ``requests.cpu``, ``limits.cpu``) is counted in millicores."""
-    return resource == "cpu" or resource.endswith(".cpu")
+    """Whether a resource name (``cpu``, ``requests.cpu``, ``limits.cpu``, ``requests.cpu/vmi``) is counted in millicores."""
+    return resource == "cpu" or resource.endswith((".cpu", ".cpu/vmi"))
 
 
 @lru_cache(maxsize=1024)
 def is_bytes(resource: str) -> bool:
     """Whether a resource name (``memory``, ``requests.storage``) is counted in bytes."""
-    return resource.rpartition(".")[2] in ("memory", "storage", "ephemeral-storage") or "hugepages-" in resource
+    last = resource.rpartition(".")[2]
+    return last in ("memory", "storage", "ephemeral-storage", "memory/vmi") or "hugepages-" in resource
 
 
 @lru_cache(maxsize=8192, typed=True)

@@ -2,7 +2,8 @@
 
 Source: the core quota evaluator (podComputeUsageHelper).  ``cpu`` and ``requests.cpu`` are the same amount under two names;
 extended resources count as ``requests.NAME`` only; ``pods`` counts workloads of any kind that have not ended, and
-``count/RESOURCE.GROUP`` counts objects as long as they are stored.
+``count/RESOURCE.GROUP`` counts objects as long as they are stored.  What the guests of machines see has names of its own, those
+of KubeVirt's application-aware quota (``requests.cpu/vmi``…): no Pod counts there, and no overhead.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ _LIMITED = tuple((resource, f"limits.{resource}") for resource in _NATIVE)
 _LIMITS = frozenset(name for _, name in _LIMITED)
 _LEGACY_COUNTS = {CONFIGMAPS: "configmaps", SECRETS: "secrets", RESOURCEQUOTAS: "resourcequotas"}
 """Kinds that a quota may also count by their bare name."""
+
+_GUEST = {"cpu": "requests.cpu/vmi", "memory": "requests.memory/vmi"}
+_INSTANCES = "requests.instances/vmi"
+GUESTS = frozenset({*_GUEST.values(), _INSTANCES})
+"""What a quota may count of virtual machines alone."""
 
 INSISTED = frozenset({"cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"})
 """A quota on one of these refuses a workload that leaves it open."""
@@ -56,11 +62,17 @@ def amounts(requests: Amounts, limits: Amounts) -> dict[str, int]:
     return taken
 
 
+def guest_amounts(guest: Amounts) -> dict[str, int]:
+    """What the guest of a machine takes by its own names; nothing for what has no guest."""
+    return {_INSTANCES: 1, **{_GUEST[name]: value for name, value in guest.items()}} if guest else {}
+
+
 @lru_cache(maxsize=1024)
 def _requested(resource: str) -> tuple[str, ...]:
     """The names under which a quota may count a request."""
     own = (resource,) if resource in _NATIVE or resource.startswith("hugepages-") else ()
-    return (f"requests.{resource}", *own)
+    requested = f"requests.{resource}"
+    return (*(() if requested in GUESTS else (requested,)), *own)
 
 
 def counts_nothing(quota: Quota) -> list[str]:
@@ -79,11 +91,11 @@ def _is_workloads(name: str) -> bool:
     """Whether Pods or machines are counted by this name."""
     resource = name.removeprefix("requests.")
     native = resource in _NATIVE or resource.startswith("hugepages-")
-    if name in _LIMITS or name == "pods" or native:
+    if name in _LIMITS or name in GUESTS or name == "pods" or native:
         return True
     if name.startswith("count/"):
         return name in map(count_name, (PODS, VIRTUALMACHINEINSTANCES))
-    return name.startswith("requests.") and "/" in resource
+    return name.startswith("requests.") and "/" in resource and not (resource.endswith("/vmi") and "." not in resource)
 
 
 def _instead(name: str) -> str:
@@ -103,7 +115,7 @@ def charge_of(claim: Claim, *, created: float, since: float = 0) -> Charge:
     taken: Mapping[str, int] = stored
     finished = claim.finished
     if not finished:
-        taken = {"pods": 1, **stored, **amounts(claim.request, claim.limits)}
+        taken = {"pods": 1, **stored, **amounts(claim.request, claim.limits), **guest_amounts(claim.guest)}
     return Charge(
         uid=claim.uid,
         id=claim.id,

@@ -177,6 +177,8 @@ class Claim:
     """The ResourceQuota scopes it is in (NotTerminating, BestEffort…), PriorityClass aside."""
     unspecified: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     """``limits.cpu`` → the units that leave it open, for quotas that insist on it."""
+    guest: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """What the guest of a machine sees, whatever it costs to run it: cpu (its vCPUs, in millicores) and memory; else empty."""
     migrating: bool = False
     """Whether it is moving between nodes: never a victim meanwhile."""
 

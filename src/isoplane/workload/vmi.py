@@ -22,6 +22,7 @@ from isoplane.workload.adapters import (
 )
 from isoplane.workload.health import Health
 from isoplane.workload.limits import vmi_violations
+from isoplane.workload.overhead import vcpus
 from isoplane.workload.shape import (
     Attachment,
     Claim,
@@ -228,6 +229,7 @@ def _claim(obj: Mapping[str, Any], mode: str) -> dict[str, Any]:
         "request": requests.vmi_requests(spec, mode, even_parity=even),
         "limits": limits,
         "unspecified": requests.vmi_unspecified(limits),
+        "guest": {"cpu": 1000 * vcpus(spec), "memory": requests.guest_memory(spec)},
         "disruption_cost": 10,
         "gates": (QUOTA_GATE,) if gated else (),
         "stage": _stage(obj, status, gated),

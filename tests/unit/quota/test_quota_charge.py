@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from quota_world import charge
 
-from isoplane.objects.kinds import CONFIGMAPS, PODS, VIRTUALMACHINES
+from isoplane.objects.kinds import CONFIGMAPS, PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES
 from isoplane.quota.audit import entries
 from isoplane.quota.charge import amounts, canonical_amounts, charge_of, count_name, counts_nothing, object_amounts
 from isoplane.quota.model import Admit, Ask, Quota, ScopeTerm
 from isoplane.quota.read import capacity, policy_of, quota_of
 from isoplane.quota.scopes import counts, terms
 from isoplane.workload.adapters import adapter_for
+from unit.workload import samples
 
 
 def test_the_names_of_an_amount() -> None:
@@ -115,10 +116,11 @@ def test_an_audit_entry_tells_only_what_is_set() -> None:
         *((name, False) for name in (
             "pods", "cpu", "requests.memory", "limits.ephemeral-storage", "hugepages-2Mi", "requests.hugepages-1Gi",
             "requests.example.com/gpu", "count/pods", "count/virtualmachines.kubevirt.io", "configmaps",
+            "requests.cpu/vmi", "requests.memory/vmi", "requests.instances/vmi", "requests.example.com/vmi",
         )),
         *((name, True) for name in (
             "services", "requests.storage", "limits.hugepages-2Mi", "requests.cpus", "count/jobs.batch", "example.com/gpu",
-            "limits.example.com/gpu", "count/virtualmachines",
+            "limits.example.com/gpu", "count/virtualmachines", "requests.storage/vmi", "limits.cpu/vmi", "cpu/vmi",
         )),
     ],
 )  # fmt: skip
@@ -130,3 +132,28 @@ def test_a_limit_that_nothing_can_use_up_is_told(name: str, idle: bool) -> None:
 def test_scopes_count_workloads_only() -> None:
     assert len(counts_nothing(Quota("q", {"configmaps": 1, "pods": 1}, (ScopeTerm("Terminating"),)))) == 1
     assert "volume claims" in counts_nothing(Quota("q", {"pods": 1}, (ScopeTerm("VolumeAttributesClass"),)))[0]
+
+
+GUEST_NAMES = ("requests.cpu/vmi", "requests.memory/vmi", "requests.instances/vmi")
+
+
+@pytest.mark.parametrize("mode", ["GuestPlusOverhead", "GuestOnly", "Requests"])
+def test_a_guest_is_counted_by_names_of_its_own(mode: str) -> None:
+    """As KubeVirt's application-aware quota does: vCPUs and guest memory, whatever is requested and whatever it costs to run."""
+    domain: dict[str, Any] = {"cpu": {"cores": 2, "sockets": 2}, "memory": {"guest": "1Gi"}, "devices": {}}
+    domain["resources"] = {"requests": {"cpu": "100m", "memory": "512Mi"}}
+    adapter = adapter_for(VIRTUALMACHINEINSTANCES)
+    assert adapter is not None
+    vmi = {**samples.vmi(), "spec": {"domain": domain}}
+    taken = charge_of(adapter.claim(vmi, mode), created=0).amounts
+    assert [taken[name] for name in GUEST_NAMES] == [4000, 2**30, 1]
+    ended = charge_of(adapter.claim({**vmi, "status": {"phase": "Succeeded"}}, mode), created=0).amounts
+    assert not set(GUEST_NAMES) & set(ended)
+
+
+def test_no_pod_is_counted_as_a_guest() -> None:
+    adapter = adapter_for(PODS)
+    assert adapter is not None
+    pod = samples.pod()
+    pod["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1", "cpu/vmi": "3", "instances/vmi": "2"}}
+    assert not set(GUEST_NAMES) & set(charge_of(adapter.claim(pod, ""), created=0).amounts)
