@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from isoplane.client.controller import Controller, Manager
 from isoplane.client.informer import Informers
 from isoplane.client.local import LocalApi
-from isoplane.controllers.controller import Controller, Manager
 from isoplane.controllers.events import Recorder
 from isoplane.objects import metadata
 from isoplane.objects.errors import NotFound

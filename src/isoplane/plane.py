@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from isoplane.client.api import Api
+from isoplane.client.controller import Controller, Manager
 from isoplane.client.informer import Informers
-from isoplane.controllers.controller import Controller, Manager
 from isoplane.controllers.events import Recorder
 from isoplane.controllers.metrics import controller_families, workload_families
 from isoplane.controllers.quota import QuotaController

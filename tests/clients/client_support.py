@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from apiserver import Kubectl, kubectls
+from isoplane.client.streams import ExecOptions, ExecSession, LogOptions
 from isoplane.objects.kinds import PODS, Resource
-from isoplane.server.node_backend import ExecOptions, ExecSession, LogOptions
 
 FOUND = kubectls()
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from isoplane.client.streams import ExecOptions
 from isoplane.node.images import ImageStore
 from isoplane.node.runtime.oci import OciRuntime, kernel
 from isoplane.node.runtime.protocol import Materials, NetworkAttachment, RuntimeFailure, RuntimeReason
-from isoplane.server.node_backend import ExecOptions
 from isoplane.workload import eviction
 from isoplane.workload.pod import PodAdapter
 from isoplane.workload.shape import UnitObserved, UnitState, Workload

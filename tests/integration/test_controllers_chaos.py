@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from controllers_support import Object, World, vm, world
+from isoplane.client.controller import Controller
 from isoplane.client.informer import Informers
-from isoplane.controllers.controller import Controller
 from isoplane.controllers.garbagecollector import GarbageCollector
 from isoplane.controllers.scheduler import Scheduler
 from isoplane.controllers.virtualmachine import VirtualMachineController

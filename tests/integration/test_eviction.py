@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from quota_plane import QuotaPlane, quota_plane
 
+from isoplane.client.controller import Manager
 from isoplane.client.informer import Informers
-from isoplane.controllers.controller import Manager
 from isoplane.controllers.quota_budgets import BudgetController
 from isoplane.objects.errors import BadRequest, Conflict, Internal, TooManyRequests
 from isoplane.objects.kinds import NAMESPACES, PODDISRUPTIONBUDGETS, PODS

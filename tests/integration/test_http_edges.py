@@ -20,6 +20,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
 from isoplane.client import kubeconfig
+from isoplane.client.streams import NoNode
 from isoplane.server.admission import User
 from isoplane.server.bootstrap import bootstrap
 from isoplane.server.http import protocol
@@ -27,7 +28,6 @@ from isoplane.server.http.app import App
 from isoplane.server.http.documents import Documents
 from isoplane.server.http.handlers import Handlers
 from isoplane.server.http.listener import ListenError
-from isoplane.server.node_backend import NoNode
 from isoplane.server.plane import ApiServer, parse_listen
 from isoplane.server.tls import Pki
 from isoplane.server.verbs import Verbs

@@ -18,6 +18,7 @@ from isoplane.node.metrics import enforcement_families
 from isoplane.node.network.enforcer import EnforcementStatus
 from isoplane.node.runtime.simulated import Pace
 from isoplane.objects.errors import QuotaExceeded
+from isoplane.objects.exposition import render
 from isoplane.objects.kinds import (
     NAMESPACES,
     PODS,
@@ -27,7 +28,6 @@ from isoplane.objects.kinds import (
     VIRTUALMACHINEINSTANCES,
 )
 from isoplane.plane import Plane, PlaneOptions
-from isoplane.server.metrics import render
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "metrics.md"
 Values = dict[str, float]

@@ -15,9 +15,9 @@ from isoplane.cli.manifests import read
 from isoplane.cli.policy import app
 from isoplane.node.metrics import hit_families
 from isoplane.objects import kinds
+from isoplane.objects.exposition import Family
 from isoplane.objects.metadata import Object
 from isoplane.policy.hits import RuleHits
-from isoplane.server.metrics import Family
 from isoplane.server.plane import ApiServer
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "03-tenant-isolation"

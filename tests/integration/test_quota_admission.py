@@ -11,6 +11,7 @@ import pytest
 from quota_plane import QuotaPlane, condition, pod, quota_plane, vmi
 
 from isoplane.objects.errors import Forbidden, Invalid, NotFound, QuotaExceeded
+from isoplane.objects.exposition import render
 from isoplane.objects.kinds import (
     COHORTS,
     CONFIGMAPS,
@@ -22,7 +23,6 @@ from isoplane.objects.kinds import (
     VIRTUALMACHINEINSTANCES,
     VIRTUALMACHINES,
 )
-from isoplane.server.metrics import render
 from isoplane.server.quota_admission import quota_families
 
 HARD = {"requests.cpu": "4", "pods": "10"}

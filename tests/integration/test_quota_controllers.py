@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from quota_plane import QuotaPlane, condition, quota_plane
 
+from isoplane.client.controller import Manager
 from isoplane.client.informer import Informers
 from isoplane.controllers import quota
-from isoplane.controllers.controller import Manager
 from isoplane.controllers.quota import QuotaController
 from isoplane.controllers.quota_budgets import BudgetController, Health, desired_healthy, status_of
 from isoplane.objects.kinds import PODDISRUPTIONBUDGETS, PODS

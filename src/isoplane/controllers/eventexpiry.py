@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from isoplane.client.api import Api
-from isoplane.controllers.controller import Controller
+from isoplane.client.controller import Controller
 from isoplane.objects import metadata
 from isoplane.objects.errors import Conflict, NotFound
 from isoplane.objects.kinds import EVENTS

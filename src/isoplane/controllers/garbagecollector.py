@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 from isoplane.client.api import Api, Propagation
+from isoplane.client.controller import Controller
 from isoplane.client.informer import Informers
-from isoplane.controllers.controller import Controller
 from isoplane.controllers.ownership import (
     FOREGROUND,
     ORPHAN,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
+from isoplane.client.controller import Controller
 from isoplane.client.informer import Informers
-from isoplane.controllers.controller import Controller
 from isoplane.objects import metadata
-from isoplane.server.metrics import Family, Kind, Sample
+from isoplane.objects.exposition import Family, Kind, Sample
 from isoplane.workload.adapters import adapter_for, workload_resources
 from isoplane.workload.lifecycle import UNREACHABLE
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from isoplane.client.api import Api
+from isoplane.client.controller import Controller
 from isoplane.client.informer import Informers
-from isoplane.controllers.controller import Controller
 from isoplane.controllers.events import Events
 from isoplane.objects import metadata
 from isoplane.objects.errors import Conflict, NotFound

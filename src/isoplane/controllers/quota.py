@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from isoplane.client.api import Api
+from isoplane.client.controller import Controller
 from isoplane.client.informer import Informer, Informers
-from isoplane.controllers.controller import Controller
 from isoplane.objects import metadata
 from isoplane.objects.errors import NotFound
 from isoplane.objects.kinds import Resource

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from isoplane.client.api import Api
+from isoplane.client.controller import Controller
 from isoplane.client.informer import Informers
-from isoplane.controllers.controller import Controller
 from isoplane.objects import metadata
 from isoplane.objects.errors import NotFound
 from isoplane.objects.kinds import PODDISRUPTIONBUDGETS

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from isoplane.client.api import Api
+from isoplane.client.controller import Controller, Keys
 from isoplane.client.informer import Informers
-from isoplane.controllers.controller import Controller, Keys
 from isoplane.objects import metadata
 from isoplane.objects.errors import AlreadyExists, Forbidden, NotFound
 from isoplane.objects.kinds import CONFIGMAPS, NAMESPACES, SERVICEACCOUNTS, Resource

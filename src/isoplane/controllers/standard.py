@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from isoplane.client.api import Api
+from isoplane.client.controller import Controller
 from isoplane.client.informer import Informers
-from isoplane.controllers.controller import Controller
 from isoplane.controllers.eventexpiry import EventExpiry
 from isoplane.controllers.events import Events
 from isoplane.controllers.garbagecollector import GarbageCollector
@@ -16,7 +16,7 @@ from isoplane.controllers.virtualmachine import VirtualMachineController
 
 
 def standard_controllers(api: Api, informers: Informers, events: Events, *, ca: str = "") -> list[Controller]:
-    """Make them; a :class:`~isoplane.controllers.controller.Manager` starts them. ``ca``: the API server's CA, PEM."""
+    """Make them; a :class:`~isoplane.client.controller.Manager` starts them. ``ca``: the API server's CA, PEM."""
     return [
         Scheduler(api, informers, events),
         VirtualMachineController(api, informers, events),

@@ -6,10 +6,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from isoplane.client.informer import Informers
+from isoplane.client.streams import ExecOptions, ExecSession, LogOptions
 from isoplane.node.runtime.protocol import Runtime, RuntimeFailure
 from isoplane.objects.errors import BadRequest, Internal, NotFound
 from isoplane.objects.kinds import Resource
-from isoplane.server.node_backend import ExecOptions, ExecSession, LogOptions
 from isoplane.workload.adapters import adapter_for
 from isoplane.workload.shape import Unit, UnitRole, Workload
 

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from isoplane.client.informer import Informers
+from isoplane.client.policy_view import PolicyView
 from isoplane.node import denials
 from isoplane.node.denials import Denials
 from isoplane.node.hits import HitCounter
@@ -19,7 +20,6 @@ from isoplane.node.network.engines.choose import engines_for
 from isoplane.node.network.fabric import HostFabric
 from isoplane.node.network.protocol import FabricFailure, Plug
 from isoplane.node.network.rules import NodeRules, node_network
-from isoplane.node.policy_view import PolicyView
 from isoplane.node.seams import Events
 from isoplane.policy.hits import RuleHits
 from isoplane.policy.incremental import LiveTables

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from isoplane.server.metrics import Family, Sample, counter, gauge
+from isoplane.objects.exposition import Family, Sample, counter, gauge
 
 RULE_HITS = "isoplane_network_policy_rule_hits_total"
 

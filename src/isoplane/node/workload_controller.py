@@ -11,8 +11,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from isoplane.client.api import Api
+from isoplane.client.controller import Controller
 from isoplane.client.workqueue import WorkQueue
-from isoplane.controllers.controller import Controller
 from isoplane.node.materials import MaterialsMissing, gather
 from isoplane.node.network.protocol import Fabric, FabricFailure
 from isoplane.node.prober import Prober

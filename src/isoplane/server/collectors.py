@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from isoplane.server.metrics import Family, Histogram, counter, gauge
+from isoplane.objects.exposition import Family, Histogram, counter, gauge
 from isoplane.store import Store
 
 _SIZES = 15

@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from isoplane.client.local import LocalApi
+from isoplane.client.streams import NodeBackend, NoNode
+from isoplane.objects.exposition import Registry
 from isoplane.server import kubeconfig
 from isoplane.server.admission import AdmissionPlugin, Chain
 from isoplane.server.bootstrap import bootstrap
@@ -23,8 +25,6 @@ from isoplane.server.http.documents import Documents
 from isoplane.server.http.handlers import Handlers
 from isoplane.server.http.listener import Listener
 from isoplane.server.local import LocalVerbs
-from isoplane.server.metrics import Registry
-from isoplane.server.node_backend import NodeBackend, NoNode
 from isoplane.server.tls import Pki
 from isoplane.server.verbs import Verbs
 from isoplane.store import Store

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
+from isoplane.client.controller import Controller
 from isoplane.client.workqueue import WorkQueue
-from isoplane.controllers.controller import Controller
 from isoplane.objects.errors import Conflict, Unavailable
 
 

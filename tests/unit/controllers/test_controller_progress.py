@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from isoplane.controllers.controller import ROUNDS, Controller
+from isoplane.client.controller import ROUNDS, Controller
 
 
 class Spinner(Controller):

@@ -12,6 +12,7 @@ from test_policy_openflow import attach as on_bridge
 from isoplane.cli import policy_hits
 from isoplane.node.metrics import hit_families
 from isoplane.node.network.engines import counts
+from isoplane.objects.exposition import render
 from isoplane.policy import iptables, nftables, openflow
 from isoplane.policy.addresses import address
 from isoplane.policy.compile import compile_tables
@@ -19,7 +20,6 @@ from isoplane.policy.hits import Counted, Hits, RuleHits, unloaded
 from isoplane.policy.model import Cluster
 from isoplane.policy.snapshot import from_objects
 from isoplane.policy.table import Tables
-from isoplane.server.metrics import render
 
 SITE, OTHER = ("chain", "0"), ("chain", "1")
 RULES = Counted({SITE: ("a/p/ingress[0]",), OTHER: ("a/p/ingress[0]", "a/q/ingress[0]")})

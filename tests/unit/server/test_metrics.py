@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isoplane.objects.exposition import Family, Histogram, Registry, Sample, counter, gauge, number, render
 from isoplane.server.collectors import process_families
 from isoplane.server.http.measure import RequestMetrics
-from isoplane.server.metrics import Family, Histogram, Registry, Sample, counter, gauge, number, render
 
 GET = ("GET", "", "pods", "")
 WATCH = ("WATCH", "apps", "deployments", "")

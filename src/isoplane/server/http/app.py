@@ -20,6 +20,7 @@ from isoplane.objects.errors import (
     NotFound,
     Unauthorized,
 )
+from isoplane.objects.exposition import CONTENT_TYPE, Registry
 from isoplane.server import reviews
 from isoplane.server.admission import User
 from isoplane.server.http import discovery, openapi_v2, reply
@@ -33,7 +34,6 @@ from isoplane.server.http.protocol import USER
 from isoplane.server.http.reply import Send
 from isoplane.server.http.request import Request, Scope
 from isoplane.server.http.routes import resolve
-from isoplane.server.metrics import CONTENT_TYPE, Registry
 from isoplane.server.tls import ADMIN_GROUP
 
 _log = logging.getLogger(__name__)

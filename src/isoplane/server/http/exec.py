@@ -13,11 +13,11 @@ from typing import Any
 
 import orjson
 
+from isoplane.client.streams import ExecOptions, ExecSession, NodeBackend
 from isoplane.objects.errors import ApiError, BadRequest, Internal
 from isoplane.server.http import query
 from isoplane.server.http.body import Receive
 from isoplane.server.http.reply import Send
-from isoplane.server.node_backend import ExecOptions, ExecSession, NodeBackend
 from isoplane.store.record import Record
 
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")

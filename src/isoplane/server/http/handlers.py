@@ -8,6 +8,7 @@ from typing import cast
 
 import orjson
 
+from isoplane.client.streams import NodeBackend
 from isoplane.objects.decode import APPLY_PATCH, decode_patch
 from isoplane.objects.errors import ApiError, BadRequest, MethodNotAllowed
 from isoplane.objects.kinds import Resource
@@ -23,7 +24,6 @@ from isoplane.server.http.request import Request, Scope
 from isoplane.server.http.routes import Route
 from isoplane.server.http.wire import write_piece
 from isoplane.server.launcher import machine_of
-from isoplane.server.node_backend import NodeBackend
 from isoplane.server.verbs import PatchKind, Verbs
 from isoplane.server.watching import Step
 from isoplane.store import Record

@@ -6,13 +6,13 @@ import asyncio
 import time
 from dataclasses import replace
 
+from isoplane.client.streams import LogOptions, NodeBackend
 from isoplane.objects.errors import BadRequest
 from isoplane.objects.kinds import VIRTUALMACHINEINSTANCES
 from isoplane.objects.metadata import posix
 from isoplane.server.http import query, reply
 from isoplane.server.http.request import Request
 from isoplane.server.launcher import CONTAINERS
-from isoplane.server.node_backend import LogOptions, NodeBackend
 from isoplane.server.strategy import Clock
 from isoplane.store.record import Record
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from isoplane.objects.exposition import Family, Sample
 from isoplane.objects.quantity import is_cpu
 from isoplane.quota.accounts import Book
-from isoplane.server.metrics import Family, Sample
 from isoplane.server.quota_admission import rows
 from isoplane.server.quota_admission.telling import kind_names
 from isoplane.store.view import ReadView

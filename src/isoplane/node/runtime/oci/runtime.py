@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from isoplane.client.streams import ExecOptions
 from isoplane.node.images import Image, ImageStore
 from isoplane.node.runtime.oci import cgroups, container, hooks, logs, probe, processes
 from isoplane.node.runtime.oci.environment import Facts
@@ -26,7 +27,6 @@ from isoplane.node.runtime.oci.session import ExecSession
 from isoplane.node.runtime.oci.supervisor import Supervisor
 from isoplane.node.runtime.oci.watch import Watcher
 from isoplane.node.runtime.protocol import ExecResult, Materials, RuntimeFailure, RuntimeReason
-from isoplane.server.node_backend import ExecOptions
 from isoplane.workload.eviction import StorageUse
 from isoplane.workload.shape import ALIVE, Observed, Unit, UnitState, Workload
 
