@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from isoplane.node import trees
 from isoplane.node.runtime.oci import beneath, volumes
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -154,7 +155,7 @@ def nested(base: Path, levels: int) -> None:
 
 def test_a_tree_of_any_depth_is_removed_and_links_are_not_followed(volume: Path) -> None:
     nested(volume, 3000)
-    beneath.remove_tree(volume)
+    trees.remove_tree(volume)
     assert not volume.exists()
     assert (volume.parent / "outside/secret").read_text() == "the host's"
 

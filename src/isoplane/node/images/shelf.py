@@ -17,7 +17,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from typing import Any
 from isoplane.node.formats import IMAGE_NAME, RecordsRefused
 from isoplane.node.images import reference as names
 from isoplane.node.images.model import Image, ImageConfig, ImageError, ImageInputError, StoredImage
+from isoplane.node.trees import remove_tree
 
 
 class Shelf:
@@ -181,7 +181,7 @@ class Shelf:
             grave = Path(tempfile.mkdtemp(dir=self._directory("tmp")))
             with contextlib.suppress(FileNotFoundError):
                 os.rename(path, grave / "image")
-            _delete_tree(grave)
+            remove_tree(grave)
         finally:
             os.close(fd)
         return True
@@ -196,7 +196,7 @@ class Shelf:
         try:
             yield path
         finally:
-            _delete_tree(path)
+            remove_tree(path)
             os.close(fd)
 
     def _sweep(self) -> None:
@@ -206,7 +206,7 @@ class Shelf:
             if path.is_dir():
                 fd = _try_lock(path / "lock")
                 if fd is not None:
-                    _delete_tree(path)
+                    remove_tree(path)
                     os.close(fd)
             else:
                 path.unlink(missing_ok=True)
@@ -254,15 +254,6 @@ def _try_lock(path: Path) -> int | None:
         os.close(fd)
         return None
     return fd
-
-
-def _delete_tree(path: Path) -> None:
-    """Delete, whatever modes the image gave its directories (root may; others first open them up)."""
-    if os.geteuid() != 0:
-        for directory, _, _ in os.walk(path):
-            with contextlib.suppress(OSError):
-                os.chmod(directory, 0o700)
-    shutil.rmtree(path, ignore_errors=True)
 
 
 def _sync_filesystem(path: Path) -> None:

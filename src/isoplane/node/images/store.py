@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from isoplane.node import destinations
+from isoplane.node.images import layers, sources
 from isoplane.node.images import reference as names
-from isoplane.node.images import sources
 from isoplane.node.images.model import (
     Image,
     ImageError,
@@ -158,6 +158,10 @@ class ImageStore:
         if source.transport == "docker":
             progress(Progress("asking the registry"))
             digest, total = await _remote_manifest(source)
+            if total > layers.MAX_BYTES:
+                raise ImageError(
+                    f"{wanted.canonical} has {total >> 20} MiB of layers; at most {layers.MAX_BYTES >> 20}"
+                )
             record = await asyncio.to_thread(self._shelf.record, wanted.canonical)
             if record is not None and record.get("digest") == digest:
                 return present(self._shelf.image(wanted.canonical, record), wanted.canonical)
@@ -171,6 +175,8 @@ class ImageStore:
             rootless = () if os.geteuid() == 0 else ("--rootless",)
             if not self._shelf.has(hex_):
                 progress(Progress("unpacking", total, total))
+                entries = [(layer, _path(layout, str(layer["digest"]))) for layer in manifest.get("layers") or ()]
+                await asyncio.to_thread(layers.check, entries)
                 unpack = ("raw", "unpack", *rootless, "--image", f"{layout}:image", str(scratch / "rootfs"))
                 await sources.run("umoci", *unpack, timeout=_COPY_TIMEOUT)
                 size = sum(int(layer.get("size") or 0) for layer in manifest.get("layers") or ())
@@ -209,9 +215,13 @@ def _read_layout(layout: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
     return digest, manifest, document
 
 
-def _blob(layout: Path, digest: str) -> bytes:
+def _path(layout: Path, digest: str) -> Path:
     algorithm, _, hex_ = digest.partition(":")
-    return (layout / "blobs" / algorithm / hex_).read_bytes()
+    return layout / "blobs" / algorithm / hex_
+
+
+def _blob(layout: Path, digest: str) -> bytes:
+    return _path(layout, digest).read_bytes()
 
 
 def _check_platform(name: str, document: dict[str, Any]) -> None:

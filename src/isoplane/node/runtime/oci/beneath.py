@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from itertools import count
+from contextlib import contextmanager
 from pathlib import Path
 
 _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -124,54 +122,3 @@ def _walk(directory: int, depth: int) -> Iterator[tuple[int, os.stat_result]]:
                 os.close(fd)
     finally:
         os.close(directory)
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a directory with all in it, however deeply it is nested; what cannot be removed is left without a word.
-
-    ``shutil.rmtree`` descends with a stack frame and a descriptor for each level: a container that nests a thousand
-    directories ends it with a RecursionError.  Here every subdirectory is first moved up beneath ``path``, so that two
-    descriptors do.  Links are removed, not followed.  Nobody else may write there any more.
-    """
-    try:
-        top = os.open(path, _READ)
-    except OSError:
-        return
-    # A name that nothing in the tree can have guessed.
-    fresh = (f"{secrets.token_hex(8)}.{number}" for number in count())
-    try:
-        while directories := [name for name in os.listdir(top) if not _unlinked(name, top)]:
-            if not sum(_flattened(top, name, fresh) for name in directories):
-                break  # the rest cannot be removed
-    finally:
-        os.close(top)
-    with suppress(OSError):
-        os.rmdir(path)
-
-
-def _flattened(top: int, name: str, fresh: Iterator[str]) -> int:
-    """Move the directories in ``name`` up into ``top`` and remove it; returns how much was moved or removed."""
-    done = 0
-    with suppress(OSError):
-        fd = os.open(name, _READ, dir_fd=top)
-        try:
-            for inner in os.listdir(fd):
-                if not _unlinked(inner, fd):
-                    os.rename(inner, next(fresh), src_dir_fd=fd, dst_dir_fd=top)
-                    done += 1
-        finally:
-            os.close(fd)
-        os.rmdir(name, dir_fd=top)
-        done += 1
-    return done
-
-
-def _unlinked(name: str, directory: int) -> bool:
-    """Remove anything that is no directory; True when it is gone."""
-    try:
-        os.unlink(name, dir_fd=directory)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True

@@ -18,9 +18,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from isoplane.node import trees
 from isoplane.node.formats import CONTAINER_START
 from isoplane.node.images import Image, ImageError
-from isoplane.node.runtime.oci import beneath, kernel, processes, spec, volumes
+from isoplane.node.runtime.oci import kernel, processes, spec, volumes
 from isoplane.node.runtime.oci.launcher import CommandFailure, Launcher, last_line
 from isoplane.node.runtime.oci.layout import Attempt, Layout, write_json
 from isoplane.node.runtime.oci.observe import has_started
@@ -194,7 +195,7 @@ class Starter:
             self.launcher.isolated(lambda: self._delete(container_id))
         processes.wait_conmon(attempt.lock, attempt.conmon_pid, container_id, 5.0)
         (self._layout.exits / container_id).unlink(missing_ok=True)
-        beneath.remove_tree(attempt.directory)
+        trees.remove_tree(attempt.directory)
 
     def _delete(self, container_id: str) -> None:
         try:

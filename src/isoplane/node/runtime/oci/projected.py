@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from isoplane.node.runtime.oci import beneath
+from isoplane.node import trees
 
 DATA = "..data"
 Files = Mapping[str, tuple[bytes, int]]
@@ -105,6 +105,6 @@ def _sweep(path: Path, current: str) -> None:
 
 def _discard(entry: Path) -> None:
     if entry.is_dir() and not entry.is_symlink():
-        beneath.remove_tree(entry)
+        trees.remove_tree(entry)
     else:
         entry.unlink(missing_ok=True)

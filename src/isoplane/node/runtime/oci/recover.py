@@ -6,7 +6,8 @@ import contextlib
 import shutil
 from pathlib import Path
 
-from isoplane.node.runtime.oci import beneath, cgroups, processes, sandbox
+from isoplane.node import trees
+from isoplane.node.runtime.oci import cgroups, processes, sandbox
 from isoplane.node.runtime.oci.launch import Starter
 from isoplane.node.runtime.oci.layout import Layout, read_json, write_json
 from isoplane.node.runtime.oci.observe import Look, look
@@ -25,7 +26,7 @@ def boot_id() -> str:
 def recover(layout: Layout, starter: Starter) -> list[tuple[str, Look]]:
     """Put everything into a state that can be told; returns what lives, with its workload's uid."""
     for grave in layout.trash.iterdir():
-        beneath.remove_tree(grave)
+        trees.remove_tree(grave)
     _after_boot(layout)
     alive = []
     for uid, attempt in list(layout.everything()):

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from isoplane.node import trees
 from isoplane.node.formats import CONTAINER_SANDBOX
-from isoplane.node.runtime.oci import beneath, cgroups, kernel, processes, volumes
+from isoplane.node.runtime.oci import cgroups, kernel, processes, volumes
 from isoplane.node.runtime.oci.environment import Facts
 from isoplane.node.runtime.oci.launch import Starter
 from isoplane.node.runtime.oci.layout import Attempt, Layout, read_json, write_json
@@ -121,7 +122,7 @@ def remove(layout: Layout, starter: Starter, uid: str) -> None:
     grave = Path(tempfile.mkdtemp(dir=layout.trash))
     with contextlib.suppress(FileNotFoundError):
         os.rename(directory, grave / "pod")
-    beneath.remove_tree(grave)
+    trees.remove_tree(grave)
 
 
 def kill(cgroup: str) -> None:

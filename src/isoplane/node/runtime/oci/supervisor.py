@@ -10,9 +10,10 @@ import contextlib
 import os
 from collections.abc import Iterable, Sequence
 
+from isoplane.node import trees
 from isoplane.node.images import Image
 from isoplane.node.runtime import usage
-from isoplane.node.runtime.oci import beneath, cgroups, container, hooks, logs, processes, sandbox, volumes
+from isoplane.node.runtime.oci import cgroups, container, hooks, logs, processes, sandbox, volumes
 from isoplane.node.runtime.oci.environment import Facts
 from isoplane.node.runtime.oci.launch import Launch, Starter
 from isoplane.node.runtime.oci.launcher import CommandFailure, Launcher
@@ -121,9 +122,9 @@ class Supervisor:
             (self._layout.exits / container_id).unlink(missing_ok=True)
             if found is earlier[-1]:
                 for name in ("upper", "work", "rootfs"):
-                    beneath.remove_tree(attempt.directory / name)
+                    trees.remove_tree(attempt.directory / name)
             else:
-                beneath.remove_tree(attempt.directory)
+                trees.remove_tree(attempt.directory)
 
     def observe(self, uid: str) -> Observed | None:
         if not self._layout.pod(uid).exists():
