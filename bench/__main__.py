@@ -28,6 +28,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "datapath": ["--out", str(RESULTS / "datapath.json")],
     "datapath_guest": ["--out", str(RESULTS / "datapath_guest.json")],
     "policy_compile": [],
+    "policy_explain": [],
     "policy_analyser": ["--out", str(RESULTS / "policy_analyser.json")],
     "quota_decisions": [],
     "quota_kueue": [],

@@ -23,6 +23,9 @@ from isoplane.server.plane import ApiServer
 EXAMPLE = Path(__file__).parents[2] / "examples" / "03-tenant-isolation"
 
 
+POD_SPEC = {"containers": [{"name": "c", "image": "x"}]}
+
+
 def run(*args: str) -> Result:
     return CliRunner().invoke(app, list(args))
 
@@ -110,6 +113,25 @@ def test_status_tells_who_is_not_enforced(server: ServerThread, live: tuple[str,
     assert any(line.split()[:3] == ["pod/tenant-a/web", "n1", "enforced"] for line in table)
     server.run(report(phase="Succeeded", conditions=[]))
     assert rows()[0] == 0, "what has ended needs no rules"
+
+
+def test_status_on_a_simulated_plane_says_that_nothing_is_enforced(server: ServerThread, live: tuple[str, str]) -> None:
+    async def place(runtime: str) -> None:
+        api = server.server.local_api
+        words = ("architecture", "bootID", "kernelVersion", "kubeProxyVersion", "kubeletVersion", "machineID")
+        more = ("operatingSystem", "osImage", "systemUUID")
+        info = {"nodeInfo": {**dict.fromkeys((*words, *more), "x"), "containerRuntimeVersion": runtime}}
+        await api.create(kinds.NODES, {"metadata": {"name": "pretend"}})
+        await api.patch(kinds.NODES, "pretend", "", {"status": info}, subresource="status")
+        await api.create(kinds.PODS, {"metadata": {"name": "sim", "namespace": "tenant-a"}, "spec": POD_SPEC})
+        target = {"target": {"kind": "Node", "name": "pretend"}}
+        await api.subresource(kinds.PODS, "sim", "tenant-a", "binding", target)
+
+    server.run(place("simulated://1"))
+    done = run("status", *live, "-o", "json")
+    row = next(r for r in json.loads(done.stdout) if r["workload"] == "pod/tenant-a/sim")
+    assert (done.exit_code, row["state"], row["enforced"]) == (0, "simulated", False)
+    assert "this plane is simulated" in done.stderr
 
 
 def test_hits_are_those_of_the_plane(server: ServerThread, live: tuple[str, str]) -> None:

@@ -87,3 +87,11 @@ def test_a_policy_that_could_select_an_end_is_named(cluster: ControlPlane) -> No
     assert after.exit_code == 2
     assert "not judged: cilium.io/v2 CiliumNetworkPolicy policies/deny" in after.stderr
     assert "MultiNetworkPolicy" not in after.stderr
+
+
+def test_status_says_that_the_network_plugin_enforces(cluster: ControlPlane) -> None:
+    done = CliRunner().invoke(app, ["status", "--kubeconfig", str(cluster.kubeconfig), "-o", "json"])
+    assert done.exit_code == 0
+    rows = {row["workload"]: row for row in json.loads(done.stdout)}
+    assert rows["pod/policies/web"]["state"] == "by the network plugin"
+    assert "network plugin (CNI) enforces" in done.stderr

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
 
-from isoplane.cli import policy_hits
 from isoplane.cli.policy_inputs import (
     Files,
     InputError,
@@ -28,31 +27,36 @@ from isoplane.cli.policy_inputs import (
     with_input,
     with_workloads,
 )
-from isoplane.cli.policy_live import Enforced, enforcement
-from isoplane.cli.policy_matrix import Picture, print_reach
-from isoplane.cli.terminal import DONE, FINDING, Output
-from isoplane.policy import check as checks
-from isoplane.policy import diff as diffs
-from isoplane.policy.attachments import Attachment, NodeNetwork
-from isoplane.policy.compile import compile_tables
-from isoplane.policy.example import example_node
+from isoplane.cli.terminal import DONE, FINDING, Output, say
 from isoplane.policy.explain import Explanation
 from isoplane.policy.explain import explain as explain_connection
 from isoplane.policy.foreign import could_select
-from isoplane.policy.iptables import render_iptables
 from isoplane.policy.model import Cluster
-from isoplane.policy.nftables import render_nftables
-from isoplane.policy.openflow import render_openflow
 from isoplane.policy.rules import OTHER, PROTOCOLS
-from isoplane.policy.table import Tables
 from isoplane.policy.verdict import Judgement
 
+if TYPE_CHECKING:
+    from isoplane.cli.policy_hits import RuleRow
+    from isoplane.cli.policy_live import Enforcement
+    from isoplane.policy.attachments import Attachment, NodeNetwork
+    from isoplane.policy.diff import Difference
+    from isoplane.policy.table import Tables
+
+# Each command imports what it alone needs when it runs: three manifests are explained before HTTP and TLS are loaded.
 app = typer.Typer(
     help="Explain, compare and check NetworkPolicies for Pods and virtual machines alike, offline or live.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+class Picture(StrEnum):
+    """``--output`` of the matrix."""
+
+    JSON = "json"
+    TABLE = "table"
+    SVG = "svg"
 
 
 class Engine(StrEnum):
@@ -143,10 +147,12 @@ def reach(
     output: Annotated[Picture, typer.Option("-o", "--output", help="How to print the answer.")] = Picture.TABLE,
 ) -> None:
     """Print the whole matrix: who reaches whom on the ports that workloads declare and policies name."""
+    from isoplane.cli.policy_matrix import print_reach
+
     with_input(
         lambda: answer(
             Source.of(filename, more, kubeconfig, recursive),
-            lambda cluster: print_reach(with_workloads(cluster), port or [], expand, outside, output),
+            lambda cluster: print_reach(with_workloads(cluster), port or [], expand, outside, output.value),
         )
     )
 
@@ -186,7 +192,9 @@ def _diffed(
 
 
 def _diff(before: Cluster, after: Cluster, output: Output) -> int:
-    found = diffs.diff(before, after)
+    from isoplane.policy.diff import diff as compare
+
+    found = compare(before, after)
     if output is Output.JSON:
         _json(found.to_dict())
     else:
@@ -200,8 +208,10 @@ def _diff(before: Cluster, after: Cluster, output: Output) -> int:
     return FINDING if found.differences else DONE
 
 
-def _changed(differences: Iterable[diffs.Difference]) -> Iterator[str]:
+def _changed(differences: Iterable[Difference]) -> Iterator[str]:
     """One line for each pair: the ports of each protocol, or all."""
+    from isoplane.policy.diff import OPENED
+
     pairs: dict[tuple[str, str, str], dict[str, list[str]]] = {}
     for d in differences:
         pairs.setdefault((d.change, d.source, d.destination), {}).setdefault(d.protocol, []).append(d.ports)
@@ -209,7 +219,7 @@ def _changed(differences: Iterable[diffs.Difference]) -> Iterator[str]:
         told = "; ".join(f"{'ICMP' if p == OTHER else p} {', '.join(listed)}" for p, listed in sorted(ports.items()))
         if len(ports) == len(PROTOCOLS) and all(listed == ["all"] for listed in ports.values()):
             told = "everything"
-        yield f"{'+' if change == diffs.OPENED else '-'} {source} -> {destination}: {told}"
+        yield f"{'+' if change == OPENED else '-'} {source} -> {destination}: {told}"
 
 
 @app.command()
@@ -227,6 +237,8 @@ def check(
 
 
 def _check(cluster: Cluster, output: Output) -> int:
+    from isoplane.policy import check as checks
+
     if not cluster.policies and not cluster.cluster_policies:
         with_workloads(cluster)
     found = checks.check(cluster)
@@ -262,6 +274,11 @@ def render(
 
 
 def _render(cluster: Cluster, engine: Engine, output: Output) -> int:
+    from isoplane.policy.compile import compile_tables
+    from isoplane.policy.example import example_node
+    from isoplane.policy.nftables import render_nftables
+    from isoplane.policy.openflow import render_openflow
+
     addressed, attachments, node = example_node(with_workloads(cluster), bridge=engine is Engine.OPENFLOW)
     tables = compile_tables(addressed)
     renderers = {Engine.NFTABLES: render_nftables, Engine.IPTABLES: _iptables, Engine.OPENFLOW: render_openflow}
@@ -282,6 +299,8 @@ def _render(cluster: Cluster, engine: Engine, output: Output) -> int:
 
 def _iptables(tables: Tables, attachments: Iterable[Attachment], node: NodeNetwork) -> str:
     """The four texts one after the other, each under the tool that takes it."""
+    from isoplane.policy.iptables import render_iptables
+
     steps = render_iptables(tables, attachments, node)
     tools = ("ipset restore", "iptables-restore --noflush", "ip6tables-restore --noflush", "ipset restore")
     texts = (steps.before, steps.v4, steps.v6, steps.after)
@@ -300,12 +319,18 @@ def status(
 ) -> None:
     """Say for every workload of a running plane whether its policies are enforced, at which revision and since when.
 
-    Exit code 1 when one that has a place in the network is not enforced.
+    Exit code 1 when one that has a place in the network is not enforced. On a simulated plane nothing is, and on Kubernetes
+    its network plugin enforces: that is said, and the exit code is 0.
     """
+    from isoplane.cli.policy_live import enforcement
+
     with_input(lambda: _status(enforcement(kubeconfig), output))
 
 
-def _status(rows: list[Enforced], output: Output) -> int:
+def _status(found: Enforcement, output: Output) -> int:
+    rows = found.rows
+    if found.notice:
+        say(found.notice)
     if output is Output.JSON:
         _json([row.to_dict() for row in rows])
     else:
@@ -343,15 +368,19 @@ def hits(
 
     Counted are first packets, at most some seconds ago; a connection between two engines' workloads is counted by both.
     """
-    with_input(lambda: _hits(*policy_hits.fetch(kubeconfig), never, output))
+    from isoplane.cli.policy_hits import fetch
+
+    with_input(lambda: _hits(*fetch(kubeconfig), never, output))
 
 
-def _hits(rows: list[policy_hits.RuleRow], left_out: int, never: bool, output: Output) -> int:
+def _hits(rows: list[RuleRow], left_out: int, never: bool, output: Output) -> int:
     shown = [row for row in rows if row.never or not never]
     if output is Output.JSON:
         _json([row.to_dict() for row in shown])
     else:
-        _columns(list(policy_hits.table(shown)))
+        from isoplane.cli.policy_hits import table
+
+        _columns(list(table(shown)))
     if left_out:
         typer.echo(f"{left_out} more rules are not told", err=True)
     return DONE

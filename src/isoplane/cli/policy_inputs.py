@@ -12,10 +12,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from isoplane.cli import manifests, policy_live
+from isoplane.cli import manifests
 from isoplane.cli.manifests import ManifestError
 from isoplane.cli.terminal import BAD_INPUT, fail, say
-from isoplane.client.kubeconfig import KubeconfigProblem
+from isoplane.client.problems import KubeconfigProblem
 from isoplane.objects.errors import ApiError
 from isoplane.policy import addresses, snapshot
 from isoplane.policy.explain import name_of
@@ -86,6 +86,8 @@ class Source:
         objects = [manifest.obj for manifest in read]
         if self.kubeconfig is None:
             return snapshot_of(objects, read)
+        from isoplane.cli import policy_live  # with HTTP and TLS, which manifests need not wait for
+
         live, missed = policy_live.fetch(self.kubeconfig)
         found = snapshot_of(policy_live.overlay(live, objects), read)
         return replace(found, unjudged=(*found.unjudged, *missed))

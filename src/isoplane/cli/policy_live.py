@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from isoplane.cli.policy_foreign import foreign_policies
 from isoplane.cli.terminal import find_kubeconfig
 from isoplane.client.http import HttpApi
@@ -30,6 +32,7 @@ from isoplane.workload.shape import Attachment
 LOOKED_AT = (NAMESPACES, NODES, NETWORKPOLICIES, CLUSTERNETWORKPOLICIES, VIRTUALMACHINES)
 """What policies look at beside the workloads."""
 ENFORCED, CLOSED, WAITING, EXEMPT, FINISHED = "enforced", "not enforced", "waiting", "host network", "finished"
+PLUGIN, SIMULATED = "by the network plugin", "simulated"
 _CONDITION = "NetworkPolicyEnforced"
 
 
@@ -45,12 +48,6 @@ async def _fetch_all(kubeconfig: Path) -> tuple[list[Object], list[Unjudged]]:
     async with HttpApi.from_kubeconfig(kubeconfig) as api:
         lists = await asyncio.gather(*(_list(api, r) for r in (*LOOKED_AT, *workload_resources())))
         return [obj for found in lists for obj in found], await foreign_policies(api)
-
-
-async def _fetch(kubeconfig: Path | None, resources: Iterable[Resource]) -> list[Object]:
-    async with HttpApi.from_kubeconfig(kubeconfig) as api:
-        lists = await asyncio.gather(*(_list(api, resource) for resource in resources))
-    return [obj for found in lists for obj in found]
 
 
 async def _list(api: HttpApi, resource: Resource) -> list[Object]:
@@ -100,14 +97,46 @@ class Enforced:
         return {**asdict(self), "enforced": self.state == ENFORCED}
 
 
-def enforcement(kubeconfig: Path | None) -> list[Enforced]:
-    """Every workload, in order of name. ``kubeconfig`` None: $KUBECONFIG, else the data directory's, else ~/.kube/config.
+@dataclass(frozen=True, slots=True)
+class Enforcement:
+    """Every workload, in order of name, and what holds for all of them where it is not this plane that enforces."""
+
+    rows: list[Enforced]
+    notice: str = ""
+
+
+def enforcement(kubeconfig: Path | None) -> Enforcement:
+    """What is enforced. ``kubeconfig`` None: $KUBECONFIG, else the data directory's, else ~/.kube/config.
 
     Raises ApiError, KubeconfigProblem, OSError.
     """
-    live = asyncio.run(_fetch(find_kubeconfig(kubeconfig), workload_resources()))
-    found = [_enforced(obj) for obj in live if not stands_for_machine(obj)]
-    return sorted(found, key=lambda row: row.workload)
+    return asyncio.run(_enforcement(find_kubeconfig(kubeconfig)))
+
+
+async def _enforcement(kubeconfig: Path) -> Enforcement:
+    async with HttpApi.from_kubeconfig(kubeconfig) as api:
+        version = orjson.loads(await api.text("/version"))
+        lists = await asyncio.gather(*(_list(api, resource) for resource in workload_resources()))
+        nodes = await _list(api, NODES)
+    rows = sorted(
+        (_enforced(obj) for found in lists for obj in found if not stands_for_machine(obj)),
+        key=lambda row: row.workload,
+    )
+    if "+isoplane-" not in str(version.get("gitVersion")):
+        told = "the cluster's network plugin (CNI) enforces NetworkPolicies here, and Kubernetes does not tell when"
+        return Enforcement([_by(row, PLUGIN) for row in rows], told)
+    simulated = {metadata.name(node) for node in nodes if _runtime(node).startswith("simulated://")}
+    notice = "this plane is simulated: workloads have no network, and nothing is enforced here" if simulated else ""
+    return Enforcement([_by(row, SIMULATED) if row.node in simulated else row for row in rows], notice)
+
+
+def _runtime(node: Object) -> str:
+    return str(((node.get("status") or {}).get("nodeInfo") or {}).get("containerRuntimeVersion") or "")
+
+
+def _by(row: Enforced, state: str) -> Enforced:
+    """The row of a workload for which no rules are loaded by anybody here."""
+    return row if row.state in (FINISHED, EXEMPT) else Enforced(row.workload, row.node, state)
 
 
 def _enforced(obj: Object) -> Enforced:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from enum import StrEnum
 from typing import Any
 
 import orjson
@@ -23,15 +22,7 @@ _PAIRS = 40_000
 """Rows up to which every pair is listed; beyond, classes of equal endpoints answer unless all are asked for."""
 
 
-class Picture(StrEnum):
-    """``--output`` of the matrix."""
-
-    JSON = "json"
-    TABLE = "table"
-    SVG = "svg"
-
-
-def print_reach(cluster: Cluster, wanted: list[str], expand: bool, outside: bool, output: Picture) -> int:
+def print_reach(cluster: Cluster, wanted: list[str], expand: bool, outside: bool, output: str) -> int:
     """Print who reaches whom on the ports ``wanted``, or all that are declared or named. Raises InputError."""
     ports = [find_port(text, None) for text in wanted] or ports_of(cluster)
     matrix = Reach(cluster, outside=outside)
@@ -40,10 +31,10 @@ def print_reach(cluster: Cluster, wanted: list[str], expand: bool, outside: bool
     if not expand and len(names) ** 2 * len(ports) > _PAIRS:
         classes = matrix.classes(ports)
         typer.echo(f"{len(names)} endpoints in {len(classes)} classes of equal ones; --expand lists pairs", err=True)
-    if output is Picture.SVG:
+    if output == "svg":
         rows = [[_picked(matrix.matrix(*p)[c[0]], classes) for c in classes] for p in ports]
         typer.echo(picture.svg([_class_name(names, c) for c in classes], rows, f"reach: {listed(ports)}"), nl=False)
-    elif output is Picture.JSON:
+    elif output == "json":
         _stream(_class_rows(matrix, ports, classes))
     else:
         _print_matrix(matrix, ports, classes)

@@ -18,7 +18,8 @@ import typer
 from isoplane.cli.manifests import ManifestError, read
 from isoplane.cli.terminal import FINDING, Output, fail, say
 from isoplane.client.http import HttpApi
-from isoplane.client.kubeconfig import KubeconfigProblem, load
+from isoplane.client.kubeconfig import load
+from isoplane.client.problems import KubeconfigProblem
 from isoplane.objects.defaults import apply_defaults
 from isoplane.objects.errors import ApiError, NotFound
 from isoplane.objects.kinds import (

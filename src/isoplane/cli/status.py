@@ -88,6 +88,7 @@ def holder(directory: Path) -> int | None:
 async def _ask(directory: Path) -> dict[str, Any]:
     from isoplane.client import kubeconfig
     from isoplane.client.http import HttpApi
+    from isoplane.client.problems import KubeconfigProblem
     from isoplane.objects.errors import ApiError
 
     path = directory / "kubeconfig"
@@ -99,7 +100,7 @@ async def _ask(directory: Path) -> dict[str, Any]:
                 ready = "yes"
             except ApiError as error:
                 ready = f"no: {error.message}"
-    except (kubeconfig.KubeconfigProblem, OSError) as error:
+    except (KubeconfigProblem, OSError) as error:
         return {"serves": None, "ready": f"no: {error}"}
     return {"serves": cluster.server, "ready": ready}
 

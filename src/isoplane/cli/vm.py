@@ -120,7 +120,7 @@ def _api(kubeconfig: Path | None) -> Any:
 
 
 def _ask(call: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
-    from isoplane.client.kubeconfig import KubeconfigProblem
+    from isoplane.client.problems import KubeconfigProblem
     from isoplane.objects.errors import ApiError
 
     try:

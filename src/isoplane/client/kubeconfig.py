@@ -13,9 +13,7 @@ from typing import Any
 
 import yaml
 
-
-class KubeconfigProblem(ValueError):
-    """The kubeconfig cannot be used; the message says which entry and why."""
+from isoplane.client.problems import KubeconfigProblem
 
 
 @dataclass(frozen=True, slots=True)
