@@ -92,3 +92,16 @@ def render(resource: str, value: int) -> str:
         step = min(zeros // 10, len(_BINARY) - 1)
         return f"{value >> 10 * step}{_BINARY[step]}"
     return str(value)
+
+
+def approximate(resource: str, value: int) -> str:
+    """An amount for people: bytes that are no round number as ``856.4Mi`` or ``1.3Gi``, all else as ever."""
+    exact = render(resource, value)
+    if not is_bytes(resource) or value < 2**20 or (exact.endswith(_BINARY[2:]) and len(exact) <= _SHORT):
+        return exact
+    unit, name = (2**30, "Gi") if value >= 2**30 else (2**20, "Mi")
+    return (f"{value / unit:.1f}" if value % unit else str(value // unit)) + name
+
+
+_SHORT = 5
+"""An amount of no more characters is left as it is: ``800Mi``."""

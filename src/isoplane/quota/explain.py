@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from isoplane.objects.metadata import rfc3339
-from isoplane.objects.quantity import is_bytes, render
+from isoplane.objects.quantity import approximate, render
 from isoplane.quota.decide import missing
 from isoplane.quota.model import Admit, Ask, Charge, Decision, Deny, Line, Spared, Victim, Wait, Waiting
 from isoplane.quota.victims import RECLAIM
@@ -48,7 +48,7 @@ RULES = {
 
 def _list(lines: Iterable[Line], field: str) -> str:
     return ",".join(
-        f"{line.resource}={render(line.resource, getattr(line, field))}"
+        f"{line.resource}={approximate(line.resource, getattr(line, field))}"
         for line in sorted(lines, key=lambda line: line.resource)
     )
 
@@ -80,8 +80,8 @@ def shortage(lines: Sequence[Line]) -> str:
     return "; ".join(parts)
 
 
-def refusal(deny: Deny) -> str:
-    """The message of a refusal, without the object it concerns."""
+def refusal(deny: Deny, charge: Charge | None = None) -> str:
+    """The message of a refusal, without the object it concerns. ``charge``: what was asked for, to say what it consists of."""
     if deny.unspecified:
         return (
             "; ".join(
@@ -93,7 +93,9 @@ def refusal(deny: Deny) -> str:
         )
     if deny.rule == "pending":
         return f"exceeded quota: pending workloads, as many wait as spec.maxPending allows; {shortage(deny.lines)}"
-    return "; ".join(filter(None, (shortage(deny.lines), _help(deny))))
+    memory = any(missing(line) and line.resource.endswith("memory") for line in deny.lines)
+    parts = (shortage(deny.lines), made_of(charge) if charge is not None and memory else "", _help(deny))
+    return "; ".join(filter(None, parts))
 
 
 def never_fits(lines: Iterable[Line]) -> str:
@@ -214,7 +216,7 @@ def data(ask: Ask, decision: Decision, standing: Standing | None = None) -> dict
         if waiting.victims:
             result["waitsFor"] = list(waiting.victims)
     if isinstance(decision, Deny):
-        result["message"] = refusal(decision)
+        result["message"] = refusal(decision, charge)
     if not isinstance(decision, Admit):
         result["spared"] = [{"workload": s.id, "reason": s.reason} for s in decision.spared]
     return result
@@ -237,10 +239,13 @@ def _line(line: Line, render: Callable[[str, int], str] = render) -> dict[str, A
     }
 
 
-def approximate(resource: str, value: int) -> str:
-    """An amount for people: bytes that are no round number in mebibytes (``856.4Mi``), all else as ever."""
-    exact = render(resource, value)
-    return f"{value / 2**20:.1f}Mi" if exact.isdigit() and value >= 2**20 and is_bytes(resource) else exact
+def made_of(charge: Charge) -> str:
+    """What a machine's memory consists of, where running the guest costs more than the guest sees; else ''."""
+    asked, guest = charge.amounts.get("requests.memory", 0), charge.amounts.get("requests.memory/vmi", 0)
+    if not 0 < guest < asked:
+        return ""
+    whole, own, more = (approximate("memory", value) for value in (asked, guest, asked - guest))
+    return f"memory {whole}: guest {own} + overhead {more}"
 
 
 def text(ask: Ask, decision: Decision, standing: Standing | None = None, now: float = 0) -> str:
@@ -257,6 +262,8 @@ def text(ask: Ask, decision: Decision, standing: Standing | None = None, now: fl
             f"  {f'{line.name} {line.resource}':<{width}}  +{show['requested']} on {show['used']} of {show['limit']}"
             f"{kept}{back}: {state}"
         )
+    if made := made_of(ask.charge):
+        rows.append(f"  {made}")
     if standing is not None:
         rows.append(f"  {standing.words(now)}")
     if isinstance(decision, Wait):
@@ -266,7 +273,7 @@ def text(ask: Ask, decision: Decision, standing: Standing | None = None, now: fl
             rows.append(f"  leaves: {victim.charge.id} (priority {victim.charge.priority}; {victim.rule})")
     if isinstance(decision, Deny):
         if decision.unspecified:
-            rows.append(f"  {refusal(decision)}")
+            rows.append(f"  {refusal(decision, ask.charge)}")
         elif (advice := _help(decision)) and not (decision.spared and advice.startswith(_NOBODY)):
             rows.append(f"  {advice}")
     if not isinstance(decision, Admit):

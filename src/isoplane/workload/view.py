@@ -40,6 +40,7 @@ def workload_object(adapter: Adapter, obj: Mapping[str, Any]) -> Object:
             "priority": workload.priority,
             "priorityClassName": workload.priority_class,
             "request": {name: short(name, value) for name, value in sorted(workload.request.items())},
+            **_made_of(workload),
         },
         "status": {
             "stage": str(workload.stage) if reachable or workload.finished else UNREACHABLE,
@@ -54,16 +55,25 @@ def workload_object(adapter: Adapter, obj: Mapping[str, Any]) -> Object:
     }
 
 
+def _made_of(workload: Workload) -> dict[str, Any]:
+    """What the guest of a machine sees of its request, and what running it costs beside that."""
+    if not workload.guest:
+        return {}
+    found = {"guest": {name: quantity.approximate(name, value) for name, value in sorted(workload.guest.items())}}
+    more = workload.request.get("memory", 0) - workload.guest.get("memory", 0)
+    if more > 0:
+        found["overhead"] = {"memory": quantity.approximate("memory", more)}
+    return found
+
+
 def _revision(enforced: Mapping[str, Any]) -> str:
     """The policy revision in force; '' while the one that is asked for is not."""
     return str(enforced.get("message") or "").removeprefix("revision ") if enforced.get("status") == "True" else ""
 
 
 def short(resource: str, value: int) -> str:
-    """An amount for people: memory in whole Mi, rounded up."""
-    if resource == "memory":
-        value = -(-value // 2**20) * 2**20
-    return quantity.render(resource, value)
+    """An amount for people."""
+    return quantity.approximate(resource, value)
 
 
 def steps(workload: Workload) -> list[dict[str, Any]]:

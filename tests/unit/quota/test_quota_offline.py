@@ -12,9 +12,13 @@ from typer.testing import CliRunner
 
 from isoplane.cli.quota import app
 from isoplane.objects import metadata
+from isoplane.objects.columns import PRINTERS
+from isoplane.objects.quantity import approximate
 from isoplane.quota import explain as words
 from isoplane.quota.model import Admit, Deny, Wait
 from isoplane.quota.offline import Unreadable, answers
+from isoplane.workload.view import workload_object
+from isoplane.workload.vmi import MachineAdapter
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "02-quota-preemption"
 EXPECTED = yaml.safe_load((EXAMPLE / "expected/outcome.yaml").read_text())
@@ -184,7 +188,32 @@ def test_a_recorded_priority_outlives_its_class() -> None:
 
 
 def test_bytes_that_are_no_round_number_are_told_in_mebibytes() -> None:
-    assert words.approximate("requests.memory", 897974274) == "856.4Mi"
-    assert words.approximate("requests.memory", 2 << 30) == "2Gi"
-    assert words.approximate("requests.cpu", 1500) == "1500m"
-    assert words.approximate("pods", 9_999_999) == "9999999"
+    assert approximate("requests.memory", 897974274) == "856.4Mi"
+    assert approximate("requests.memory", 2 << 30) == "2Gi"
+    assert approximate("requests.memory", (2 << 30) + (1 << 20)) == "2.0Gi"
+    assert approximate("requests.memory/vmi", 1330 << 20) == "1.3Gi"
+    assert approximate("memory", 306 << 20) == "306Mi"
+    assert approximate("memory", 1500 << 30) == "1500Gi"
+    assert approximate("requests.cpu", 1500) == "1500m"
+    assert approximate("pods", 9_999_999) == "9999999"
+
+
+def test_a_machines_memory_is_told_with_what_it_consists_of() -> None:
+    machine = {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachineInstance",
+        "metadata": {"name": "guest", "namespace": "a"},
+        "spec": {"domain": {"memory": {"guest": "1Gi"}, "devices": {"autoattachGraphicsDevice": False}}},
+    }
+    quota = {**QUOTA, "spec": {"hard": {"requests.memory": "1Gi"}}}
+    (found,) = answers([quota], [machine], 0)
+    told = words.text(found.ask, found.decision, found.standing)
+    assert "memory 1.2Gi: guest 1Gi + overhead 236Mi" in told
+    message = words.data(found.ask, found.decision)["message"]
+    assert "requested: requests.memory=1.2Gi" in message
+    assert "memory 1.2Gi: guest 1Gi + overhead 236Mi" in message
+    shown = workload_object(MachineAdapter(), machine)
+    assert shown["spec"]["guest"] == {"cpu": "1", "memory": "1Gi"}
+    assert shown["spec"]["overhead"] == {"memory": "236Mi"}
+    cells = PRINTERS["isoplane.io", "Workload"].row(shown, 0)
+    assert "cpu: 100m, memory: 1.2Gi: guest 1Gi + overhead 236Mi" in cells

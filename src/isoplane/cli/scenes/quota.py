@@ -15,8 +15,7 @@ from isoplane.objects import kinds, metadata
 from isoplane.objects.errors import QuotaExceeded
 from isoplane.objects.kinds import EVENTS, RESOURCEQUOTAS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Resource
 from isoplane.objects.metadata import Object
-from isoplane.objects.quantity import amount
-from isoplane.quota.explain import approximate
+from isoplane.objects.quantity import amount, approximate
 
 NAME = "02-quota-preemption"
 TENANTS = ("team-a", "team-b")

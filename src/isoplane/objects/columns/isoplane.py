@@ -23,11 +23,20 @@ def _workload(obj: Object, now: float) -> list[Cell]:
         status.get("node") or NONE,
         status.get("ip") or NONE,
         spec.get("priority") or 0,
-        amounts_text(spec.get("request")) or NONE,
+        _asked(spec) or NONE,
         transitions_text(status.get("transitions")) or NONE,
         NONE if revision is None else str(revision),
         spec.get("uid") or "",
     ]
+
+
+def _asked(spec: Object) -> str:
+    """``cpu: 100m, memory: 1.3Gi: guest 1Gi + overhead 306Mi``: what it asks for, a machine's memory with what it consists of."""
+    request = dict(spec.get("request") or {})
+    guest, overhead = (spec.get("guest") or {}).get("memory"), (spec.get("overhead") or {}).get("memory")
+    if guest and overhead and "memory" in request:
+        request["memory"] = f"{request['memory']}: guest {guest} + overhead {overhead}"
+    return amounts_text(request)
 
 
 def transitions_text(entries: Any) -> str:

@@ -75,7 +75,7 @@ class Session(Telling):
         decision = Admit("restarted") if kept else decide(self.accounts, ask, self.now)
         self.audit += entries(ask, decision, self.now)
         if isinstance(decision, Deny):
-            raise self.refused(refusal(decision))
+            raise self.refused(refusal(decision, ask.charge))
         if isinstance(decision, Wait):
             self._carry_out(adapter, ask, decision)
             return
