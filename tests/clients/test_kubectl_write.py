@@ -234,3 +234,22 @@ def test_going_over_to_server_side_apply_takes_nothing_of_others(kubectl: Run, t
         config["data"] = {"mine": mine}
         kubectl("apply", "--server-side", "-f", write(tmp_path, config))
         assert kubectl.json("get", "configmap", "moved")["data"] == {"mine": "1", "theirs": "2"}
+
+
+def test_kinds_that_are_not_served_yet_say_so(kubectl: Run, tmp_path: Path) -> None:
+    service = {
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
+    }  # fmt: skip
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "things.example.com"},
+        "spec": {"group": "example.com", "names": {"kind": "Thing", "plural": "things"}, "scope": "Namespaced"},
+    }  # fmt: skip
+    for plural, obj in (("services", service), ("customresourcedefinitions.apiextensions.k8s.io", definition)):
+        assert kubectl.json("get", plural)["items"] == []
+        assert "o resources found" in kubectl.result("get", plural).stderr
+        for command in (("create",), ("apply",), ("apply", "--server-side")):
+            said = kubectl.fails(*command, "-f", write(tmp_path, obj))
+            assert f"{plural} are not served by isoplane yet" in said, said
+            assert "CRDs" not in said

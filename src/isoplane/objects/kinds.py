@@ -125,11 +125,20 @@ QUOTADECISIONS = Resource(
 WORKLOADS = Resource(
     "isoplane.io", "v1alpha1", "workloads", "Workload", True, ("wl",), verbs=READ_VERBS, computed=True, custom=True
 )
+SERVICES = Resource("", "v1", "services", "Service", True, ("svc",), verbs=READ_VERBS, computed=True)
+CUSTOMRESOURCEDEFINITIONS = Resource(
+    "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", False, ("crd", "crds"),
+    verbs=READ_VERBS, computed=True,
+)  # fmt: skip
+
+ANNOUNCED: tuple[Resource, ...] = (SERVICES, CUSTOMRESOURCEDEFINITIONS)
+"""Kinds that clients look for and that are not served yet: their lists are empty, and who writes one is told so."""
 
 SERVED: tuple[Resource, ...] = (
     NAMESPACES, PODS, NODES, EVENTS, CONFIGMAPS, SECRETS, SERVICEACCOUNTS, RESOURCEQUOTAS, LIMITRANGES,
     PRIORITYCLASSES, NETWORKPOLICIES, PODDISRUPTIONBUDGETS, LEASES, CLUSTERNETWORKPOLICIES,
     VIRTUALMACHINES, VIRTUALMACHINEINSTANCES, QUOTAPOLICIES, COHORTS, QUOTAUSAGES, QUOTADECISIONS, WORKLOADS,
+    *ANNOUNCED,
 )  # fmt: skip
 
 BY_PLURAL: dict[tuple[str, str, str], Resource] = {(r.group, r.version, r.plural): r for r in SERVED}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from isoplane.objects.errors import AlreadyExists, BadRequest, Conflict, NotFound
+from isoplane.objects.errors import AlreadyExists, BadRequest, Conflict, MethodNotAllowed, NotFound
 from isoplane.objects.kinds import Resource
 
 
@@ -42,3 +42,7 @@ def wrong_kind(resource: Resource, api_version: object, kind: object) -> BadRequ
     return BadRequest(
         f"the API version in the data ({api_version}) does not match the expected API version ({resource.api_version})"
     )
+
+
+def not_served_yet(resource: Resource) -> MethodNotAllowed:
+    return MethodNotAllowed(f"{resource.qualified} are not served by isoplane yet: none can be written")

@@ -12,13 +12,13 @@ from contextlib import suppress
 from typing import Any, Literal
 
 from isoplane.objects.errors import Expired, MethodNotAllowed, NotFound, UnsupportedMediaType
-from isoplane.objects.kinds import Resource
+from isoplane.objects.kinds import ANNOUNCED, Resource
 from isoplane.objects.metadata import Object
 from isoplane.objects.patch import apply_json, apply_merge, apply_strategic
 from isoplane.server import actions, deletion, launcher_writes, listing, problems
 from isoplane.server.admission import Chain
 from isoplane.server.call import Call, DeleteOptions, ListOptions
-from isoplane.server.computed import Registry
+from isoplane.server.computed import Derived, Registry
 from isoplane.server.deletion import Deleted
 from isoplane.server.launcher import LAUNCHERS, launcher_pod, machine_of
 from isoplane.server.strategy import Clock
@@ -40,6 +40,8 @@ class Verbs:
         self.store = store
         self.admission = admission or Chain()
         self.computed = Registry(store)
+        for resource in ANNOUNCED:
+            self.computed.register(Derived(resource, (), lambda record: None))
         self._clock = clock
         self._monotonic = monotonic
         self._writes = Writes(self.admission, clock)
@@ -183,6 +185,8 @@ class Verbs:
 
     @staticmethod
     def _writable(resource: Resource) -> None:
+        if resource in ANNOUNCED:
+            raise problems.not_served_yet(resource)
         if "create" not in resource.verbs:
             raise MethodNotAllowed(f"{resource.qualified} are computed; they cannot be written")
 

@@ -83,7 +83,13 @@ def _lease(obj: Object, now: float) -> list[Cell]:
     return [metadata.name(obj), (obj.get("spec") or {}).get("holderIdentity") or "", age(obj, now)]
 
 
+def _announced(obj: Object, now: float) -> list[Cell]:
+    return [metadata.name(obj), age(obj, now)]
+
+
 PRINTERS = {
+    ("", "Service"): Printer((NAME, AGE), _announced),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): Printer((NAME, AGE), _announced),
     ("", "Namespace"): Printer((NAME, Column("Status", "The status of the namespace"), AGE), _namespace),
     ("", "Node"): Printer(
         (

@@ -17,7 +17,7 @@ import yaml
 REF = "#/components/schemas/"
 """What precedes a definition's name in a ``$ref``."""
 _PACKED = ("kubernetes.json.gz", "kubevirt.json.gz")
-_WRITTEN = ("isoplane.yaml", "policy_networking.yaml")
+_WRITTEN = ("isoplane.yaml", "policy_networking.yaml", "announced.yaml")
 
 Definition = dict[str, Any]
 

@@ -11,8 +11,8 @@ import orjson
 from isoplane.client.streams import NodeBackend
 from isoplane.objects.decode import APPLY_PATCH, decode_patch
 from isoplane.objects.errors import ApiError, BadRequest, MethodNotAllowed
-from isoplane.objects.kinds import Resource
-from isoplane.server import actions, launcher_writes, strategy
+from isoplane.objects.kinds import ANNOUNCED, Resource
+from isoplane.server import actions, launcher_writes, problems, strategy
 from isoplane.server.call import Call, DeleteOptions, check_shape
 from isoplane.server.http import exec as exec_
 from isoplane.server.http import query, reply
@@ -68,6 +68,8 @@ class Handlers:
 
     @staticmethod
     def _allow(route: Route, verb: str, *, whole: bool = True) -> None:
+        if verb not in route.resource.verbs and route.resource in ANNOUNCED:
+            raise problems.not_served_yet(route.resource)
         if verb not in route.resource.verbs or not whole:
             raise MethodNotAllowed(
                 f"the server does not allow this method on the requested resource: {verb} {route.resource.qualified}"
