@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 from quota_plane import QuotaPlane, condition, pod, quota_plane, vmi
 
+from isoplane.objects import quantity
 from isoplane.objects.errors import Forbidden, Invalid, NotFound, QuotaExceeded
 from isoplane.objects.exposition import render
 from isoplane.objects.kinds import (
@@ -23,6 +26,7 @@ from isoplane.objects.kinds import (
     VIRTUALMACHINEINSTANCES,
     VIRTUALMACHINES,
 )
+from isoplane.quota.offline import answers
 from isoplane.server.quota_admission import quota_families
 
 HARD = {"requests.cpu": "4", "pods": "10"}
@@ -435,3 +439,21 @@ async def test_guests_are_limited_by_their_own_names(plane: QuotaPlane) -> None:
         await plane.vmi("three", guest="256Mi")
     await plane.gone("one", resource=VIRTUALMACHINEINSTANCES)
     assert (await plane.used("a"))["requests.cpu/vmi"] == "1"
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+@pytest.mark.parametrize("resources", [{}, {"requests": {"cpu": "3"}}, {"limits": {"cpu": "3", "memory": "2Gi"}}])
+async def test_pinned_cpus_are_charged_as_explain_says_offline(
+    plane: QuotaPlane, resources: dict[str, Any], isolated: bool
+) -> None:
+    hard = {"requests.cpu": "100", "requests.memory": "100Gi"}
+    await plane.tenant("a", hard)
+    obj = vmi("pinned", guest="1Gi")
+    cpu: dict[str, Any] = {"dedicatedCpuPlacement": True, "isolateEmulatorThread": isolated}
+    obj["spec"]["domain"] |= {"cpu": cpu if resources else {"cores": 2, **cpu}, "resources": resources}
+    given = copy.deepcopy(obj)
+    await plane.api.create(VIRTUALMACHINEINSTANCES, obj)
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": "a"}}
+    (answer,) = answers([{**quota, "spec": {"hard": hard}}], [given], 0)
+    offline = {name: quantity.render(name, answer.ask.charge.amounts[name]) for name in hard}
+    assert await plane.used("a") == offline
