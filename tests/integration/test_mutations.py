@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import random
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+import pytest
+
 from controllers_support import machine_spec, pod, vm, vmi
-from isoplane.objects.errors import AlreadyExists, ApiError, Internal
-from isoplane.objects.kinds import BY_KIND, PODS, SERVED, VIRTUALMACHINES, Resource
+from isoplane.client import kubeconfig
+from isoplane.objects.decode import JSON
+from isoplane.objects.errors import AlreadyExists, ApiError, BadRequest, Internal
+from isoplane.objects.kinds import BY_KIND, CONFIGMAPS, PODS, SERVED, VIRTUALMACHINES, Resource
 from isoplane.objects.metadata import Object
+from isoplane.objects.schema.validator import misplaced_values, type_causes
 from isoplane.plane import admission_plugins
 from isoplane.server.admission import Chain
 from isoplane.server.bootstrap import bootstrap
 from isoplane.server.call import Call, DeleteOptions, check_shape
+from isoplane.server.plane import ApiServer
 from isoplane.server.quota_admission import QuotaAdmission
 from isoplane.server.verbs import Verbs
 from isoplane.store import Store
@@ -229,3 +237,76 @@ async def test_a_wrong_value_anywhere_is_refused_in_words(tmp_path: Path) -> Non
     await store.close()
     assert not +broken, "\n".join(+broken)
     assert refused > ROUNDS // 4
+
+
+REVIEW = {"kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}}
+ASKED: tuple[tuple[str, str, Object], ...] = (
+    ("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", REVIEW),
+    ("POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", {"spec": {"namespace": "default"}}),
+    ("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", {"metadata": {}}),
+    (
+        "PUT",
+        "/api/v1/namespaces/default/finalize",
+        {"metadata": {"name": "default"}, "spec": {"finalizers": ["kubernetes"]}},
+    ),
+    ("DELETE", "/api/v1/namespaces/default/pods/none", {"preconditions": {"uid": "x"}, "gracePeriodSeconds": 1}),
+    ("POST", "/api/v1/namespaces/default/pods/default/binding", {"target": {"kind": "Node", "name": "n"}}),
+    *(
+        ("PUT", f"/apis/subresources.kubevirt.io/v1/namespaces/default/{kind}/default/{action}", body)
+        for kind, action, body in (
+            ("virtualmachines", "restart", {"gracePeriodSeconds": 0}),
+            ("virtualmachines", "stop", {"gracePeriod": 1}),
+            ("virtualmachineinstances", "pause", {"dryRun": ["All"]}),
+            ("virtualmachineinstances", "unpause", {"dryRun": ["All"]}),
+        )
+    ),
+)
+
+
+async def test_wrong_values_over_http_are_answered_in_words(tmp_path: Path) -> None:
+    server = ApiServer(
+        tmp_path / "data", "127.0.0.1:0", tmp_path / "kubeconfig", admission=admission_plugins(QuotaAdmission())
+    )
+    await server.start()
+    context = kubeconfig.load(tmp_path / "kubeconfig", "").context
+    assert context is not None
+    chance = random.Random(7)
+    made = list(examples())
+    for obj in made:
+        with contextlib.suppress(AlreadyExists):
+            resource = BY_KIND[obj["apiVersion"], obj["kind"]]
+            await server.local_api.create(
+                resource, copy.deepcopy(obj), namespace="default" if resource.namespaced else ""
+            )
+    requests = [(method, path, body, JSON) for method, path, body in ASKED for _ in range(40)]
+    for obj in made * 40:
+        resource = BY_KIND[obj["apiVersion"], obj["kind"]]
+        root = f"/apis/{resource.api_version}" if resource.group else "/api/v1"
+        path = f"{root}/namespaces/default/{resource.plural}" if resource.namespaced else f"{root}/{resource.plural}"
+        media = f"application/{chance.choice(('merge', 'strategic-merge', 'apply'))}-patch+json"
+        media = media.replace("apply-patch+json", "apply-patch+yaml")
+        for method, where, form in (("POST", "", JSON), ("PUT", "/default", JSON), ("PATCH", "/default", media)):
+            requests.append((method, f"{path}{where}?dryRun=All&fieldManager=x&force=true", obj, form))
+    codes: Counter[int] = Counter()
+    async with httpx.AsyncClient(base_url=server.url, verify=context, timeout=60) as client:
+        for method, path, body, form in requests:
+            changed = with_value(body, chance.choice(list(places(body))), chance.choice(VALUES))
+            if form.startswith(("application/merge", "application/strategic")):
+                path = path.replace("&force=true", "")
+            answer = await client.request(
+                method, path, content=json.dumps(changed).encode(), headers={"content-type": form}
+            )
+            codes[answer.status_code] += 1
+            assert answer.status_code < 500, (method, path, changed, answer.text)
+            assert isinstance(answer.json(), dict)
+    await server.stop()
+    assert codes[400] + codes[422] > len(requests) // 5, codes
+
+
+def test_what_nests_too_deep_is_told_in_process_too() -> None:
+    deep: Any = "x"
+    for _ in range(400):
+        deep = {"a": [deep]}
+    for check in (misplaced_values, type_causes):
+        with pytest.raises(BadRequest, match="nests deeper"):
+            check(CONFIGMAPS, {"metadata": {"name": "x"}, "data": deep})

@@ -14,6 +14,7 @@ from typing import Any
 
 import jsonschema_rs
 
+from isoplane.objects.copying import check_depth
 from isoplane.objects.errors import Cause
 from isoplane.objects.kinds import Resource
 from isoplane.objects.paths import field_path, shown
@@ -32,9 +33,13 @@ def is_plain(resource: Resource, obj: Any) -> bool:
 
 
 def type_causes(resource: Resource, obj: Any) -> list[Cause]:
-    """Everything in ``obj`` that its kind's schema does not allow; empty when it is well-formed."""
+    """Everything in ``obj`` that its kind's schema does not allow; empty when it is well-formed.
+
+    Raises BadRequest for what nests too deep.
+    """
     if is_plain(resource, obj):
         return []
+    check_depth(obj)  # what comes from the plane itself was not decoded, and the validator gives up on deep values
     causes: list[Cause] = []
     for error in _validator(resource, strict=False).iter_errors(obj):
         causes.append(_cause(error))
@@ -44,9 +49,13 @@ def type_causes(resource: Resource, obj: Any) -> list[Cause]:
 
 
 def misplaced_values(resource: Resource, obj: Any) -> list[Cause]:
-    """The type causes of what is there, not of what is missing: defaults and admission may still fill that in."""
+    """The type causes of what is there, not of what is missing: defaults and admission may still fill that in.
+
+    Raises BadRequest for what nests too deep.
+    """
     if is_plain(resource, obj):
         return []
+    check_depth(obj)  # what comes from the plane itself was not decoded, and the validator gives up on deep values
     causes: list[Cause] = []
     for error in _validator(resource, strict=False).iter_errors(obj):
         if type(error.kind).__name__ != "Required":

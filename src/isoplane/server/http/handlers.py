@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import cast
 
 import orjson
@@ -20,7 +21,7 @@ from isoplane.server.http.body import Receive
 from isoplane.server.http.logs import send_log
 from isoplane.server.http.reply import Send
 from isoplane.server.http.representation import Representation
-from isoplane.server.http.request import Request, Scope
+from isoplane.server.http.request import Request, Scope, aside
 from isoplane.server.http.routes import Route
 from isoplane.server.http.wire import write_piece
 from isoplane.server.launcher import machine_of
@@ -128,7 +129,8 @@ class Handlers:
         form, call = self._form(request, route.resource), request.call()
         if not query.field_manager(request.query) and request.content_type.startswith(APPLY_PATCH):
             raise BadRequest("fieldManager: is required for apply patch")
-        kind, patch, repeated = decode_patch(request.content_type, await request.raw())
+        raw = await request.raw()
+        kind, patch, repeated = await aside(partial(decode_patch, request.content_type, raw), len(raw))
         call.repeated.extend(repeated)
         record = await self._verbs.patch(
             route.resource, route.namespace or "", route.name, patch, cast(PatchKind, kind), call, route.subresource

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from isoplane.objects.decode import decode_body
 from isoplane.objects.metadata import Object
@@ -15,6 +17,16 @@ from isoplane.server.http.negotiation import Media, accepted
 from isoplane.server.http.reply import Send
 
 Scope = Mapping[str, Any]
+
+
+T = TypeVar("T")
+LARGE = 128 * 1024
+"""Bodies from this size on are decoded beside the event loop, which answers others meanwhile."""
+
+
+async def aside(work: Callable[[], T], size: int) -> T:
+    """Do work on a body, on the loop or beside it."""
+    return await asyncio.to_thread(work) if size > LARGE else work()
 
 
 class Request:
@@ -72,7 +84,8 @@ class Request:
         raw = await self.raw()
         if not raw and optional:
             return {}
-        obj, repeated = decode_body(self.content_type, raw, duplicates=call.field_validation != "Ignore")
+        work = partial(decode_body, self.content_type, raw, duplicates=call.field_validation != "Ignore")
+        obj, repeated = await aside(work, len(raw))
         call.repeated.extend(repeated)
         return obj
 
