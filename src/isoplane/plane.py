@@ -49,6 +49,7 @@ from isoplane.server.quota_admission import (
     usage_summary,
 )
 from isoplane.server.stamp import AcceptedStamp
+from isoplane.store.lock import refuse_foreign
 from isoplane.store.record import Record
 from isoplane.watchdog import Watchdog
 from isoplane.workload.adapters import adapter_for, workload_resources
@@ -123,6 +124,7 @@ class Plane:
             _log.exception("the network of a start that failed could not be removed: `isoplane down` does")
 
     async def _start(self) -> None:
+        refuse_foreign(self.options.data_dir)
         formats.inspect(self.options.data_dir)
         assembly.check(self.options.data_dir, self.options.node)
         parts = assembly.make(self.options.data_dir, self.options.node)

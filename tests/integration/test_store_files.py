@@ -298,3 +298,33 @@ async def test_side_rows_of_format_1_are_carried_over(tmp_path: Path) -> None:
     assert stored(tmp_path, "SELECT value FROM fact WHERE name = 'format'") == [(str(FORMAT),)]
     rows = stored(tmp_path, "SELECT key, data FROM side ORDER BY key")
     assert rows == [("a", b"4"), ("m", b"3"), ("more", b"7"), ("new", b"6")]
+
+
+@pytest.mark.parametrize("used_before", [False, True])
+async def test_a_directory_with_foreign_files_is_refused_untouched(used_before: bool, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    if used_before:
+        await Store.open(data).close()
+    data.mkdir(exist_ok=True)
+    data.chmod(0o755)
+    (data / "diary.txt").write_text("somebody's own")
+    before = sorted(path.name for path in data.iterdir())
+    with pytest.raises(StoreUnwritable, match=r"not isoplane's \(diary\.txt\).*--data"):
+        Store.open(data)
+    assert sorted(path.name for path in data.iterdir()) == before
+    assert data.stat().st_mode & 0o777 == 0o755
+    if used_before:
+        data.chmod(0o700)  # its owner says that this is meant
+        await Store.open(data).close()
+
+
+async def test_a_data_directory_is_closed_to_others(tmp_path: Path) -> None:
+    for made in (False, True):
+        data = tmp_path / str(made)
+        if made:
+            data.mkdir(mode=0o755)
+        await Store.open(data).close()
+        assert data.stat().st_mode & 0o777 == 0o700
+        data.chmod(0o755)
+        await Store.open(data).close()
+        assert data.stat().st_mode & 0o777 == 0o700

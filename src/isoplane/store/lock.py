@@ -1,13 +1,46 @@
-"""The exclusive claim on a data directory: a locked file that names the process which holds it."""
+"""The exclusive claim on a data directory: it is ours alone to read, and a locked file names the process which holds it."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import os
+import stat
 from pathlib import Path
 
 from isoplane.store.errors import StoreLocked, StoreUnwritable
+
+_OURS = ("lock", "isoplane.db")
+"""A directory with one of these was a data directory before."""
+
+_KNOWN = frozenset((
+    *_OURS, "isoplane.db-wal", "isoplane.db-shm", "isoplane.db-journal", "isoplane.db.copying", "isoplane.db.restored",
+    "keys", "keys.new", "pki", "kubeconfig", "control.sock", "images", "oci", "qemu", "network", "simulated", "lost+found",
+))  # fmt: skip
+_KEPT = "replaced-"
+_MOST_TOLD = 5
+
+
+def refuse_foreign(directory: Path) -> None:
+    """Raises StoreUnwritable when a directory is to become a data directory and holds files of somebody else.
+
+    One that already is a data directory, and closed to others, may hold what its owner likes: nothing changes for that.
+    """
+    try:
+        mode = stat.S_IMODE(directory.stat().st_mode)
+        names = os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise StoreUnwritable(f"cannot read data directory {directory}: {error.strerror}") from error
+    foreign = sorted(name for name in names if name not in _KNOWN and not name.startswith(_KEPT))
+    if not foreign or (not mode & 0o077 and any(name in names for name in _OURS)):
+        return
+    more = f" and {len(foreign) - _MOST_TOLD} more" if len(foreign) > _MOST_TOLD else ""
+    raise StoreUnwritable(
+        f"{directory} holds files that are not isoplane's ({', '.join(foreign[:_MOST_TOLD])}{more}), and a data directory is "
+        "closed to everybody else (mode 0700); nothing was changed. Choose another with --data, or move them away"
+    )
 
 
 class DirectoryLock:
@@ -15,8 +48,11 @@ class DirectoryLock:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "lock"
+        refuse_foreign(directory)
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if directory.stat().st_mode & 0o077:
+                directory.chmod(0o700)
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreUnwritable(
