@@ -19,9 +19,9 @@ from isoplane.server.call import Call, DeleteOptions
 from isoplane.server.writes import Writes
 from isoplane.store.record import Record
 from isoplane.store.transaction import Transaction
+from isoplane.workload.adapters import PAUSED_ANNOTATION as PAUSED
+from isoplane.workload.common import is_paused
 
-PAUSED = "isoplane.io/paused"
-"""Annotation on a VMI: ``"true"`` asks the node to keep the guest paused."""
 _FINISHED = ("Succeeded", "Failed")
 
 
@@ -276,9 +276,10 @@ def _pause(target: Target, body: Mapping[str, Any]) -> Record:
 
 def _unpause(target: Target, body: Mapping[str, Any]) -> Record:
     def resumed(vmi: Object) -> Object:
-        annotations = dict(vmi["metadata"].get("annotations") or {})
-        if annotations.pop(PAUSED, None) is None:
+        if not is_paused(vmi):
             raise target.refuse("VMI is not paused")
+        # Said, not taken away: a machine that was to start paused would be paused again.
+        annotations = {**(vmi["metadata"].get("annotations") or {}), PAUSED: "false"}
         return {**vmi, "metadata": {**vmi["metadata"], "annotations": annotations}}
 
     return target.change("unpause", resumed)

@@ -12,6 +12,7 @@ from isoplane.objects.errors import Cause
 from isoplane.objects.kinds import VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Resource
 from isoplane.objects.validation import invalid
 from isoplane.server.admission import AdmissionRequest, Operation, Plugin
+from isoplane.workload import impossible
 from isoplane.workload.adapters import Adapter, adapter_for
 
 _STANDS_FOR = {VIRTUALMACHINES: VIRTUALMACHINEINSTANCES}
@@ -39,8 +40,9 @@ def _found(resource: Resource, obj: Mapping[str, Any]) -> list[tuple[str, str]]:
     assert adapter is not None
     if resource not in _STANDS_FOR:
         return adapter.impossible(obj)
-    template = (obj.get("spec") or {}).get("template") or {}
-    return [(f"spec.template.{path}", why) for path, why in adapter.impossible(template)]
+    spec = obj.get("spec") or {}
+    own = list(impossible.maker(spec))
+    return [*own, *((f"spec.template.{path}", why) for path, why in adapter.impossible(spec.get("template") or {}))]
 
 
 def _adapter(resource: Resource) -> Adapter | None:

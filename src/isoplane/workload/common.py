@@ -15,19 +15,21 @@ from isoplane.workload.adapters import (
     PRIORITY_HANDLE,
     TRANSITIONS_ANNOTATION,
     Report,
-    Waiting,
 )
 from isoplane.workload.shape import GrpcHealth, HttpGet, Port, Probe, RunState, Stage
-
-GATED = "Gated"
-"""The reason of a workload that quota holds back, whatever its kind calls it."""
 
 
 def desired(obj: Mapping[str, Any]) -> RunState:
     """What the owner wants, from the metadata that both kinds have."""
     if metadata.is_deleting(obj):
         return RunState.STOP
-    return RunState.PAUSE if metadata.annotations_of(obj).get(PAUSED_ANNOTATION) == "true" else RunState.RUN
+    return RunState.PAUSE if is_paused(obj) else RunState.RUN
+
+
+def is_paused(obj: Mapping[str, Any]) -> bool:
+    """Whether its owner wants it to stand still: as was last said, or as it is to start where nobody said anything yet."""
+    said = metadata.annotations_of(obj).get(PAUSED_ANNOTATION)
+    return said == "true" if said else (obj.get("spec") or {}).get("startStrategy") == "Paused"
 
 
 def grace(obj: Mapping[str, Any]) -> tuple[int, float | None]:
@@ -171,15 +173,6 @@ def remove_condition(obj: Object, type_: str) -> None:
     state = obj.get("status") or {}
     if state.get("conditions"):
         state["conditions"] = metadata.drop_condition(state["conditions"], type_)
-
-
-def unplaced(obj: Mapping[str, Any]) -> Waiting | None:
-    """Why it has no node yet, where its condition says so; both kinds have the same one."""
-    scheduled = metadata.condition(obj, "PodScheduled") or {}
-    if scheduled.get("status") != "False":
-        return None
-    reason = str(scheduled.get("reason") or "")
-    return Waiting(GATED if reason == "SchedulingGated" else reason, str(scheduled.get("message") or ""))
 
 
 def victim(obj: Mapping[str, Any], reason: str, message: str, now: float) -> Object:

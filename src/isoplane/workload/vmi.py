@@ -11,16 +11,16 @@ from typing import Any
 from isoplane.objects import metadata
 from isoplane.objects.kinds import CONFIGMAPS, SECRETS, VIRTUALMACHINEINSTANCES, Resource
 from isoplane.objects.metadata import Object
-from isoplane.workload import common, impossible, ineffective, requests
+from isoplane.workload import common, impossible, requests
 from isoplane.workload.adapters import (
     ACCELERATOR_ANNOTATION,
     PREEMPTION_ANNOTATION,
     PRIORITY_ANNOTATION,
     QUOTA_GATE,
     Report,
-    Waiting,
     Write,
 )
+from isoplane.workload.fields import machine as fields
 from isoplane.workload.health import Health
 from isoplane.workload.limits import vmi_violations
 from isoplane.workload.overhead import vcpus
@@ -160,18 +160,8 @@ class MachineAdapter:
     def limit_violations(self, obj: Mapping[str, Any], limit_range: Mapping[str, Any]) -> list[str]:
         return vmi_violations(obj.get("spec") or {}, limit_range)
 
-    def trouble(self, obj: Mapping[str, Any], unit: str = "") -> Waiting | None:
-        status = obj.get("status") or {}
-        for type_, reason in ((ADMITTED, common.GATED), ("Synchronized", "")):
-            told = metadata.condition(obj, type_) or {}
-            if told.get("status") == "False":
-                return Waiting(reason or str(told.get("reason") or ""), str(told.get("message") or ""))
-        if (unplaced := common.unplaced(obj)) is not None:
-            return unplaced
-        return Waiting(str(status["reason"])) if status.get("phase") == "Failed" and status.get("reason") else None
-
     def ineffective(self, obj: Mapping[str, Any]) -> list[str]:
-        return ineffective.found(obj, ineffective.INSTANCE)
+        return [f"{where}: has no effect: {why}" for where, why in fields.WARNED.found(obj)]
 
     def impossible(self, obj: Mapping[str, Any]) -> list[tuple[str, str]]:
         return list(impossible.machine(obj.get("spec") or {}))

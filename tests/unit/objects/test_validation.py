@@ -337,16 +337,6 @@ def test_immutable_data_stays() -> None:
         assert {c.field for c in validate_update(resource, new, old)} == {"immutable", "data"}
 
 
-@pytest.mark.parametrize("field", ["instancetype", "preference", "dataVolumeTemplates"])
-def test_what_a_machine_cannot_be_made_from_is_refused(field: str) -> None:
-    resource, obj = good("vm")
-    obj["spec"][field] = [{"metadata": {"name": "x"}, "spec": {}}] if field.endswith("s") else {"name": "x"}
-    apply_defaults(resource, obj)
-    [cause] = validate(resource, obj)
-    assert cause.field == f"spec.{field}"
-    assert "not served here" in cause.message
-
-
 def test_no_finalizer_is_added_in_deletion() -> None:
     resource, old = good("pod")
     old["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"

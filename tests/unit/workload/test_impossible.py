@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINE
 from isoplane.server.admission import SYSTEM, AdmissionRequest, User
 from isoplane.server.impossible_admission import ImpossibleAdmission
 from isoplane.workload import impossible
+from isoplane.workload.fields import machine
+from isoplane.workload.fields.table import expand, steps
 from unit.workload import samples
 
 
@@ -28,33 +31,34 @@ def merged(base: Any, more: Any) -> Any:
     return more
 
 
+def asking() -> Iterator[tuple[dict[str, Any], str]]:
+    """The least that sets each field of the table of what is refused, and its path."""
+    for rule in machine.REFUSED.rules:
+        value: Any = True if "dedicated" in rule.paths else "arm64" if "architecture" in rule.paths else {}
+        for path in expand(rule.paths):
+            names = steps(path)[1:]
+            made: Any = [{}] if names[-1].endswith("s") and "passt" not in path else value
+            for name in reversed(names):
+                made = [made] if name == "[]" else {name: made}
+            yield made, path.removeprefix("spec.").replace("[]", "[0]")
+
+
 CASES: list[tuple[dict[str, Any], str]] = [
-    *(
-        (
-            nested(where, True if where[-1] == "dedicatedCpuPlacement" else [{}] if where[-1].endswith("s") else {}),
-            ".".join(where),
-        )
-        for where, _ in impossible.CANNOT
-        if where[-1] != "hugepages"
-    ),
-    (nested(("domain", "memory", "hugepages"), {}), "domain.memory.hugepages"),
-    ({"networks": [{"name": "default", "multus": {"networkName": "n"}}]}, "networks[0].multus"),
-    ({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}, "volumes[0].persistentVolumeClaim"),
-    ({"volumes": [{"name": "v", "dataVolume": {"name": "c"}}]}, "volumes[0].dataVolume"),
-    ({"volumes": [{"name": "v", "cloudInitConfigDrive": {"userData": "a"}}]}, "volumes[0].cloudInitConfigDrive"),
+    *asking(),
     (nested(("domain", "machine", "type"), "virt"), "domain.machine.type"),
-    *(
-        (
-            nested(("domain", "devices", "interfaces"), [{"name": "default", binding: {}}]),
-            f"domain.devices.interfaces[0].{binding}",
-        )
-        for binding in impossible.BINDINGS_REFUSED
-    ),
     (
         nested(("domain", "devices", "interfaces"), [{"name": "default", "model": "ne2k_pci"}]),
         "domain.devices.interfaces[0].model",
     ),
+    (
+        nested(("domain", "devices", "interfaces"), [{"name": "default", "state": "loose"}]),
+        "domain.devices.interfaces[0].state",
+    ),
     (nested(("domain", "devices", "interfaces"), [{"name": "default"}, {"name": "b"}]), "domain.devices.interfaces"),
+    (
+        nested(("domain", "firmware", "kernelBoot", "container"), {"image": "i", "kernelPath": "", "initrdPath": "/i"}),
+        "domain.firmware.kernelBoot.container.kernelPath",
+    ),
 ]
 
 
@@ -67,7 +71,11 @@ def test_admission_and_the_runtime_refuse_the_same(more: dict[str, Any], path: s
     assert caught.value.message.startswith(f"spec.{path}: ")
 
 
-@pytest.mark.parametrize("disk", [{"lun": {}}, {"cdrom": {"bus": "virtio"}}, {"cdrom": {"bus": "usb"}}], ids=str)
+@pytest.mark.parametrize(
+    "disk",
+    [{"cdrom": {"bus": "virtio"}}, {"cdrom": {"bus": "usb"}}, {"io": "some"}, {"io": "native", "cache": "writeback"}],
+    ids=str,
+)
 def test_disks_that_cannot_be(disk: dict[str, Any]) -> None:
     more = nested(("domain", "devices", "disks"), [{"name": "v", **disk}])
     more["volumes"] = [{"name": "v", "emptyDisk": {"capacity": "1Mi"}}]
@@ -80,7 +88,7 @@ def test_disks_that_cannot_be(disk: dict[str, Any]) -> None:
 
 def test_a_usual_machine_is_possible_and_the_volumes_are_those_that_the_runtime_reads() -> None:
     assert list(impossible.machine(samples.vmi()["spec"])) == []
-    assert set(impossible.MACHINE_VOLUMES) == set(_READERS)
+    assert set(machine.VOLUMES) == set(_READERS)
 
 
 def ask(resource: Resource, obj: dict[str, Any], old: dict[str, Any] | None = None, user: User = SYSTEM) -> list[str]:
@@ -111,3 +119,13 @@ def test_it_is_refused_when_it_is_written_and_what_is_stored_may_be_labelled() -
     pod = samples.pod(runtimeClassName="kata")
     assert ask(PODS, pod) == ["spec.runtimeClassName"]
     assert ask(PODS, samples.pod()) == []
+
+
+@pytest.mark.parametrize("field", ["instancetype", "preference", "dataVolumeTemplates"])
+def test_what_a_machine_cannot_be_made_from_is_refused(field: str) -> None:
+    vm: dict[str, Any] = {"spec": {"runStrategy": "Always", "template": {"spec": samples.vmi()["spec"]}}}
+    vm["spec"][field] = [{"metadata": {"name": "x"}, "spec": {}}] if field.endswith("s") else {"name": "x"}
+    assert ask(VIRTUALMACHINES, vm) == [f"spec.{field}"]
+    if not field.endswith("s"):
+        vm["spec"][field] = {"inferFromVolume": "root", "inferFromVolumeFailurePolicy": "Ignore"}
+        assert ask(VIRTUALMACHINES, vm) == [], "what a client adds of itself and does not insist on"

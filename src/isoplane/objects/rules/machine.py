@@ -21,12 +21,6 @@ _BOOTABLE = ("containerDisk", "hostDisk", "ephemeral", "persistentVolumeClaim", 
 """Volume sources that can hold an operating system."""
 _BINDINGS = ("bridge", "masquerade", "sriov", "slirp", "macvtap", "passt", "passtBinding", "binding")
 _TARGETS = ("disk", "lun", "cdrom")
-_NOT_SERVED = {"instancetype": "instance types", "preference": "preferences", "dataVolumeTemplates": "data volumes"}
-_INSTEAD = {
-    "instancetype": "say spec.template.spec.domain.cpu and memory",
-    "preference": "say what it would set in spec.template.spec.domain",
-    "dataVolumeTemplates": "use a containerDisk, a hostDisk or an emptyDisk in spec.template.spec.volumes",
-}
 _MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
 _MAX_VCPUS = 710
 
@@ -57,9 +51,6 @@ def check_machine(obj: dict[str, Any], report: Report) -> None:
     elif running is None and not strategy:
         report.required("spec.runStrategy", "one of running or runStrategy must be specified")
     report.one_of("spec.runStrategy", strategy, RUN_STRATEGIES)
-    for field, what in _NOT_SERVED.items():
-        if spec.get(field):
-            report.forbidden(f"spec.{field}", f"{what} are not served here: {_INSTEAD[field]}")
     template = spec.get("template")
     if template is None:
         report.required("spec.template", "a virtual machine needs a template of its instance")

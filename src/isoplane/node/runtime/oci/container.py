@@ -14,6 +14,7 @@ from isoplane.node.runtime.oci import capabilities, guarded, users, volumes
 from isoplane.node.runtime.oci.environment import Facts, command_line, environment, missing
 from isoplane.node.runtime.oci.seccomp import runtime_default
 from isoplane.node.runtime.oci.spec import Container, Device, Mount
+from isoplane.workload import impossible
 from isoplane.workload.shape import Unit
 
 DEFAULT_PIDS_LIMIT = 4096
@@ -44,8 +45,8 @@ def describe(
     args = command_line(recipe, image.config.entrypoint, image.config.cmd, values)
     if not args:
         raise missing(f"image {image.reference} names no command: set command or args")
-    if refused := unsupported(recipe, pod_spec):
-        raise missing(f"{refused} is not supported by isoplane's container runtime: leave it out")
+    for path, why in impossible.pod(pod_spec):
+        raise missing(f"{path}: {why}")
     privileged = bool(security.get("privileged"))
     mounts = _mounts(unit, facts, pod, message, values, bool(security.get("readOnlyRootFilesystem")))
     guarded.check(mounts, image.rootfs, privileged=privileged)
@@ -76,19 +77,6 @@ def describe(
         sysctls={str(s["name"]): str(s["value"]) for s in pod_security.get("sysctls") or ()},
         seccomp=None if privileged else seccomp_profile(security, pod_security, granted),
     )
-
-
-def unsupported(recipe: Mapping[str, Any], pod_spec: Mapping[str, Any]) -> str:
-    """The first thing asked for that cannot be given and whose absence would change what a container may do; '' for none."""
-    security = recipe.get("securityContext") or {}
-    asked = {
-        "volumeDevices": bool(recipe.get("volumeDevices")),
-        "securityContext.procMount Unmasked": security.get("procMount") == "Unmasked",
-        "shareProcessNamespace": bool(pod_spec.get("shareProcessNamespace")),
-        "hostUsers false": pod_spec.get("hostUsers") is False,
-        "runtimeClassName": bool(pod_spec.get("runtimeClassName")),
-    }
-    return next((name for name, wanted in asked.items() if wanted), "")
 
 
 def _mounts(

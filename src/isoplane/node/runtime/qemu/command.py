@@ -21,6 +21,8 @@ _RUN_WITH_USER = (9, 1)
 """The version in which ``-run-with user=`` took over from ``-runas``."""
 HEAP, PER_CPU = 64, 8
 """MiB that QEMU takes beside its guest, measured: heap, stacks, firmware and page tables; and for each virtual CPU."""
+CARD = "net0"
+"""The network card's backend, by which the monitor knows its link."""
 AGENT_CHANNEL = "org.qemu.guest_agent.0"
 
 
@@ -48,13 +50,18 @@ class Run:
     version: tuple[int, int] = (7, 2)
     memory_limit: int = 0
     """Bytes that its cgroup may use, QEMU itself included; 0 is unlimited."""
+    paused: bool = False
+    """Whether the guest stands still from the beginning."""
 
 
 def build(domain: Domain, files: BootFiles, identity: Identity, network: NetworkAttachment, run: Run) -> list[str]:
     """QEMU's argv. Start-up errors are on stderr; once the monitor answers, the machine runs."""
     argv = [run.binary, "-name", _options(f"guest={identity.namespace}/{identity.name}", **{"debug-threads": "on"})]
     argv += ["-uuid", domain.firmware_uuid or _uuid(identity.uid), "-nodefaults", "-no-user-config", "-display", "none"]
-    argv += ["-machine", _options(domain.machine, usb="off", vmport="off", **{"dump-guest-core": "off"})]
+    off = {"usb": "off", "vmport": "off", "dump-guest-core": "off"} | ({} if domain.acpi else {"acpi": "off"})
+    argv += ["-machine", _options(domain.machine, **off)]
+    if run.paused:
+        argv += ["-S"]
     argv += [*_processor(domain, run), "-m", _memory(domain.memory)]
     if domain.firmware_serial:
         argv += ["-smbios", _options("type=1", serial=domain.firmware_serial)]
@@ -169,7 +176,8 @@ def _nodes(node: str, disk: Disk, file: DiskFile) -> list[dict[str, object]]:
     if file.base:
         blocks.append(_file_node(f"{node}-base-file", file.base, True, ""))
         blocks.append(_format_node(f"{node}-base", file.base_format, f"{node}-base-file", True))
-    blocks.append(_file_node(f"{node}-file", file.path, disk.read_only, disk.cache))
+    own = _file_node(f"{node}-file", file.path, disk.read_only, disk.cache or ("none" if disk.io == "native" else ""))
+    blocks.append(own | ({"aio": disk.io} if disk.io else {}))
     top = _format_node(node, file.format, f"{node}-file", disk.read_only)
     if file.format == "qcow2":
         top["backing"] = f"{node}-base" if file.base else None
@@ -197,14 +205,16 @@ def _device(node: str, disk: Disk) -> str:
         more["serial"] = disk.serial
     if disk.boot_order:
         more["bootindex"] = str(disk.boot_order)
+    if disk.shareable and not disk.cdrom:
+        more["share-rw"] = "on"
     if disk.cache == "writethrough":
         more["write-cache"] = "off"
     return _options(kind, **more)
 
 
 def _network(model: str, network: NetworkAttachment, run: Run) -> list[str]:
-    backend = _options("tap", id="net0", fd=str(run.tap))
-    more = {"netdev": "net0", "mac": network.mac, "romfile": ""}
+    backend = _options("tap", id=CARD, fd=str(run.tap))
+    more = {"netdev": CARD, "mac": network.mac, "romfile": ""}
     if model.startswith("virtio") and network.mtu != 1500:
         more["host_mtu"] = str(network.mtu)
     return ["-netdev", backend, "-device", _options(model, **more)]

@@ -13,7 +13,8 @@ from typing import Any
 
 from isoplane.node.runtime.qemu.fields import Spec, amount, items, mapping, positive, refuse, required, text
 from isoplane.node.runtime.qemu.volumes import Source, parse_volumes
-from isoplane.workload.impossible import BINDINGS_REFUSED, CANNOT, INTERFACE_MODELS, MACHINE_TYPE, field_of, is_asked
+from isoplane.workload import impossible
+from isoplane.workload.impossible import INTERFACE_MODELS, MACHINE_TYPE, field_of
 
 MIB = 2**20
 LEAST_MEMORY = 16 * MIB
@@ -63,6 +64,10 @@ class Disk:
     serial: str = ""
     boot_order: int = 0
     cache: str = ""
+    io: str = ""
+    """How QEMU reads and writes: ``native``, ``threads``, or '' for its own choice."""
+    shareable: bool = False
+    """Whether another machine may write to it at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +81,27 @@ class Domain:
     firmware_serial: str = ""
     kernel_boot: KernelBoot | None = None
     disks: tuple[Disk, ...] = ()
+    acpi: bool = True
     interface_model: str = ""
     """The QEMU device of the one interface; '' when the guest wants none."""
+    link_up: bool = True
+    """Whether the interface's cable is plugged in."""
     agent: bool = False
     """Whether a probe needs the QEMU guest agent's channel."""
 
 
 def parse(spec: Spec) -> Domain:
     """Read a VMI's spec. Raises RuntimeFailure(CREATE_CONFIG) naming the field that is wrong or cannot be given."""
-    for where, what in CANNOT:
-        if is_asked(field_of(spec, *where)):
-            raise refuse(".".join(where), f"{what} is not something the QEMU runtime can give; remove the field")
-    for index, network in enumerate(items(spec.get("networks"), "networks")):
-        if field_of(network, "multus") is not None:
-            raise refuse(f"networks[{index}].multus", "there is one network here, the pod network")
     domain = mapping(spec.get("domain"), "domain")
+    for where, value in (
+        ("domain.devices.disks", field_of(domain, "devices", "disks")),
+        ("domain.devices.interfaces", field_of(domain, "devices", "interfaces")),
+        ("volumes", spec.get("volumes")),
+    ):
+        items(value, where)
+    text(field_of(domain, "machine", "type"), "domain.machine.type")
+    for path, why in impossible.machine(spec):
+        raise refuse(path.removeprefix("spec."), why)
     firmware = mapping(domain.get("firmware"), "domain.firmware")
     kernel_boot = _kernel_boot(firmware)
     disks = _disks(spec)
@@ -104,7 +115,9 @@ def parse(spec: Spec) -> Domain:
         firmware_serial=text(firmware.get("serial"), "domain.firmware.serial"),
         kernel_boot=kernel_boot,
         disks=disks,
+        acpi=field_of(domain, "features", "acpi", "enabled") is not False,
         interface_model=_interface(domain),
+        link_up=all(interface.get("state") != "down" for interface in _interfaces(domain)),
         agent=any(
             mapping(spec.get(probe), probe).keys() & _NEED_AGENT for probe in ("readinessProbe", "livenessProbe")
         ),
@@ -195,8 +208,6 @@ def _disks(spec: Spec) -> tuple[Disk, ...]:
 
 def _disk(name: str, source: Source, path: str, declared: Spec) -> Disk:
     kind = next((k for k in ("cdrom", "lun", "disk") if declared.get(k) is not None), "disk")
-    if kind == "lun":
-        raise refuse(f"{path}.lun", "SCSI passthrough needs a block device volume; use disk")
     target = mapping(declared.get(kind), f"{path}.{kind}")
     cdrom = kind == "cdrom"
     bus = text(target.get("bus"), f"{path}.{kind}.bus") or ("sata" if cdrom else "virtio")
@@ -214,21 +225,21 @@ def _disk(name: str, source: Source, path: str, declared: Spec) -> Disk:
         serial=text(declared.get("serial"), f"{path}.serial"),
         boot_order=positive(declared["bootOrder"], f"{path}.bootOrder") if declared.get("bootOrder") is not None else 0,
         cache=cache,
+        io=io if (io := text(declared.get("io"), f"{path}.io")) != "default" else "",
+        shareable=declared.get("shareable") is True,
     )
+
+
+def _interfaces(domain: Spec) -> list[Spec]:
+    found = items(field_of(domain, "devices", "interfaces"), "domain.devices.interfaces")
+    return [interface for interface in found if interface.get("state") != "absent"]
 
 
 def _interface(domain: Spec) -> str:
     devices = mapping(domain.get("devices"), "domain.devices")
-    interfaces = items(devices.get("interfaces"), "domain.devices.interfaces")
-    if not interfaces:
+    if not devices.get("interfaces"):
         return "" if devices.get("autoattachPodInterface") is False else "virtio-net-pci"
-    if len(interfaces) > 1:
-        raise refuse("domain.devices.interfaces", "a machine has one interface here, on the pod network")
-    for binding in BINDINGS_REFUSED:
-        if is_asked(interfaces[0].get(binding)):
-            raise refuse(f"domain.devices.interfaces[0].{binding}", "not a binding here; use masquerade or bridge")
-    model = text(interfaces[0].get("model"), "domain.devices.interfaces[0].model")
-    if model not in INTERFACE_MODELS:
-        known = ", ".join(filter(None, INTERFACE_MODELS))
-        raise refuse("domain.devices.interfaces[0].model", f"{model!r} is not one of {known}")
-    return INTERFACE_MODELS[model]
+    interfaces = _interfaces(domain)
+    if not interfaces:
+        return ""
+    return INTERFACE_MODELS[text(interfaces[0].get("model"), "domain.devices.interfaces[0].model")]

@@ -31,7 +31,7 @@ from typing import Any
 from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
 from isoplane.node.runtime.qemu import process, records
 from isoplane.node.runtime.qemu.cgroup import Cgroup, Limits
-from isoplane.node.runtime.qemu.command import AGENT_SOCKET, CONSOLE_SOCKET, QMP_SOCKET
+from isoplane.node.runtime.qemu.command import AGENT_SOCKET, CARD, CONSOLE_SOCKET, QMP_SOCKET
 from isoplane.node.runtime.qemu.qmp import Qmp, QmpClosed, QmpError
 from isoplane.node.runtime.qemu.records import End, Run, Sandbox
 from isoplane.node.runtime.qemu.serial import SerialLog
@@ -143,13 +143,20 @@ class Machine:
                 graceful=end.graceful,
                 **common,
             )
-        paused = self.status in ("paused", "io-error", "suspended")
+        paused = self.status in ("paused", "io-error", "suspended", "prelaunch")
         return UnitObserved(state=UnitState.PAUSED if paused else UnitState.RUNNING, pid=run.pid, **common)
 
     # -- launch and adopt -----------------------------------------------------------------------------------------------
 
     async def launch(
-        self, run: Run, argv: Sequence[str], limits: Limits, holds: Sequence[int], *, confined: bool
+        self,
+        run: Run,
+        argv: Sequence[str],
+        limits: Limits,
+        holds: Sequence[int],
+        *,
+        confined: bool,
+        link_up: bool = True,
     ) -> None:
         """Start QEMU and connect. ``holds`` are descriptors it keeps open; ``confined`` gives it namespaces of its own.
 
@@ -172,6 +179,8 @@ class Machine:
         try:
             self._follow(pid)
             await self._first_answer()
+            if not link_up:
+                await self._command("set_link", {"name": CARD, "up": False})
         except BaseException:
             process.signal_process(pid, signal.SIGKILL)
             self._release()
@@ -285,11 +294,11 @@ class Machine:
         if self._qmp is not None:
             await self._refresh()
 
-    async def _command(self, command: str) -> None:
+    async def _command(self, command: str, arguments: Mapping[str, Any] | None = None) -> None:
         if self._qmp is None or self.ended is not None:
             return
         try:
-            await self._qmp.execute(command)
+            await self._qmp.execute(command, arguments)
         except QmpClosed:
             return
         except QmpError as error:

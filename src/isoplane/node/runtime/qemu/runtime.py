@@ -26,13 +26,13 @@ from isoplane.node.runtime.qemu import command as command_line
 from isoplane.node.runtime.qemu.cgroup import Cgroup, Limits, parents
 from isoplane.node.runtime.qemu.command import KVM, TCG, Identity
 from isoplane.node.runtime.qemu.disks import ImageSource, make_files
-from isoplane.node.runtime.qemu.domain import parse
+from isoplane.node.runtime.qemu.domain import Domain, parse
 from isoplane.node.runtime.qemu.machine import Machine
 from isoplane.node.runtime.qemu.probe import MEMORY, Host, find_binary, probe_host
 from isoplane.node.runtime.qemu.records import Run, Sandbox
 from isoplane.node.runtime.qemu.serial import stamp
 from isoplane.workload.eviction import StorageUse
-from isoplane.workload.shape import Observed, Unit, Workload
+from isoplane.workload.shape import Observed, RunState, Unit, Workload
 
 log = logging.getLogger(__name__)
 
@@ -173,6 +173,7 @@ class QemuRuntime:
     ) -> None:
         if machine.sandbox is None:
             raise RuntimeFailure(RuntimeReason.RUN, f"machine {workload.key} is not prepared")
+        domain = parse(unit.recipe)
         host = await self.host()
         run = Run(attempt, host.accelerator)
         holds: list[int] = []
@@ -182,8 +183,11 @@ class QemuRuntime:
             holds += [tap_fd] if tap_fd >= 0 else []
             holds += [used.image().hold() for used in machine.sandbox.files.images]
             limits = Limits(unit.cpu_request, unit.cpu_limit, unit.memory_limit)
-            argv = self._arguments(machine, machine.sandbox, workload, unit, run, host, materials.network, user, tap_fd)
-            await machine.launch(run, argv, limits, holds, confined=bool(user))
+            argv = self._arguments(
+                domain, machine, machine.sandbox, workload, run, host, materials.network, user, tap_fd
+            )
+            link_up = domain.link_up or not domain.interface_model
+            await machine.launch(run, argv, limits, holds, confined=bool(user), link_up=link_up)
         except ImageError as error:
             raise RuntimeFailure(RuntimeReason.RUN, str(error)) from error
         except OSError as error:
@@ -194,10 +198,10 @@ class QemuRuntime:
 
     @staticmethod
     def _arguments(
+        domain: Domain,
         machine: Machine,
         sandbox: Sandbox,
         workload: Workload,
-        unit: Unit,
         run: Run,
         host: Host,
         network: NetworkAttachment,
@@ -205,7 +209,7 @@ class QemuRuntime:
         tap_fd: int,
     ) -> list[str]:
         return command_line.build(
-            parse(unit.recipe),
+            domain,
             sandbox.files,
             Identity(workload.uid, workload.namespace, workload.name),
             network,
@@ -217,7 +221,9 @@ class QemuRuntime:
                 user=user,
                 tap=tap_fd,
                 version=host.version,
-                memory_limit=unit.memory_limit,
+                memory_limit=workload.units[0].memory_limit,
+                # With its cable out a guest waits too, for the moment that it takes to pull it.
+                paused=workload.desired is RunState.PAUSE or not domain.link_up,
             ),
         )
 

@@ -1,0 +1,21 @@
+"""A machine that is to start paused stands still until somebody says that it may run."""
+
+from __future__ import annotations
+
+from isoplane.workload import common
+from isoplane.workload.adapters import PAUSED_ANNOTATION
+from isoplane.workload.shape import RunState
+from isoplane.workload.vmi import MachineAdapter
+from unit.workload import samples
+
+
+def test_a_machine_may_start_paused() -> None:
+    vmi = samples.vmi()
+    assert MachineAdapter().project(vmi).desired is RunState.RUN
+    vmi["spec"]["startStrategy"] = "Paused"
+    assert MachineAdapter().project(vmi).desired is RunState.PAUSE
+    vmi["metadata"]["annotations"] = {PAUSED_ANNOTATION: "false"}
+    assert MachineAdapter().project(vmi).desired is RunState.RUN
+    assert not common.is_paused(vmi)
+    vmi["metadata"]["annotations"] = {PAUSED_ANNOTATION: "true"}
+    assert MachineAdapter().project(vmi).desired is RunState.PAUSE
