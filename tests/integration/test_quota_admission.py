@@ -13,6 +13,7 @@ import pytest
 from quota_plane import QuotaPlane, condition, pod, quota_plane, vmi
 
 from isoplane.objects import quantity
+from isoplane.objects.defaults import apply_defaults
 from isoplane.objects.errors import Forbidden, Invalid, NotFound, QuotaExceeded
 from isoplane.objects.exposition import render
 from isoplane.objects.kinds import (
@@ -452,6 +453,7 @@ async def test_pinned_cpus_are_charged_as_explain_says_offline(
     cpu: dict[str, Any] = {"dedicatedCpuPlacement": True, "isolateEmulatorThread": isolated}
     obj["spec"]["domain"] |= {"cpu": cpu if resources else {"cores": 2, **cpu}, "resources": resources}
     given = copy.deepcopy(obj)
+    apply_defaults(VIRTUALMACHINEINSTANCES, given)  # as the command does with what it reads
     await plane.api.create(VIRTUALMACHINEINSTANCES, obj)
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": "a"}}
     (answer,) = answers([{**quota, "spec": {"hard": hard}}], [given], 0)
