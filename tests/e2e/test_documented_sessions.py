@@ -44,6 +44,10 @@ NOT_HERE = {
     "make test": "this is it",
     "make setup": "test_setup.py",
     "make format": "`make test` checks what it would change",
+    "make fast": "a part of `make test`",
+    "isoplane backup /var/backups/isoplane-1.db": "test_backup.py does, to a directory of its own",
+    "isoplane restore /var/backups/isoplane-1.db": "test_backup.py does, from a directory of its own",
+    "isoplane rotate-key": "test_secrets_at_rest.py does",
     "make bench": "takes an hour of a quiet machine",
     "python -m bench pod_start": "takes minutes of a quiet machine",
     "sudo .venv/bin/python -m bench datapath": "takes eighteen minutes of a quiet machine",
@@ -56,6 +60,11 @@ NOT_HERE = {
     "sudo isoplane policy verify": "test_policy_verify.py",
 }
 """Commands that are not typed, each with its reason."""
+EXCUSED = {
+    "docs/guides/service.md": "installs for good, in places of the host; test_wheel.py, test_cli_up.py and "
+    "test_cli_terminal.py try its commands",
+}
+"""Pages that are not followed, each with its reason."""
 FIRST = {
     ("docs/guides/getting-started.md", "kubectl get workloads -A"): ["isoplane up", APPLY, READY],
     ("docs/guides/virtual-machines.md", "isoplane vm stop keeper -n shop"): ["isoplane up", APPLY, READY],
@@ -276,7 +285,7 @@ def test_every_page_with_commands_is_typed_or_excused() -> None:
         f"{page}: {command}"
         for page, commands in written.items()
         for command in commands
-        if page not in PAGES and command not in NOT_HERE
+        if page not in PAGES and page not in EXCUSED and command not in NOT_HERE
     }
     assert not untested
     everywhere = {command for commands in written.values() for command in commands}

@@ -162,8 +162,9 @@ def _status(workload: Workload, vmi: Mapping[str, Any]) -> dict[str, Any]:
     conditions.append({"type": "Initialized", "status": "False" if phase == "Pending" else "True"})
     scheduled = {"type": "PodScheduled", "status": "True"}
     conditions.append({**scheduled, **({"lastTransitionTime": metadata.rfc3339(placed)} if placed else {})})
-    if target := metadata.condition(vmi, "DisruptionTarget"):
-        conditions.append(dict(target))
+    for type_ in ("DisruptionTarget", "NetworkPolicyEnforced"):
+        if own := metadata.condition(vmi, type_):
+            conditions.append(dict(own))
     started = workload.transitions.get(Stage.RUNNING)
     state = _state(phase, None if started is None else metadata.rfc3339(started))
     serves = phase == "Running" and ready.get("status") == "True"
