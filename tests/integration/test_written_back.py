@@ -42,7 +42,8 @@ def made(resource: Resource, name: str, **fields: Any) -> tuple[Resource, dict[s
 
 
 def manifests() -> list[tuple[Resource, dict[str, Any]]]:
-    template = {"metadata": {"annotations": NEVER_STOPS}, "spec": samples.vmi()["spec"]}
+    patient = {**samples.vmi()["spec"], "terminationGracePeriodSeconds": 86400}
+    template = {"metadata": {"annotations": NEVER_STOPS}, "spec": patient}
     deny = {"podSelector": {}, "policyTypes": ["Ingress"]}
     return [
         made(RESOURCEQUOTAS, "q", spec={"hard": {"requests.cpu": "20", "requests.memory": "20Gi"}}),
@@ -128,11 +129,9 @@ async def everything(api: HttpApi, client: httpx.AsyncClient) -> None:
     assert lone["metadata"]["annotations"]["isoplane.io/accelerator"] == "simulated"
 
     for name in ("always", "manual"):
-        # Its own grace period of 30 seconds, and a guest that ignores its power button.
+        # A grace period of a day, and a guest that ignores its power button: only the grace that is given can end it.
         await api.subresource(VIRTUALMACHINES, name, NAMESPACE, "stop", {"gracePeriod": 0})
-        before = time.monotonic()
         await phase_is(api, VIRTUALMACHINEINSTANCES, name, "")
-        assert time.monotonic() - before < 25, "it went by the grace period that was given, not its own"
 
 
 async def test_what_a_plane_wrote_can_be_written_back_and_a_machine_is_stopped_by_the_grace_given(

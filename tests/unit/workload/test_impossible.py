@@ -129,3 +129,52 @@ def test_what_a_machine_cannot_be_made_from_is_refused(field: str) -> None:
     if not field.endswith("s"):
         vm["spec"][field] = {"inferFromVolume": "root", "inferFromVolumeFailurePolicy": "Ignore"}
         assert ask(VIRTUALMACHINES, vm) == [], "what a client adds of itself and does not insist on"
+
+
+def virtctl(*volumes: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    """What `virtctl create vm` writes, without the names it invents."""
+    instance = {
+        "domain": {"devices": {}, "memory": {"guest": "512Mi"}, "resources": {}},
+        "terminationGracePeriodSeconds": 180,
+    }
+    return {"spec": {"runStrategy": "Always", "template": {"spec": {**instance, "volumes": list(volumes)}}, **spec}}
+
+
+DISK = {"name": "disk", "containerDisk": {"image": "example.com/cirros"}}
+CLAIM = {"name": "disk", "persistentVolumeClaim": {"claimName": "c"}}
+INFERRED = {"inferFromVolume": "disk", "inferFromVolumeFailurePolicy": "Ignore"}
+SATA = {"disks": [{"name": "disk", "disk": {"bus": "sata"}}]}
+WINDOWS = {
+    "clock": {"utc": {}, "timer": {"hpet": {"present": False}, "hyperv": {}}},
+    "features": {"acpi": {}, "apic": {}, "hyperv": {"relaxed": {}, "vapic": {}, "spinlocks": {"spinlocks": 8191}}},
+    "firmware": {"uuid": "5d307ca9-b3ef-428c-8861-06e72d69f223"},
+    "devices": {**SATA, "interfaces": [{"name": "default", "masquerade": {}, "model": "e1000"}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("vm", "refused"),
+    [
+        (virtctl(DISK), []),
+        (virtctl(DISK, instancetype=INFERRED, preference=INFERRED), []),
+        (virtctl(DISK, {"name": "cloudinitdisk", "cloudInitNoCloud": {"userData": "#cloud-config"}}), []),
+        (virtctl(DISK, instancetype={"name": "u1.small"}), ["spec.instancetype"]),
+        (virtctl(CLAIM), ["spec.template.spec.volumes[0].persistentVolumeClaim"]),
+        (
+            virtctl({"name": "disk", "dataVolume": {"name": "d"}}, dataVolumeTemplates=[{"metadata": {"name": "d"}}]),
+            ["spec.dataVolumeTemplates", "spec.template.spec.volumes[0].dataVolume"],
+        ),
+    ],
+)
+def test_what_clients_write_is_taken_as_far_as_it_can_run(vm: dict[str, Any], refused: list[str]) -> None:
+    assert ask(VIRTUALMACHINES, vm) == refused
+
+
+def test_kubevirts_examples_are_taken_as_far_as_they_can_run() -> None:
+    def vmi(volume: dict[str, Any], **domain: Any) -> dict[str, Any]:
+        return {"spec": {"domain": {"memory": {"guest": "128Mi"}, **domain}, "volumes": [volume]}}
+
+    assert ask(VIRTUALMACHINEINSTANCES, vmi(DISK, devices=SATA)) == []
+    assert parse(vmi(DISK, devices=SATA)["spec"]).disks[0].bus == "sata"
+    assert ask(VIRTUALMACHINEINSTANCES, vmi(DISK, **WINDOWS)) == []
+    assert ask(VIRTUALMACHINEINSTANCES, vmi(CLAIM, **WINDOWS)) == ["spec.volumes[0].persistentVolumeClaim"]
