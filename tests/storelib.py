@@ -29,6 +29,7 @@ class FlakyCommitter:
         self.failures: list[ApiError] = []
         self.writes: list[Write] = []
         self.gate: Any = None
+        self.short = False
 
     def commit(self, write: Write) -> None:
         if self.gate is not None:
@@ -37,7 +38,7 @@ class FlakyCommitter:
             raise self.failures.pop(0)
         self.writes.append(write)
 
-    def checkpoint(self) -> None: ...
+    def maintain(self) -> None: ...
 
     def copy(self, target: Path, between: Callable[[], None]) -> None: ...
 

@@ -49,6 +49,7 @@ from isoplane.server.quota_admission import (
     usage_summary,
 )
 from isoplane.server.stamp import AcceptedStamp
+from isoplane.store import reserve
 from isoplane.store.lock import refuse_foreign
 from isoplane.store.record import Record
 from isoplane.watchdog import Watchdog
@@ -72,6 +73,8 @@ class PlaneOptions:
     """The file of encryption keys; None: ``keys`` in the data directory."""
     node: assembly.NodeOptions = field(default_factory=assembly.NodeOptions)
     node_name: str = ""
+    disk_reserve: int = reserve.SIZE
+    """Bytes of the disk kept so that deletions work when it is full."""
     allow_probe_host: bool = False
 
     @property
@@ -93,6 +96,7 @@ class Plane:
             options.listen,
             options.kubeconfig_path,
             key_file=options.encryption_key,
+            disk_reserve=options.disk_reserve,
             admission=admission_plugins(self.quota, allow_probe_host=options.allow_probe_host),
         )
         self.informers: Informers

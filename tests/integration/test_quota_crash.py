@@ -250,6 +250,8 @@ async def test_a_crash_at_every_step_of_a_preemption_leaves_nothing_to_repair(tm
 class Full:
     """A disk that is full now and then."""
 
+    short = False
+
     def __init__(self, committer: Any, rng: Random) -> None:
         self.committer = committer
         self.rng = rng
@@ -261,8 +263,8 @@ class Full:
             raise InsufficientStorage("the disk is full; nothing was written")
         self.committer.commit(write)
 
-    def checkpoint(self) -> None:
-        self.committer.checkpoint()
+    def maintain(self) -> None:
+        self.committer.maintain()
 
 
 async def test_a_full_disk_loses_no_count(tmp_path: Path) -> None:

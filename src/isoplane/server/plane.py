@@ -49,12 +49,14 @@ class ApiServer:
         node: NodeBackend | None = None,
         retention: Retention | None = None,
         key_file: Path | None = None,
+        disk_reserve: int = 0,
     ) -> None:
         self._data_dir = data_dir
         self._host, self._port = parse_listen(listen)
         self._kubeconfig_path = kubeconfig_path
         self._retention = retention
         self._key_file = key_file
+        self._disk_reserve = disk_reserve
         self._admission = Chain(admission)
         self._node: NodeBackend = node or NoNode()
         self.not_ready = "the API server is starting"
@@ -75,7 +77,7 @@ class ApiServer:
         Raises StoreError, ListenError, KubeconfigError or OSError, each saying what to do; nothing is left open then.
         """
         _spare_the_collector()
-        self.store = Store.open(self._data_dir, self._retention, self._key_file)
+        self.store = Store.open(self._data_dir, self._retention, self._key_file, self._disk_reserve)
         self.metrics = Registry()
         self.metrics.register(lambda: store_families(self.store))
         self.metrics.register(process_families)

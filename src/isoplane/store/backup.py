@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from isoplane.store.errors import BackupFailed, StoreError, StoreOccupied
-from isoplane.store.layout import DATABASE, Contents, examine, quote
+from isoplane.store.layout import DATABASE, RESERVE, Contents, examine, quote
 from isoplane.store.lock import DirectoryLock
 from isoplane.store.sealing import KEYS
 
@@ -29,7 +29,7 @@ REVISION_GAP = 1_000_000_000
 """Added to the revision by a restore, so that what was handed out after the backup is never handed out again: a watch
 that goes on from there is told to list again."""
 
-_BESIDE = ("lock", "pki", "kubeconfig", KEYS)
+_BESIDE = ("lock", "pki", "kubeconfig", KEYS, RESERVE)
 """What may lie in a data directory that counts as empty: it was put there to go with the backup."""
 
 _COPYING, _DECIDED = f"{DATABASE}.copying", f"{DATABASE}.restored"

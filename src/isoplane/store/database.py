@@ -22,12 +22,14 @@ from isoplane.store.layout import (
     DATABASE,
     FORMAT,
     FROM_FORMAT_1,
+    RESERVE,
     SCHEMA,
     check_writable,
     corrupt,
     examine,
     unreadable,
 )
+from isoplane.store.reserve import Reserve
 from isoplane.store.sealing import KEYS, RESOURCES, open_keys
 
 CHECKPOINT_PAGES = 2048
@@ -50,15 +52,23 @@ class Write:
     """Revisions that compaction drops."""
     facts: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def size(self) -> int:
+        """Bytes of what it writes, keys aside."""
+        values = (*(row[-1] or b"" for row in self.log), *(row[-1] for row in self.put_rows))
+        return sum(map(len, values)) + sum(len(data) for _, data, _ in self.moved_rows)
+
 
 class Database:
     """An open, checked database file in ``directory``; the caller holds the directory's lock.
 
-    Everything in it that is to be sealed is sealed by the first key of ``key_file`` once it is open.
+    Everything in it that is to be sealed is sealed by the first key of ``key_file`` once it is open.  ``reserve``: bytes of
+    the disk to keep for what frees some of it.
     """
 
-    def __init__(self, directory: Path, key_file: Path | None = None) -> None:
+    def __init__(self, directory: Path, key_file: Path | None = None, reserve: int = 0) -> None:
         self.path = directory / DATABASE
+        self._reserve = Reserve(directory / RESERVE, reserve)
         finish_restore(directory)
         needed = ""
         if self.path.exists() and self.path.stat().st_size > 0:
@@ -176,8 +186,26 @@ class Database:
 
     # writing
 
+    @property
+    def short(self) -> bool:
+        """Whether the disk is full and the reserve is being used: only what frees some of it is to be written."""
+        return self._reserve.short
+
     def commit(self, write: Write) -> None:
-        """Make ``write`` durable, wholly or not at all. Raises an ApiError that says why not."""
+        """Make ``write`` durable, wholly or not at all. Raises an ApiError that says why not.
+
+        What meets a full disk is tried again with a piece of the reserve, if it needs less than half of that.
+        """
+        while True:
+            try:
+                self._commit(write)
+                return
+            except InsufficientStorage:
+                if 2 * write.size >= self._reserve.give_up():
+                    raise
+                self.checkpoint()  # What lies in the WAL gives its place to the next write.
+
+    def _commit(self, write: Write) -> None:
         try:
             self._db.execute("BEGIN IMMEDIATE")
             if write.log:
@@ -226,6 +254,12 @@ class Database:
                 self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except (sqlite3.Error, OSError):
             pass  # The WAL keeps everything; the next commit or checkpoint reports a lasting fault.
+
+    def maintain(self) -> None:
+        """What is done while nobody waits: a checkpoint, and the reserve made whole again."""
+        self.checkpoint()
+        if self._reserve.short:
+            self._reserve.make()
 
     def copy(self, target: Path, between: Callable[[], None]) -> None:
         """Copy the file while it is used; ``between`` may commit. Raises an ApiError; then nothing is left of the copy."""

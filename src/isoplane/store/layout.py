@@ -17,6 +17,8 @@ from isoplane.store.errors import StoreCorrupt, StoreNewer, StoreUnwritable
 from isoplane.store.sealing import MARK
 
 DATABASE = "isoplane.db"
+RESERVE = "reserve"
+"""A file that holds room on the disk, and nothing else."""
 FORMAT = 3
 """Raised when the layout below changes; a newer file is refused, an older one brought up to date once all of it was read.
 

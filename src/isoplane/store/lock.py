@@ -14,7 +14,8 @@ _OURS = ("lock", "isoplane.db")
 """A directory with one of these was a data directory before."""
 
 _KNOWN = frozenset((
-    *_OURS, "isoplane.db-wal", "isoplane.db-shm", "isoplane.db-journal", "isoplane.db.copying", "isoplane.db.restored",
+    *_OURS, "reserve", "isoplane.db-wal", "isoplane.db-shm", "isoplane.db-journal", "isoplane.db.copying",
+    "isoplane.db.restored",
     "keys", "keys.new", "pki", "kubeconfig", "control.sock", "images", "oci", "qemu", "network", "simulated", "lost+found",
 ))  # fmt: skip
 _KEPT = "replaced-"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from isoplane.objects.errors import ApiError, Expired, Unavailable
+from isoplane.objects.errors import ApiError, Expired, InsufficientStorage, Unavailable
 from isoplane.objects.kinds import Resource
 from isoplane.store.backup import Backup, finish, partial_of
 from isoplane.store.database import Database, LogRow, Write
@@ -28,6 +28,7 @@ from isoplane.store.loading import load
 from isoplane.store.lock import DirectoryLock
 from isoplane.store.mirror import Mirror
 from isoplane.store.record import ObjectKey, Record
+from isoplane.store.reserve import goes_on
 from isoplane.store.sealing import RESOURCES, Keys
 from isoplane.store.state import Row, State
 from isoplane.store.stats import Stats
@@ -77,6 +78,7 @@ class Store:
         self._history = history
         self._hub = Hub()
         self._loop = asyncio.get_running_loop()
+        self._committer = committer
         self._writer = Writer(committer, self._loop)
         self._close = close
         self._keys = keys
@@ -90,14 +92,18 @@ class Store:
         self._maintenance = self._loop.call_later(_MAINTENANCE_SECONDS, self._maintain)
 
     @classmethod
-    def open(cls, directory: Path, retention: Retention | None = None, key_file: Path | None = None) -> Store:
+    def open(
+        cls, directory: Path, retention: Retention | None = None, key_file: Path | None = None, reserve: int = 0
+    ) -> Store:
         """Lock, check and load a data directory; made when absent. ``key_file`` None: the one in the directory.
+
+        ``reserve``: bytes of the disk kept so that deletions work when it is full.
 
         Raises StoreLocked, StoreUnwritable, KeyRefused or StoreCorrupt, each with what to do; then nothing was changed.
         """
         lock = DirectoryLock(directory)
         try:
-            database = Database(directory, key_file)
+            database = Database(directory, key_file, reserve)
             try:
                 state, history = load(database, retention or Retention())
             except BaseException:
@@ -154,7 +160,12 @@ class Store:
             future.set_exception(problem)
             return future
         if error is None and not dry_run and (txn.changes or txn.written_rows):
-            self._accept(txn)
+            if self._committer.short and not goes_on(txn.changes):
+                error = InsufficientStorage(
+                    "the disk of the plane is full; nothing was written. Delete something or free some space and try again"
+                )
+            else:
+                self._accept(txn)
         if self._flying is None and self._current.empty:
             # Nothing uncommitted was seen, so there is nothing to wait for.
             if error is not None:
@@ -371,7 +382,7 @@ class Store:
         if self._history.has_dead():
             self._schedule()
         else:
-            self._writer.checkpoint(lambda error: None)
+            self._writer.maintain(lambda error: None)
 
     async def close(self) -> None:
         """Commit what is evaluated, end all watches, release the directory. Safe to call twice."""

@@ -21,9 +21,12 @@ from isoplane.store.database import Write
 class Committer(Protocol):
     """What the writer needs of the database; a test puts a failing one here."""
 
+    @property
+    def short(self) -> bool: ...
+
     def commit(self, write: Write) -> None: ...
 
-    def checkpoint(self) -> None: ...
+    def maintain(self) -> None: ...
 
     def copy(self, target: Path, between: Callable[[], None]) -> None: ...
 
@@ -45,8 +48,8 @@ class Writer:
         """Commit ``write`` and call ``report(None)`` on the loop, or ``report(error)`` when nothing was written."""
         self._queue.put((partial(self._committer.commit, write), report))
 
-    def checkpoint(self, report: Report) -> None:
-        self._queue.put((self._committer.checkpoint, report))
+    def maintain(self, report: Report) -> None:
+        self._queue.put((self._committer.maintain, report))
 
     def copy(self, target: Path, report: Report) -> None:
         """Copy the file to ``target``; commits go on meanwhile. At most one copy at a time."""
