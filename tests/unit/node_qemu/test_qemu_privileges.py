@@ -25,6 +25,10 @@ def test_two_machines_never_share_a_user(tmp_path: Path, monkeypatch: pytest.Mon
     assert privileges.claim(tmp_path / "late", taken) == numbers[3]
     machines[5].rmdir()
     assert privileges.claim(machines[3], taken) == numbers[5], "its plane went without giving it back"
+    (tmp_path / "late").rmdir()
+    privileges.sweep(taken)
+    assert {int(entry.name) for entry in taken.iterdir()} == set(numbers) - {numbers[3]}
+    privileges.sweep(tmp_path / "none")
 
 
 @pytest.mark.parametrize(("milli", "quota"), [(0, 0), (1, 1000), (9, 1000), (10, 1000), (11, 1100), (2500, 250000)])

@@ -14,8 +14,10 @@ from isoplane.node.runtime.oci import capabilities, guarded, users, volumes
 from isoplane.node.runtime.oci.environment import Facts, command_line, environment, missing
 from isoplane.node.runtime.oci.seccomp import runtime_default
 from isoplane.node.runtime.oci.spec import Container, Device, Mount
+from isoplane.objects import quantity
 from isoplane.workload import impossible
-from isoplane.workload.shape import Unit
+from isoplane.workload.pod import qos_class
+from isoplane.workload.shape import Unit, UnitRole, Workload
 
 DEFAULT_PIDS_LIMIT = 4096
 """Processes per container, against fork bombs: the kubelet leaves this to the node's configuration."""
@@ -67,7 +69,7 @@ def describe(
         cpu_limit=unit.cpu_limit,
         memory_limit=unit.memory_limit,
         pids_limit=DEFAULT_PIDS_LIMIT,
-        oom_score=allowed_oom_score(oom_score(unit)),
+        oom_score=allowed_oom_score(oom_score(unit, facts.workload)),
         ipc=str(pod / "ipc") if (pod / "ipc").exists() else "",
         shm=str(pod / "shm") if (pod / "shm").exists() else "",
         host_pid=bool(pod_spec.get("hostPID")),
@@ -106,14 +108,21 @@ def seccomp_profile(
     return None
 
 
-def oom_score(unit: Unit) -> int:
-    """Who is killed first when the host runs out of memory: the kubelet's formula, per container."""
-    if not unit.memory_request and not unit.memory_limit:
+def oom_score(unit: Unit, workload: Workload) -> int:
+    """Who is killed first when the host runs out of memory: the kubelet's formula, per container.
+
+    What is requested for the Pod as a whole and by none of its containers counts for each in equal parts.
+    """
+    quality = qos_class(workload.recipe)
+    if quality == "BestEffort":
         return 1000
-    if unit.memory_limit and unit.memory_request >= unit.memory_limit and unit.cpu_limit == unit.cpu_request:
+    if quality == "Guaranteed":
         return -997
-    share = 1000 - 1000 * unit.memory_request // max(1, host_memory())
-    return min(max(share, 3), 999)
+    stated = ((workload.recipe.get("resources") or {}).get("requests") or {}).get("memory", 0)
+    lasting = [other for other in workload.units if other.role is not UnitRole.INIT]
+    left = quantity.amount("memory", stated) - sum(other.memory_request for other in lasting)
+    asked = unit.memory_request + max(0, left) // max(1, len(lasting))
+    return min(max(1000 - 1000 * asked // max(1, host_memory()), 3), 999)
 
 
 def allowed_oom_score(wanted: int) -> int:

@@ -39,7 +39,7 @@ def materialise(directory: Path, facts: Facts) -> None:
         name = str(volume.get("name", ""))
         path = _path(directory, name)
         if (empty := volume.get("emptyDir")) is not None:
-            _empty_dir(path, empty, name)
+            _empty_dir(path, empty, name, facts)
         elif (host := volume.get("hostPath")) is not None:
             _host_path(host, name)
             continue
@@ -60,19 +60,25 @@ def _path(directory: Path, name: str) -> Path:
     return directory / name
 
 
-def _empty_dir(path: Path, source: Mapping[str, Any], name: str) -> None:
+def _empty_dir(path: Path, source: Mapping[str, Any], name: str, facts: Facts) -> None:
     path.mkdir(exist_ok=True)
     os.chmod(path, 0o777)
     if source.get("medium") != "Memory":
         return
     if os.path.ismount(path):
         return
+    size = memory_size(source, name, facts)
+    options = "mode=777" + (f",size={size}" if size else "")
+    kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+
+
+def memory_size(source: Mapping[str, Any], name: str, facts: Facts) -> int:
+    """Bytes of an emptyDir in memory, as the kubelet's: the least of its limit, the Pod's and the host's; 0: nobody knows."""
     try:
-        limit = quantity.whole(source["sizeLimit"]) if source.get("sizeLimit") else 0
+        own = quantity.whole(source["sizeLimit"]) if source.get("sizeLimit") else 0
     except ValueError as error:
         raise missing(f"volume {name!r}: sizeLimit: {error}") from None
-    options = "mode=777" + (f",size={limit}" if limit else "")
-    kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+    return min((size for size in (own, facts.workload.limits.get("memory", 0), facts.host_memory) if size), default=0)
 
 
 def _host_path(source: Mapping[str, Any], name: str) -> None:

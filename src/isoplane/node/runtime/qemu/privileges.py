@@ -57,6 +57,16 @@ def release(machine: Path, taken: Path = TAKEN) -> None:
                 entry.unlink()
 
 
+def sweep(taken: Path = TAKEN) -> None:
+    """Forget the numbers of machines whose directories are gone: their planes went without giving them back."""
+    if not taken.exists():
+        return
+    with _locked(taken):
+        for entry in taken.iterdir():
+            if not Path(entry.read_text()).exists():
+                entry.unlink()
+
+
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

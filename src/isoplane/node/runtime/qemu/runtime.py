@@ -66,6 +66,8 @@ class QemuRuntime:
         try:
             self._machines_dir.mkdir(parents=True, exist_ok=True)
             self._root.chmod(0o700)
+            if privileges.can_change():
+                await asyncio.to_thread(privileges.sweep)
             await self._adopt_all()
         except OSError as error:
             message = f"{self._machines_dir}: {error.strerror or error}; check its permissions and free space"
