@@ -18,7 +18,7 @@ from isoplane.node.images.store import ImageStore
 from isoplane.node.runtime.protocol import Materials, RuntimeFailure
 from isoplane.node.runtime.qemu.cgroup import PIDS_LIMIT, parents
 from isoplane.node.runtime.qemu.privileges import claim
-from isoplane.workload.shape import UnitState
+from isoplane.workload.shape import RunState, UnitState
 from qemu_support import Harness, guest_store, machine_spec, machine_workload, page, tap
 from support import require
 
@@ -211,3 +211,22 @@ async def test_logs_follow_to_the_end_with_times(plane: Harness) -> None:
     assert followed.startswith(time.strftime("%Y-%m-%dT", time.gmtime(begin)))
     assert (await plane.log(workload.uid, tail_lines=1)).count("\n") == 1
     assert await plane.log(workload.uid, since=time.time() + 1) == ""
+
+
+async def test_a_machine_starts_paused_without_acpi_and_with_its_cable_out(plane: Harness) -> None:
+    features = {"acpi": {"enabled": False}}
+    card = {"interfaces": [{"name": "default", "masquerade": {}, "state": "down"}]}
+    with tap() as wire:
+        spec = machine_spec(wire.parameters, domain={"features": features, "devices": card}, startStrategy="Paused")
+        workload = machine_workload(spec)
+        assert workload.desired is RunState.PAUSE
+        await plane.run(workload, wire.attachment)
+        unit = await plane.unit(workload.uid)
+        assert (unit.state, unit.details["qmp_status"]) == (UnitState.PAUSED, "prelaunch")
+        assert await plane.log(workload.uid) == ""
+        await plane.runtime.pause_unit(workload.uid, "machine", False)
+        assert (await plane.unit(workload.uid)).state is UnitState.RUNNING
+        await plane.says(workload.uid, "serving")
+        with pytest.raises(OSError):  # no answer at all: a closed port would refuse at once
+            async with asyncio.timeout(3):
+                await asyncio.open_connection(wire.attachment.address, 8080)
