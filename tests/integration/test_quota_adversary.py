@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from quota_plane import QuotaPlane, condition, pod, quota_plane, vmi
 
-from isoplane.objects.errors import ApiError, Conflict, Forbidden, QuotaExceeded
+from isoplane.objects.errors import ApiError, Conflict, Forbidden, Invalid, QuotaExceeded
 from isoplane.objects.kinds import (
     NAMESPACES,
     PODDISRUPTIONBUDGETS,
@@ -247,7 +247,9 @@ async def test_forged_words_change_no_charge(plane: QuotaPlane) -> None:
     await plane.pod("web", cpu="2")
     await plane.api.patch(RESOURCEQUOTAS, "q", "a", {"status": {"used": {"requests.cpu": "0"}}}, subresource="status")
     assert (await plane.used("a"))["requests.cpu"] == "2"
-    notes = {"isoplane.io/priority": "99999", RETRY_ANNOTATION: "1", "isoplane.io/transitions": "{}"}
+    with pytest.raises(Invalid, match="computed from the PriorityClass"):
+        await plane.api.patch(PODS, "web", "a", {"metadata": {"annotations": {"isoplane.io/priority": "99999"}}})
+    notes = {RETRY_ANNOTATION: "1", "isoplane.io/transitions": "{}"}
     await plane.api.patch(PODS, "web", "a", {"metadata": {"annotations": notes}})
     forged = pod("forged")
     forged["metadata"]["annotations"] = {"isoplane.io/priority": "99999"}

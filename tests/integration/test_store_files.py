@@ -19,6 +19,7 @@ from isoplane.store import Store, Transaction
 from isoplane.store.errors import StoreCorrupt, StoreLocked, StoreUnwritable
 from isoplane.store.history import Retention
 from isoplane.store.layout import FORMAT
+from isoplane.store.lock import DirectoryLock
 from support import require
 
 
@@ -328,3 +329,11 @@ async def test_a_data_directory_is_closed_to_others(tmp_path: Path) -> None:
         data.chmod(0o755)
         await Store.open(data).close()
         assert data.stat().st_mode & 0o777 == 0o700
+
+
+def test_what_image_commands_leave_is_no_foreign_file(tmp_path: Path) -> None:
+    """`isoplane image build-demo` comes before the first `isoplane up`: it makes the image store and keeps the kernel."""
+    data = tmp_path / "data"
+    for name in ("images", "cache"):
+        (data / name).mkdir(parents=True)
+    DirectoryLock(data).release()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from isoplane.node import programs
 from isoplane.node.network import forwarding, nat, process, sysctl
 from isoplane.node.network.keyed import KeyedLocks
 from isoplane.node.network.protocol import FabricFailure
@@ -46,7 +47,8 @@ def test_borrowed_settings_are_given_back(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_missing_tool_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_PATH", "/nowhere")
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(programs, "_SYSTEM", ())
     with pytest.raises(
         FabricFailure, match="ovs-vswitchd is not installed: on Debian, `apt-get install openvswitch-switch`"
     ):

@@ -16,7 +16,8 @@ _OURS = ("lock", "isoplane.db")
 _KNOWN = frozenset((
     *_OURS, "reserve", "isoplane.db-wal", "isoplane.db-shm", "isoplane.db-journal", "isoplane.db.copying",
     "isoplane.db.restored",
-    "keys", "keys.new", "pki", "kubeconfig", "control.sock", "images", "oci", "qemu", "network", "simulated", "lost+found",
+    "keys", "keys.new", "pki", "kubeconfig", "control.sock", "images", "cache", "oci", "qemu", "network", "simulated",
+    "lost+found",
 ))  # fmt: skip
 _KEPT = "replaced-"
 _MOST_TOLD = 5
