@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from isoplane.cli.terminal import FINDING, default_data_dir, fail
+from isoplane.cli.terminal import DATA, FINDING, default_data_dir, fail
 
 app = typer.Typer(add_completion=False)
 
@@ -15,9 +15,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def backup(
     file: Path = typer.Argument(..., metavar="FILE", help="The new file to write."),
-    data: Path | None = typer.Option(
-        None, "--data", help="Data directory.", show_default="/var/lib/isoplane, or ~/.local/share"
-    ),
+    data: Path | None = DATA,
 ) -> None:
     """Write every object, the quota ledger and the watch log to one file, while the plane runs or while it does not.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from isoplane.cli.terminal import FINDING, default_data_dir, fail, waiting
+from isoplane.cli.terminal import DATA, FINDING, default_data_dir, fail, waiting
 
 app = typer.Typer(add_completion=False)
 
@@ -19,9 +19,7 @@ STOP_SECONDS = 60.0
 
 @app.command()
 def down(
-    data: Path | None = typer.Option(
-        None, "--data", help="Data directory.", show_default="/var/lib/isoplane, or ~/.local/share"
-    ),
+    data: Path | None = DATA,
     grace: float = typer.Option(30.0, "--grace", help="Seconds that workloads have to end by themselves."),
 ) -> None:
     """Stop the workloads and remove every trace: processes, namespaces, links, tables, bridges, mounts, cgroups.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from isoplane.cli.terminal import BAD_INPUT, FINDING, Output, default_data_dir, fail, waiting
+from isoplane.cli.terminal import BAD_INPUT, DATA, FINDING, Output, default_data_dir, fail, waiting
 
 if TYPE_CHECKING:
     from isoplane.node.images import ImageStore, ProgressCallback, StoredImage
@@ -24,8 +24,6 @@ app = typer.Typer(
 
 T = TypeVar("T")
 
-_DATA = typer.Option(None, "--data", help="Data directory.", show_default="/var/lib/isoplane, or ~/.local/share")
-
 
 @app.command()
 def load(
@@ -33,7 +31,7 @@ def load(
         ..., help="An OCI layout or archive, a docker archive, or a name to be fetched from its registry."
     ),
     name: str = typer.Option("", "--name", "-n", help="What to call it here.", show_default="what the source calls it"),
-    data: Path | None = _DATA,
+    data: Path | None = DATA,
     insecure_registry: list[str] = typer.Option(
         [], "--insecure-registry", metavar="HOST[:PORT]", help="Ask this registry over plain HTTP (loopback always is)."
     ),
@@ -52,7 +50,7 @@ def load(
 
 @app.command("list")
 def list_(
-    data: Path | None = _DATA, output: Output = typer.Option(Output.TABLE, "--output", "-o", help="table or json.")
+    data: Path | None = DATA, output: Output = typer.Option(Output.TABLE, "--output", "-o", help="table or json.")
 ) -> None:
     """List the images in the local store, with all their names."""
     from isoplane.node.images import ImageError
@@ -81,7 +79,7 @@ def list_(
 def remove(
     names: list[str] = typer.Argument(..., metavar="NAME...", help="Names as `isoplane image list` shows them."),
     force: bool = typer.Option(False, "--force", help="Drop the name even while a workload uses the image."),
-    data: Path | None = _DATA,
+    data: Path | None = DATA,
 ) -> None:
     """Remove images from the local store. An image with other names keeps those."""
     store = _store(data)
@@ -91,7 +89,7 @@ def remove(
 
 
 @app.command()
-def prune(data: Path | None = _DATA) -> None:
+def prune(data: Path | None = DATA) -> None:
     """Remove what nothing names and nothing uses: replaced images, left-overs of interrupted loads."""
     store = _store(data)
     try:
@@ -105,7 +103,7 @@ def prune(data: Path | None = _DATA) -> None:
 
 @app.command("build-demo")
 def build_demo(
-    data: Path | None = _DATA,
+    data: Path | None = DATA,
     guest: bool = typer.Option(True, "--guest/--no-guest", help="Build the demonstration's machine image too."),
     kernel_package: Path | None = typer.Option(
         None,

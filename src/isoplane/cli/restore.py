@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from isoplane.cli.terminal import FINDING, default_data_dir, fail
+from isoplane.cli.terminal import DATA, FINDING, default_data_dir, fail
 
 app = typer.Typer(add_completion=False)
 
@@ -14,9 +14,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def restore(
     file: Path = typer.Argument(..., metavar="FILE", help="What `isoplane backup` wrote."),
-    data: Path | None = typer.Option(
-        None, "--data", help="Data directory.", show_default="/var/lib/isoplane, or ~/.local/share"
-    ),
+    data: Path | None = DATA,
     force: bool = typer.Option(False, "--force", help="Replace the store of a directory that holds one."),
 ) -> None:
     """Put a backup into a data directory that no plane runs on; the next `isoplane up` goes on from it.

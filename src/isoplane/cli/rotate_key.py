@@ -6,16 +6,14 @@ from pathlib import Path
 
 import typer
 
-from isoplane.cli.terminal import FINDING, default_data_dir, fail
+from isoplane.cli.terminal import DATA, FINDING, default_data_dir, fail
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def rotate_key(
-    data: Path | None = typer.Option(
-        None, "--data", help="Data directory.", show_default="/var/lib/isoplane, or ~/.local/share"
-    ),
+    data: Path | None = DATA,
     encryption_key: Path | None = typer.Option(
         None, "--encryption-key", metavar="FILE", help="The file of encryption keys.", show_default="DATA/keys"
     ),

@@ -16,7 +16,7 @@ from typing import Any
 
 import typer
 
-from isoplane.cli.terminal import DONE, FINDING, Output, default_data_dir, fail
+from isoplane.cli.terminal import DATA, DONE, FINDING, Output, default_data_dir, fail
 
 app = typer.Typer(add_completion=False)
 
@@ -25,9 +25,7 @@ _SANDBOXES = {"containers": "oci/pods", "virtual machines": "qemu/machines"}
 
 @app.command()
 def status(
-    data: Path | None = typer.Option(
-        None, "--data", help="Data directory.", show_default="/var/lib/isoplane, or ~/.local/share"
-    ),
+    data: Path | None = DATA,
     output: Output = typer.Option(Output.TABLE, "--output", "-o", help="table or json."),
 ) -> None:
     """Say whether a plane runs here, where it serves, what it runs and where it logs.

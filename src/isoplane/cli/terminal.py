@@ -18,6 +18,12 @@ PATIENCE, AGAIN = 2.0, 10.0
 """Seconds after which a wait is told, and between two words about it."""
 
 
+DATA: Path | None = typer.Option(
+    None, "--data", help="Data directory.", show_default="/var/lib/isoplane, or ~/.local/share"
+)
+"""The option of every command that works on a data directory; ``default_data_dir`` is what its absence means."""
+
+
 class Output(StrEnum):
     """``--output``."""
 

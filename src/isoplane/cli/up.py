@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from isoplane.cli.terminal import BAD_INPUT, FINDING, default_data_dir, fail
+from isoplane.cli.terminal import BAD_INPUT, DATA, FINDING, default_data_dir, fail
 
 app = typer.Typer(add_completion=False)
 
@@ -33,9 +33,7 @@ class Engine(StrEnum):
 
 @app.command()
 def up(
-    data: Path | None = typer.Option(
-        None, "--data", help="Data directory.", show_default="/var/lib/isoplane, or ~/.local/share"
-    ),
+    data: Path | None = DATA,
     listen: str = typer.Option("127.0.0.1:6443", "--listen", metavar="HOST:PORT", help="Where to serve the API."),
     kubeconfig: Path | None = typer.Option(
         None, "--kubeconfig", help="Where to write the kubeconfig.", show_default="DATA/kubeconfig"

@@ -37,15 +37,7 @@ def type_causes(resource: Resource, obj: Any) -> list[Cause]:
 
     Raises BadRequest for what nests too deep.
     """
-    if is_plain(resource, obj):
-        return []
-    check_depth(obj)  # what comes from the plane itself was not decoded, and the validator gives up on deep values
-    causes: list[Cause] = []
-    for error in _validator(resource, strict=False).iter_errors(obj):
-        causes.append(_cause(error))
-        if len(causes) == _MAX_CAUSES:
-            break
-    return causes
+    return _causes(resource, obj, missing=True)
 
 
 def misplaced_values(resource: Resource, obj: Any) -> list[Cause]:
@@ -53,12 +45,17 @@ def misplaced_values(resource: Resource, obj: Any) -> list[Cause]:
 
     Raises BadRequest for what nests too deep.
     """
+    return _causes(resource, obj, missing=False)
+
+
+def _causes(resource: Resource, obj: Any, *, missing: bool) -> list[Cause]:
+    """What the schema holds against ``obj``, at most so many; with ``missing``, also what it requires and is not there."""
     if is_plain(resource, obj):
         return []
     check_depth(obj)  # what comes from the plane itself was not decoded, and the validator gives up on deep values
     causes: list[Cause] = []
     for error in _validator(resource, strict=False).iter_errors(obj):
-        if type(error.kind).__name__ != "Required":
+        if missing or type(error.kind).__name__ != "Required":
             causes.append(_cause(error))
             if len(causes) == _MAX_CAUSES:
                 break
