@@ -13,7 +13,7 @@ from pathlib import Path
 import uvloop
 
 from isoplane.plane import admission_plugins
-from isoplane.server.plane import ApiServer
+from isoplane.server.apiserver import ApiServer
 from isoplane.server.quota_admission import QuotaAdmission
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from isoplane.server.plane import ApiServer
+from isoplane.server.apiserver import ApiServer
 
 T = TypeVar("T")
 

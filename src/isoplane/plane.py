@@ -32,12 +32,12 @@ from isoplane.objects.kinds import WORKLOADS
 from isoplane.objects.metadata import Object
 from isoplane.server.account_admission import ServiceAccountAdmission
 from isoplane.server.admission import AdmissionPlugin
+from isoplane.server.apiserver import ApiServer
 from isoplane.server.collectors import loop_families
 from isoplane.server.computed import Derived
 from isoplane.server.impossible_admission import ImpossibleAdmission
 from isoplane.server.ineffective_admission import IneffectiveAdmission
 from isoplane.server.limitrange_admission import LimitRangeAdmission
-from isoplane.server.plane import ApiServer
 from isoplane.server.policy_admission import PolicyAdmission
 from isoplane.server.priority_admission import PriorityAdmission
 from isoplane.server.probe_host_admission import ProbeHostAdmission

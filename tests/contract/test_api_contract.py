@@ -29,8 +29,8 @@ from isoplane.objects.kinds import (
     VIRTUALMACHINES,
     WORKLOADS,
 )
+from isoplane.server.apiserver import ApiServer
 from isoplane.server.computed import Derived
-from isoplane.server.plane import ApiServer
 from isoplane.store import Record
 from isoplane.store.history import Retention
 

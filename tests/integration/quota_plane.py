@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from isoplane.client.local import LocalApi
+from isoplane.http.request_options import Call
 from isoplane.objects.kinds import (
     COHORTS,
     NAMESPACES,
@@ -22,7 +23,6 @@ from isoplane.objects.kinds import (
 from isoplane.objects.metadata import Object
 from isoplane.server.admission import Chain
 from isoplane.server.bootstrap import bootstrap
-from isoplane.server.call import Call
 from isoplane.server.local import LocalVerbs
 from isoplane.server.priority_admission import PriorityAdmission
 from isoplane.server.quota_admission import QuotaAdmission

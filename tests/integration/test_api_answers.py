@@ -12,7 +12,7 @@ import pytest
 
 from isoplane.client import kubeconfig
 from isoplane.plane import admission_plugins
-from isoplane.server.plane import ApiServer
+from isoplane.server.apiserver import ApiServer
 from isoplane.server.quota_admission import QuotaAdmission
 from unit.workload import samples
 

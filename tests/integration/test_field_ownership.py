@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isoplane.http.request_options import Call
+from isoplane.http.user import User
 from isoplane.objects.errors import Conflict
 from isoplane.objects.kinds import CONFIGMAPS, NAMESPACES, PODS
 from isoplane.objects.metadata import Object
 from isoplane.objects.patch.fields import paths
-from isoplane.server.admission import Chain, User
+from isoplane.server.admission import Chain
 from isoplane.server.bootstrap import bootstrap
-from isoplane.server.call import Call
 from isoplane.server.verbs import Verbs
 from storelib import in_memory
 from unit.workload import samples

@@ -21,15 +21,15 @@ from websockets.typing import Subprotocol
 
 from isoplane.client import kubeconfig
 from isoplane.client.streams import NoNode
-from isoplane.server.admission import User
+from isoplane.http import protocol
+from isoplane.http.listener import ListenError
+from isoplane.http.tls import Pki
+from isoplane.http.user import User
+from isoplane.server.apiserver import ApiServer, parse_listen
 from isoplane.server.bootstrap import bootstrap
-from isoplane.server.http import protocol
-from isoplane.server.http.app import App
-from isoplane.server.http.documents import Documents
-from isoplane.server.http.handlers import Handlers
-from isoplane.server.http.listener import ListenError
-from isoplane.server.plane import ApiServer, parse_listen
-from isoplane.server.tls import Pki
+from isoplane.server.endpoints.app import App
+from isoplane.server.endpoints.documents import Documents
+from isoplane.server.endpoints.handlers import Handlers
 from isoplane.server.verbs import Verbs
 from storelib import in_memory
 

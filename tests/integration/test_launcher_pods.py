@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from quota_plane import QuotaPlane, quota_plane, vmi
 
+from isoplane.http.request_options import Call, DeleteOptions, ListOptions
 from isoplane.objects.errors import ApiError, Conflict, Forbidden, Invalid, NotFound, TooManyRequests
 from isoplane.objects.kinds import PODDISRUPTIONBUDGETS, PODS, VIRTUALMACHINEINSTANCES
 from isoplane.objects.metadata import Object, condition
 from isoplane.server import launcher
-from isoplane.server.call import Call, DeleteOptions, ListOptions
 from isoplane.server.watching import Step
 from isoplane.store.transaction import Change
 

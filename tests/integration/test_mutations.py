@@ -16,6 +16,7 @@ import pytest
 
 from controllers_support import machine_spec, pod, vm, vmi
 from isoplane.client import kubeconfig
+from isoplane.http.request_options import Call, DeleteOptions, check_shape
 from isoplane.objects.decode import JSON
 from isoplane.objects.errors import AlreadyExists, ApiError, BadRequest, Internal
 from isoplane.objects.kinds import BY_KIND, CONFIGMAPS, PODS, SERVED, VIRTUALMACHINES, Resource
@@ -23,9 +24,8 @@ from isoplane.objects.metadata import Object
 from isoplane.objects.schema.validator import misplaced_values, type_causes
 from isoplane.plane import admission_plugins
 from isoplane.server.admission import Chain
+from isoplane.server.apiserver import ApiServer
 from isoplane.server.bootstrap import bootstrap
-from isoplane.server.call import Call, DeleteOptions, check_shape
-from isoplane.server.plane import ApiServer
 from isoplane.server.quota_admission import QuotaAdmission
 from isoplane.server.verbs import Verbs
 from isoplane.store import Store

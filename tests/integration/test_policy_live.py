@@ -18,7 +18,7 @@ from isoplane.objects import kinds
 from isoplane.objects.exposition import Family
 from isoplane.objects.metadata import Object
 from isoplane.policy.hits import RuleHits
-from isoplane.server.plane import ApiServer
+from isoplane.server.apiserver import ApiServer
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "03-tenant-isolation"
 

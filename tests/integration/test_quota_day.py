@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 from quota_plane import QuotaPlane, condition, pod, quota_plane, vmi
 
+from isoplane.http.request_options import Call
 from isoplane.objects.errors import NotFound, QuotaExceeded
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, Resource
-from isoplane.server.call import Call
 from isoplane.server.quota_admission import repair
 from isoplane.store.hub import Subscription
 
@@ -213,7 +213,7 @@ def balanced(plane: QuotaPlane, capacity: int) -> int:
 
 
 def _grace_zero() -> Any:
-    from isoplane.server.call import DeleteOptions
+    from isoplane.http.request_options import DeleteOptions
 
     return DeleteOptions(grace_seconds=0)
 

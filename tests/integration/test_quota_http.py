@@ -18,7 +18,7 @@ from isoplane.client import kubeconfig
 from isoplane.client.http import HttpApi
 from isoplane.objects.errors import QuotaExceeded
 from isoplane.objects.kinds import NAMESPACES, PODS, PRIORITYCLASSES, QUOTAPOLICIES, QUOTAUSAGES, RESOURCEQUOTAS
-from isoplane.server.plane import ApiServer
+from isoplane.server.apiserver import ApiServer
 from isoplane.server.priority_admission import PriorityAdmission
 from isoplane.server.quota_admission import QuotaAdmission, usage_summary
 

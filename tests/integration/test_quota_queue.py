@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from quota_plane import QuotaPlane, condition, pod, quota_plane
 
+from isoplane.http.request_options import Call
+from isoplane.http.user import User
 from isoplane.objects.errors import Forbidden, Invalid, QuotaExceeded
 from isoplane.objects.kinds import COHORTS, EVENTS, PODS, QUOTAPOLICIES
 from isoplane.quota.decide import decide
 from isoplane.quota.explain import text
 from isoplane.quota.model import Ask, Deny
-from isoplane.server.admission import User
-from isoplane.server.call import Call
 from isoplane.server.quota_admission import repair
 from isoplane.server.quota_admission.plugin import MAX_QUOTAS
 

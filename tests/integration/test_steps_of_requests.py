@@ -17,6 +17,7 @@ import orjson
 import pytest
 from test_mutations import examples, places, with_value
 
+from isoplane.http.request_options import Call
 from isoplane.objects.copying import count
 from isoplane.objects.decode import MAX_VALUES, decode_body, decode_patch
 from isoplane.objects.errors import ApiError, Invalid, TooLarge
@@ -29,7 +30,6 @@ from isoplane.objects.yaml_decode import MAX_EVENTS
 from isoplane.plane import admission_plugins
 from isoplane.server.admission import Chain
 from isoplane.server.bootstrap import bootstrap
-from isoplane.server.call import Call
 from isoplane.server.quota_admission import QuotaAdmission
 from isoplane.server.verbs import Verbs
 from isoplane.store import Store

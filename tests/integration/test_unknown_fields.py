@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from isoplane.http.request_options import Call
+from isoplane.http.user import User
 from isoplane.objects.errors import BadRequest
 from isoplane.objects.kinds import CONFIGMAPS, NAMESPACES, PODS, VIRTUALMACHINES
 from isoplane.objects.metadata import Object
-from isoplane.server.admission import Chain, User
+from isoplane.server.admission import Chain
 from isoplane.server.bootstrap import bootstrap
-from isoplane.server.call import Call
 from isoplane.server.verbs import PatchKind, Verbs
 from isoplane.store import Store, Transaction
 from unit.workload import samples

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from isoplane.client.http import HttpApi
-from isoplane.server.tls import Identity, Pki
+from isoplane.http.tls import Identity, Pki
 from support import free_port
 
 ROOT = Path(__file__).parent.parent.parent

@@ -26,9 +26,9 @@ ALLOWED = {
     "quota/charge.py": "`pods` is the name of a quota's resource, of which every kind takes one",
     "workload/limits.py": "`Pod` is a type of limit in a LimitRange; the adapters call the kinds' own halves",
     "server/actions.py": "the API's table of action subresources: pods/eviction, virtualmachineinstances/pause, …",
-    "server/http/discovery.py": "which verbs discovery announces for a subresource",
+    "server/endpoints/discovery.py": "which verbs discovery announces for a subresource",
     "server/launcher": "the launcher pod that clients expect behind a VMI, and what may be done to it",
-    "server/http/logs.py": "the containers of that launcher pod",
+    "server/endpoints/logs.py": "the containers of that launcher pod",
     "node/images/sources.py": "`oci` is an image layout, not a runtime",
 }
 

@@ -41,10 +41,10 @@ def demo(
     from importlib import import_module
 
     from isoplane.cli.scenes.theatre import choose_simulated
+    from isoplane.http.listener import ListenError
     from isoplane.node.images.model import ImageError
     from isoplane.node.network.protocol import FabricFailure
     from isoplane.node.runtime.protocol import RuntimeFailure
-    from isoplane.server.http.listener import ListenError
 
     # A pipe has no width of its own: wide enough for the table.
     console = Console() if sys.stdout.isatty() else Console(width=150)

@@ -124,12 +124,12 @@ def _sysctls(patterns: list[str]) -> tuple[str, ...]:
 
 
 async def _serve(options: object, stop_workloads: bool) -> int:
+    from isoplane.http.listener import ListenError
     from isoplane.node.formats import RecordsRefused
     from isoplane.node.network.protocol import FabricFailure
     from isoplane.node.runtime.protocol import RuntimeFailure
     from isoplane.objects.errors import ApiError
     from isoplane.plane import Plane, PlaneOptions
-    from isoplane.server.http.listener import ListenError
     from isoplane.server.kubeconfig import KubeconfigError
     from isoplane.store.errors import StoreError
     from isoplane.watchdog import Watchdog, on_signals

@@ -6,9 +6,9 @@ when it is deleted.
 
 from __future__ import annotations
 
+from isoplane.http import apierrors
 from isoplane.objects.errors import Forbidden
 from isoplane.objects.kinds import NAMESPACES, SERVICEACCOUNTS, Resource
-from isoplane.server import problems
 from isoplane.server.admission import AdmissionRequest, Operation, Plugin
 from isoplane.workload.adapters import adapter_for
 
@@ -35,5 +35,5 @@ class ServiceAccountAdmission(Plugin):
         raise Forbidden(
             f'{request.resource.qualified} "{request.name}" is forbidden: error looking up service account '
             f'{request.namespace}/{name}: serviceaccount "{name}" not found',
-            details=problems.details(request.resource, request.name),
+            details=apierrors.details(request.resource, request.name),
         )

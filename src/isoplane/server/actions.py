@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from isoplane.http import apierrors
+from isoplane.http.request_options import Call, DeleteOptions
 from isoplane.objects.errors import BadRequest, Cause, Forbidden, Internal, MethodNotAllowed, TooManyRequests
 from isoplane.objects.kinds import PODDISRUPTIONBUDGETS, PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Resource
 from isoplane.objects.metadata import Object, rfc3339, set_condition
 from isoplane.objects.validation import invalid
 from isoplane.quota.disruption import Eviction, Verdict, decide_eviction
-from isoplane.server import deletion, launcher, launcher_writes, problems
-from isoplane.server.call import Call, DeleteOptions
+from isoplane.server import deletion, launcher, launcher_writes
 from isoplane.server.writes import Writes
 from isoplane.store.record import Record
 from isoplane.store.transaction import Transaction
@@ -43,7 +44,7 @@ class Target:
         return self.writes.change(self.txn, self.resource, self.namespace, self.name, action, self.call, make)
 
     def refuse(self, why: str) -> Exception:
-        return problems.conflict(self.resource, self.name, why)
+        return apierrors.conflict(self.resource, self.name, why)
 
     def instance(self) -> Object | None:
         """The VMI of a VM, unless it has ended."""
@@ -176,7 +177,7 @@ def _refuse_eviction(decision: Eviction) -> None:
         case Verdict.FORBIDDEN:
             raise Forbidden(
                 f'{PODDISRUPTIONBUDGETS.qualified} "{decision.budget}" is forbidden: {decision.why}',
-                details=problems.details(PODDISRUPTIONBUDGETS, decision.budget),
+                details=apierrors.details(PODDISRUPTIONBUDGETS, decision.budget),
             )
         case Verdict.AMBIGUOUS:
             raise Internal(decision.why)

@@ -16,24 +16,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from isoplane.http.user import User
 from isoplane.objects.kinds import Resource
 from isoplane.objects.metadata import Object
 from isoplane.store.transaction import Transaction
 from isoplane.store.view import ReadView
 
 Operation = Literal["CREATE", "UPDATE", "DELETE"]
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """Who asks. ``groups`` contains ``system:masters`` for administrators."""
-
-    name: str
-    groups: tuple[str, ...] = ()
-
-
-SYSTEM = User("system:isoplane", ("system:masters",))
-"""The plane itself: controllers and the node agent in the same process."""
 
 
 @dataclass(slots=True)

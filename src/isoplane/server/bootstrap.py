@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from isoplane.http.request_options import Call
 from isoplane.objects.errors import AlreadyExists
 from isoplane.objects.kinds import NAMESPACES, PRIORITYCLASSES, Resource
 from isoplane.objects.metadata import Object
-from isoplane.server.call import Call
 from isoplane.server.verbs import Verbs
 
 NAMESPACE_NAMES = ("default", "kube-system", "kube-public", "kube-node-lease")

@@ -12,14 +12,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from isoplane.http import apierrors
+from isoplane.http.items import Listing
+from isoplane.http.request_options import ListOptions
+from isoplane.http.watch import Bookmark
 from isoplane.objects.errors import NotFound
 from isoplane.objects.kinds import NAMESPACES, Resource
 from isoplane.objects.metadata import Object
-from isoplane.server import problems
-from isoplane.server.call import ListOptions
-from isoplane.server.listing import Listing
 from isoplane.server.strategy import Clock
-from isoplane.server.watching import BOOKMARK_SECONDS, Bookmark, Step
+from isoplane.server.watching import BOOKMARK_SECONDS, Step
 from isoplane.store import ReadView, Record, Store
 from isoplane.store.filters import Filter, compile_filter
 from isoplane.store.hub import seen_through
@@ -89,9 +90,9 @@ class Registry:
         for record in self.records(resource, namespace):
             if record.name == name:
                 return record
-        raise problems.not_found(resource, name)
+        raise apierrors.not_found(resource, name)
 
-    def list(self, resource: Resource, namespace: str | None, options: ListOptions) -> Listing:
+    def list(self, resource: Resource, namespace: str | None, options: ListOptions) -> Listing[Record]:
         """Always the present state in one page: computed kinds have no past to page through."""
         filter_ = compile_filter(resource, options.label_selector, options.field_selector)
         return Listing([r for r in self.records(resource, namespace) if filter_.matches(r)], self._store.revision)

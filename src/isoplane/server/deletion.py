@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from isoplane.http import apierrors
+from isoplane.http.request_options import Call, DeleteOptions
 from isoplane.objects.errors import Forbidden
 from isoplane.objects.kinds import NAMESPACES, Resource
 from isoplane.objects.metadata import Object, posix, rfc3339
-from isoplane.server import problems, strategy
-from isoplane.server.call import Call, DeleteOptions
+from isoplane.server import strategy
 from isoplane.server.writes import Writes, released
 from isoplane.store.record import Record
 from isoplane.store.transaction import Transaction
@@ -44,11 +45,11 @@ def delete(
     """
     stored = txn.get(resource, namespace, name)
     if stored is None:
-        raise problems.not_found(resource, name)
+        raise apierrors.not_found(resource, name)
     if resource is NAMESPACES and name in IMMORTAL:
         raise Forbidden(
             f'{resource.qualified} "{name}" is forbidden: this namespace may not be deleted',
-            details=problems.details(resource, name),
+            details=apierrors.details(resource, name),
         )
     _check_preconditions(stored, options)
     old = stored.object() if changed is None else changed
@@ -68,13 +69,13 @@ def delete(
 
 def _check_preconditions(stored: Record, options: DeleteOptions) -> None:
     if options.uid and options.uid != stored.uid:
-        raise problems.conflict(
+        raise apierrors.conflict(
             stored.resource,
             stored.name,
             f"Precondition failed: UID in precondition: {options.uid}, UID in object meta: {stored.uid}",
         )
     if options.resource_version and options.resource_version != str(stored.revision):
-        raise problems.conflict(
+        raise apierrors.conflict(
             stored.resource,
             stored.name,
             f"Precondition failed: ResourceVersion in precondition: {options.resource_version}, "

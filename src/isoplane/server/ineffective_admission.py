@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from isoplane.http.user import SYSTEM
 from isoplane.objects.kinds import VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Resource
 from isoplane.objects.metadata import Object
-from isoplane.server.admission import SYSTEM, AdmissionRequest, Operation, Plugin
+from isoplane.server.admission import AdmissionRequest, Operation, Plugin
 from isoplane.store.transaction import Transaction
 from isoplane.workload.adapters import Adapter, adapter_for
 from isoplane.workload.fields.machine import MAKER_WARNED

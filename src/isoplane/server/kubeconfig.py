@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from isoplane.server.tls import Identity, write_private
+from isoplane.http.tls import Identity, write_private
 
 NAME = "isoplane"
 

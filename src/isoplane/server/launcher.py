@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from isoplane.http import apierrors
 from isoplane.objects import metadata
 from isoplane.objects.errors import ApiError, Cause, Forbidden
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, Resource
 from isoplane.objects.metadata import Object
 from isoplane.objects.quantity import render
 from isoplane.objects.validation import invalid
-from isoplane.server import problems
 from isoplane.store import ReadView, Record
 from isoplane.store.mirror import Mirror
 from isoplane.store.record import snapshot
@@ -56,12 +56,12 @@ def machine_of(view: ReadView, resource: Resource, namespace: str, name: str) ->
 def absent(view: ReadView, resource: Resource, namespace: str, name: str) -> ApiError:
     """Why an object that is not stored cannot be written: it is a machine's launcher, or there is none."""
     if machine_of(view, resource, namespace, name) is None:
-        return problems.not_found(resource, name)
+        return apierrors.not_found(resource, name)
     machine = machine_name(name)
     return Forbidden(
         f'{PODS.qualified} "{name}" is forbidden: it is shown for the virtual machine {machine} and cannot be written; '
         f"change the VirtualMachine {machine}, or delete or evict this Pod to stop it",
-        details=problems.details(PODS, name),
+        details=apierrors.details(PODS, name),
     )
 
 

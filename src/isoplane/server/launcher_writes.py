@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from isoplane.http import apierrors
+from isoplane.http.request_options import Call, DeleteOptions
 from isoplane.objects.errors import ApiError, BadRequest, TooManyRequests
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES
 from isoplane.objects.metadata import Object
-from isoplane.server import deletion, problems
-from isoplane.server.call import Call, DeleteOptions
+from isoplane.server import deletion
 from isoplane.server.deletion import Deleted
 from isoplane.server.launcher import launcher_pod, pod_uid
 from isoplane.server.writes import Writes
@@ -44,7 +45,7 @@ def delete(txn: Transaction, writes: Writes, machine: Record, name: str, options
 def options_for(machine: Record, name: str, options: DeleteOptions) -> DeleteOptions:
     """The options of a launcher's deletion, meant for its machine."""
     if options.uid and options.uid != pod_uid(machine.uid):
-        raise problems.conflict(
+        raise apierrors.conflict(
             PODS,
             name,
             f"Precondition failed: UID in precondition: {options.uid}, UID in object meta: {pod_uid(machine.uid)}",

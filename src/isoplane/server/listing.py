@@ -5,28 +5,18 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import orjson
 
+from isoplane.http.items import Listing
+from isoplane.http.request_options import ListOptions
 from isoplane.objects.errors import ApiError, BadRequest, Cause, Expired, Invalid
 from isoplane.objects.kinds import Resource
-from isoplane.server.call import ListOptions
 from isoplane.store import Store
 from isoplane.store.fields import INDEXED, SELECTABLE, resource_key
 from isoplane.store.filters import Filter, compile_filter
 from isoplane.store.mirror import Mirror
 from isoplane.store.record import Record
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """A page of records as of ``revision``. ``remaining`` None: not counted (a selector is in play)."""
-
-    records: Sequence[Record]
-    revision: int
-    continue_token: str = ""
-    remaining: int | None = None
 
 
 class FutureRevision(ApiError):
@@ -46,7 +36,7 @@ def read_revision(text: str) -> int:
 
 def list_records(
     store: Store, resource: Resource, namespace: str | None, options: ListOptions, mirror: Mirror | None = None
-) -> Listing:
+) -> Listing[Record]:
     """A page, with what ``mirror`` shows among the resource's objects.
 
     Raises BadRequest (selectors, token), Expired (page or exact revision compacted), FutureRevision.
@@ -90,7 +80,7 @@ def _page(
     revision: int,
     after: tuple[str, str] | None,
     mirror: Mirror | None,
-) -> Listing:
+) -> Listing[Record]:
     found: Sequence[Record] | None = None
     if after is None and revision == store.revision:
         found = _by_handle(store, resource, namespace, filter_)

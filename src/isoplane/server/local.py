@@ -8,11 +8,11 @@ from typing import Any
 import orjson
 
 from isoplane.client.api import PatchKind, Propagation
+from isoplane.http.request_options import Call, DeleteOptions, ListOptions
+from isoplane.http.watch import Bookmark
 from isoplane.objects.kinds import Resource
 from isoplane.objects.metadata import Object
-from isoplane.server.call import Call, DeleteOptions, ListOptions
 from isoplane.server.verbs import Verbs
-from isoplane.server.watching import Bookmark
 
 
 class LocalVerbs:

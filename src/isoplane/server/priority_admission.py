@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from isoplane.http import apierrors
 from isoplane.objects import metadata
 from isoplane.objects.errors import Cause, Forbidden
 from isoplane.objects.kinds import PRIORITYCLASSES, VIRTUALMACHINES, Resource
 from isoplane.objects.metadata import Object
 from isoplane.objects.validation import invalid
 from isoplane.quota.priority import NO_CLASS, HandleConflict, PriorityClass, class_name, class_of, default_class
-from isoplane.server import problems
 from isoplane.server.admission import AdmissionRequest, Operation, Plugin
 from isoplane.store.record import Record
 from isoplane.store.view import ReadView
@@ -144,4 +144,4 @@ def named(request: AdmissionRequest, obj: Mapping[str, Any], path: str) -> str:
 
 def forbidden(request: AdmissionRequest, why: str) -> Forbidden:
     resource, name = request.resource, request.name
-    return Forbidden(f'{resource.qualified} "{name}" is forbidden: {why}', details=problems.details(resource, name))
+    return Forbidden(f'{resource.qualified} "{name}" is forbidden: {why}', details=apierrors.details(resource, name))

@@ -13,10 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from isoplane.http.user import ADMIN_GROUP, User
 from isoplane.objects.errors import BadRequest, Cause, Invalid
 from isoplane.objects.metadata import Object, rfc3339
-from isoplane.server.admission import User
-from isoplane.server.tls import ADMIN_GROUP
 
 _AUTHENTICATED = "system:authenticated"
 _ATTRIBUTES = {

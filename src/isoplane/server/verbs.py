@@ -11,13 +11,15 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
+from isoplane.http import apierrors
+from isoplane.http.items import Listing
+from isoplane.http.request_options import Call, DeleteOptions, ListOptions
 from isoplane.objects.errors import Expired, MethodNotAllowed, NotFound, UnsupportedMediaType
 from isoplane.objects.kinds import ANNOUNCED, Resource
 from isoplane.objects.metadata import Object
 from isoplane.objects.patch import apply_json, apply_merge, apply_strategic
-from isoplane.server import actions, deletion, launcher_writes, listing, problems
+from isoplane.server import actions, deletion, launcher_writes, listing
 from isoplane.server.admission import Chain
-from isoplane.server.call import Call, DeleteOptions, ListOptions
 from isoplane.server.computed import Derived, Registry
 from isoplane.server.deletion import Deleted
 from isoplane.server.launcher import LAUNCHERS, launcher_pod, machine_of
@@ -57,12 +59,12 @@ class Verbs:
             machine = machine_of(self.store.state, resource, namespace, name)
             record = None if machine is None else launcher_pod(machine)
         if record is None:
-            raise problems.not_found(resource, name)
+            raise apierrors.not_found(resource, name)
         return record
 
     def list(
         self, resource: Resource, namespace: str | None, options: ListOptions, *, mirrored: bool = False
-    ) -> listing.Listing:
+    ) -> Listing[Record]:
         """``namespace`` None: all. Raises BadRequest, Invalid, Expired."""
         if resource.computed:
             return self.computed.list(resource, namespace, options)
@@ -155,17 +157,17 @@ class Verbs:
 
     async def delete_collection(
         self, resource: Resource, namespace: str | None, select: ListOptions, options: DeleteOptions, call: Call
-    ) -> listing.Listing:
+    ) -> Listing[Record]:
         """Delete what a list with these selectors shows, each object by itself; what vanished meanwhile is skipped."""
         self._writable(resource)
         found = self.list(resource, namespace, select, mirrored=True).records
 
-        def evaluate(txn: Transaction) -> listing.Listing:
+        def evaluate(txn: Transaction) -> Listing[Record]:
             gone: Records = []
             for record in found:
                 with suppress(NotFound):
                     gone.append(self._delete(txn, resource, record.namespace, record.name, options, call).record)
-            return listing.Listing(gone, txn.revision)
+            return Listing(gone, txn.revision)
 
         return await self.store.transact(evaluate, dry_run=call.dry_run)
 
@@ -186,7 +188,7 @@ class Verbs:
     @staticmethod
     def _writable(resource: Resource) -> None:
         if resource in ANNOUNCED:
-            raise problems.not_served_yet(resource)
+            raise apierrors.not_served_yet(resource)
         if "create" not in resource.verbs:
             raise MethodNotAllowed(f"{resource.qualified} are computed; they cannot be written")
 

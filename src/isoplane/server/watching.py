@@ -7,12 +7,12 @@ writes them to a socket writes once per group.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
 
+from isoplane.http.request_options import ListOptions
+from isoplane.http.watch import Bookmark, groups
 from isoplane.objects.errors import BadRequest, Expired, Invalid
 from isoplane.objects.kinds import Resource
-from isoplane.server.call import ListOptions
 from isoplane.server.listing import read_revision, with_mirrored
 from isoplane.server.strategy import Clock
 from isoplane.store import Store
@@ -21,18 +21,7 @@ from isoplane.store.mirror import Mirror
 from isoplane.store.transaction import Change
 
 BOOKMARK_SECONDS = 30.0
-GROUP = 200
-GROUP_BYTES = 32 * 1024
-"""Events to a group, and what their objects hold together (one at least): a connection that is not read keeps one group."""
 _SHORTEST, _LONGEST = 1800.0, 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Bookmark:
-    """Everything up to ``revision`` was sent; ``initial`` marks the end of the initial state."""
-
-    revision: int
-    initial: bool = False
 
 
 Step = Change | Bookmark
@@ -92,19 +81,6 @@ def watch_steps(
             subscription.close()
 
     return steps()
-
-
-def groups(steps: Sequence[Step]) -> Iterator[Sequence[Step]]:
-    """The steps in order, cut into groups that a connection may hold at once."""
-    begin = size = 0
-    for index, step in enumerate(steps):
-        weight = len(step.record.data) if isinstance(step, Change) else 0
-        if index > begin and (size + weight > GROUP_BYTES or index - begin == GROUP):
-            yield steps[begin:index]
-            begin, size = index, 0
-        size += weight
-    if begin < len(steps):
-        yield steps[begin:]
 
 
 def _initial(options: ListOptions) -> bool:

@@ -9,6 +9,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from isoplane.http import apierrors
+from isoplane.http.request_options import Call
+from isoplane.http.user import SYSTEM
 from isoplane.objects.defaults import apply_defaults
 from isoplane.objects.empties import settled
 from isoplane.objects.errors import BadRequest, Cause, Forbidden
@@ -17,9 +20,8 @@ from isoplane.objects.metadata import Object
 from isoplane.objects.patch import apply_config, record_update
 from isoplane.objects.schema.validator import is_plain, misplaced_values, type_causes
 from isoplane.objects.validation import invalid, validate, validate_update, without_unknown
-from isoplane.server import identity, launcher, problems, strategy
-from isoplane.server.admission import SYSTEM, AdmissionRequest, Chain, Operation
-from isoplane.server.call import Call
+from isoplane.server import launcher, objectmeta, strategy
+from isoplane.server.admission import AdmissionRequest, Chain, Operation
 from isoplane.store.record import Record, snapshot
 from isoplane.store.transaction import Transaction
 
@@ -60,16 +62,16 @@ class Writes:
     ) -> Record:
         """Raises BadRequest, Invalid, NotFound (namespace), Forbidden (terminating), AlreadyExists, and what admission
         raises."""
-        identity.prepare_new(resource, obj, namespace)
+        objectmeta.prepare_new(resource, obj, namespace)
         obj = self._known(resource, obj, call)
         meta = obj["metadata"]
         prefix = "" if meta.get("name") else meta["generateName"]
-        name = meta.get("name") or identity.generated(prefix)
+        name = meta.get("name") or objectmeta.generated(prefix)
         meta["name"] = name
         strategy.prepare_create(resource, obj)
         apply_defaults(resource, obj)
         if not applied:
-            record_update(resource, None, obj, manager=call.manager, now=identity.second(self._clock()))
+            record_update(resource, None, obj, manager=call.manager, now=objectmeta.second(self._clock()))
         request = self.request(txn, "CREATE", resource, namespace, name, call, obj=obj)
         self._chain.mutate(request)
         obj = _object(request)
@@ -84,10 +86,10 @@ class Writes:
         while txn.get(resource, namespace, name) is not None:
             attempts -= 1
             if not attempts:
-                raise problems.already_exists(resource, name)
-            name = request.name = identity.generated(prefix)
+                raise apierrors.already_exists(resource, name)
+            name = request.name = objectmeta.generated(prefix)
             obj["metadata"]["name"] = name
-        identity.stamp_new(obj["metadata"], request.now)
+        objectmeta.stamp_new(obj["metadata"], request.now)
         self._chain.in_transaction(txn, request)
         return txn.put(resource, _object(request))
 
@@ -120,7 +122,7 @@ class Writes:
     def _check_namespace(self, txn: Transaction, resource: Resource, namespace: str, name: str) -> None:
         found = txn.get(NAMESPACES, "", namespace)
         if found is None:
-            raise problems.not_found(NAMESPACES, namespace)
+            raise apierrors.not_found(NAMESPACES, namespace)
         if found.deleting:
             message = f"because namespace {namespace} is being terminated"
             raise Forbidden(
@@ -129,7 +131,7 @@ class Writes:
                 causes=[
                     Cause("metadata.namespace", f"namespace {namespace} is being terminated", "NamespaceTerminating")
                 ],
-                details=problems.details(resource, name),
+                details=apierrors.details(resource, name),
             )
 
     # update
@@ -138,10 +140,10 @@ class Writes:
         self, txn: Transaction, resource: Resource, namespace: str, name: str, obj: Object, subresource: str, call: Call
     ) -> Record:
         """Replace an object, or the part of it that ``subresource`` owns."""
-        identity.check_type(resource, obj)
-        meta = identity.metadata_of(obj)
+        objectmeta.check_type(resource, obj)
+        meta = objectmeta.metadata_of(obj)
         if not subresource or "namespace" in meta:
-            identity.place(resource, meta, namespace)
+            objectmeta.place(resource, meta, namespace)
         given = meta.get("name")
         if given and given != name:
             raise BadRequest(f"the name of the object ({given}) does not match the name on the URL ({name})")
@@ -169,13 +171,13 @@ class Writes:
             new = apply(without_unknown(resource, old)[0])
             if not isinstance(new, dict):
                 raise BadRequest("the patch does not leave an object")
-            identity.metadata_of(new)
+            objectmeta.metadata_of(new)
             if new["metadata"].get("name") != name:
                 raise invalid(
                     resource, name, [Cause("metadata.name", "Invalid value: field is immutable", "FieldValueInvalid")]
                 )
             if (new.get("kind"), new.get("apiVersion")) != (resource.kind, resource.api_version):
-                raise problems.wrong_kind(resource, new.get("apiVersion"), new.get("kind"))
+                raise apierrors.wrong_kind(resource, new.get("apiVersion"), new.get("kind"))
             return self._known(resource, new, call)
 
         return self.change(txn, resource, namespace, name, subresource, call, patched, applied=applied)
@@ -191,7 +193,7 @@ class Writes:
         call: Call,
     ) -> Record:
         """Server-side apply: make the object, or merge what the manager wants into it. Raises Conflict on others' fields."""
-        now = identity.second(self._clock())
+        now = objectmeta.second(self._clock())
 
         def merged(live: Object | None) -> Object:
             return apply_config(
@@ -199,14 +201,14 @@ class Writes:
             )
 
         if isinstance(config, dict):
-            meta = identity.metadata_of(config)
+            meta = objectmeta.metadata_of(config)
             if meta.setdefault("name", name) != name:
                 raise BadRequest(f"metadata.name {meta['name']!r} of the configuration is not {name!r} on the URL")
             config = self._known(resource, config, call)
         if txn.get(resource, namespace, name) is None and not subresource:
             obj = merged(None)
             if (obj["metadata"].get("uid") or "") or (obj["metadata"].get("resourceVersion") or ""):
-                raise problems.not_found(resource, name)
+                raise apierrors.not_found(resource, name)
             call.created = True
             return self.create(txn, resource, namespace, obj, call, applied=True)
         return self.patch(txn, resource, namespace, name, merged, subresource, call, applied=True)
@@ -229,15 +231,15 @@ class Writes:
             raise launcher.absent(txn, resource, namespace, name)
         old = stored.object()
         new = make(old)
-        identity.check_preconditions(resource, new["metadata"], old)
+        objectmeta.check_preconditions(resource, new["metadata"], old)
         new = strategy.isolate(resource, old, new, subresource)
-        identity.carry_over(old, new)
+        objectmeta.carry_over(old, new)
         if subresource != "status":
             apply_defaults(resource, new)
         new = settled(resource, old, new)
         if not applied:
             # As in Kubernetes before admission: what that fills in belongs to nobody, and no apply takes it away.
-            now = identity.second(self._clock())
+            now = objectmeta.second(self._clock())
             record_update(resource, old, new, manager=call.manager, now=now, subresource=subresource)
         request = self.request(
             txn, "UPDATE", resource, namespace, name, call, obj=new, old=old, subresource=subresource

@@ -16,17 +16,17 @@ import pytest
 
 from isoplane.client import kubeconfig
 from isoplane.client.http import HttpApi
+from isoplane.http import accepting, protocol
+from isoplane.http.reply import WARNING_BYTES, WARNINGS, bounded
+from isoplane.http.request_options import Call
+from isoplane.http.watch import GROUP, GROUP_BYTES, Bookmark, groups
 from isoplane.objects.errors import Expired
 from isoplane.objects.kinds import CONFIGMAPS, NAMESPACES
+from isoplane.server.apiserver import ApiServer
 from isoplane.server.bootstrap import bootstrap
-from isoplane.server.call import Call
-from isoplane.server.http import accepting, protocol
-from isoplane.server.http.app import App
-from isoplane.server.http.documents import Documents
-from isoplane.server.http.reply import WARNING_BYTES, WARNINGS, bounded
-from isoplane.server.plane import ApiServer
+from isoplane.server.endpoints.app import App
+from isoplane.server.endpoints.documents import Documents
 from isoplane.server.verbs import Verbs
-from isoplane.server.watching import GROUP, GROUP_BYTES, Bookmark, groups
 from isoplane.store import Store, hub
 from isoplane.store.filters import compile_filter
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from isoplane.objects.exposition import Family, Histogram, Registry, Sample, counter, gauge, number, render
 from isoplane.server.collectors import process_families
-from isoplane.server.http.measure import RequestMetrics
+from isoplane.server.endpoints.request_metrics import RequestMetrics
 
 GET = ("GET", "", "pods", "")
 WATCH = ("WATCH", "apps", "deployments", "")

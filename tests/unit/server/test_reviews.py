@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from isoplane.http.user import User
 from isoplane.objects.errors import ApiError, BadRequest, Invalid
 from isoplane.server import reviews
-from isoplane.server.admission import User
 
 ADMIN, OTHER = User("root", ("system:masters",)), User("guest", ("team",))
 WHO = reviews.find("authentication.k8s.io", "v1", "selfsubjectreviews")

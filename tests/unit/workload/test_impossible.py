@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from isoplane.http.user import SYSTEM, User
 from isoplane.node.runtime.protocol import RuntimeFailure
 from isoplane.node.runtime.qemu.domain import parse
 from isoplane.node.runtime.qemu.volumes import _READERS
 from isoplane.objects.errors import Invalid
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Resource
-from isoplane.server.admission import SYSTEM, AdmissionRequest, User
+from isoplane.server.admission import AdmissionRequest
 from isoplane.server.impossible_admission import ImpossibleAdmission
 from isoplane.workload import impossible
 from isoplane.workload.fields import machine

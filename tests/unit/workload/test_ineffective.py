@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from isoplane.http.user import SYSTEM, User
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Resource
-from isoplane.server.admission import SYSTEM, AdmissionRequest, User
+from isoplane.server.admission import AdmissionRequest
 from isoplane.server.ineffective_admission import MOST, IneffectiveAdmission
 from isoplane.workload.adapters import adapter_for
 from unit.workload import samples

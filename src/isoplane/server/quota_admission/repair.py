@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import time
 
+from isoplane.http.user import SYSTEM
 from isoplane.objects.kinds import NAMESPACES, RESOURCEQUOTAS
 from isoplane.quota.audit import Entry
-from isoplane.server.admission import SYSTEM, AdmissionRequest
+from isoplane.server.admission import AdmissionRequest
 from isoplane.server.quota_admission import rows
 from isoplane.server.quota_admission.config import tenant_config
 from isoplane.server.quota_admission.plugin import QuotaAdmission

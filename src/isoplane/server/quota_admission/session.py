@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from isoplane.http.request_options import Call, DeleteOptions
+from isoplane.http.user import SYSTEM
 from isoplane.objects import metadata
 from isoplane.objects.errors import ApiError, Forbidden
 from isoplane.objects.kinds import BY_KIND, NAMESPACES
@@ -23,8 +25,7 @@ from isoplane.quota.lines import full_counts, growth_lines
 from isoplane.quota.model import Admit, Ask, Charge, Decision, Deny, Victim, Wait, Waiting
 from isoplane.quota.release import RETRY_ANNOTATION, ask_of, release
 from isoplane.server import deletion, strategy
-from isoplane.server.admission import SYSTEM, AdmissionPlugin, AdmissionRequest, Chain
-from isoplane.server.call import Call, DeleteOptions
+from isoplane.server.admission import AdmissionPlugin, AdmissionRequest, Chain
 from isoplane.server.quota_admission.accounts import Lines
 from isoplane.server.quota_admission.counting import ask_for
 from isoplane.server.quota_admission.places import Places, fits

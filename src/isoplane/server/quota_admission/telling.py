@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from typing import Any
 
+from isoplane.http import apierrors
 from isoplane.objects import metadata
 from isoplane.objects.errors import QuotaExceeded
 from isoplane.objects.kinds import EVENTS, RESOURCEQUOTAS, Resource
@@ -16,7 +17,6 @@ from isoplane.objects.metadata import Object
 from isoplane.objects.quantity import render
 from isoplane.quota.audit import Act, Entry
 from isoplane.quota.model import Charge
-from isoplane.server import problems
 from isoplane.server.admission import AdmissionRequest
 from isoplane.server.quota_admission.accounts import Lines, RowAccounts
 from isoplane.store.record import Record
@@ -58,7 +58,7 @@ class Telling:
         """The refusal of this request, as Kubernetes words it."""
         resource, name = self.request.resource, self.request.name
         return QuotaExceeded(
-            f'{resource.qualified} "{name}" is forbidden: {why}', details=problems.details(resource, name)
+            f'{resource.qualified} "{name}" is forbidden: {why}', details=apierrors.details(resource, name)
         )
 
     def tell_all(self) -> None:

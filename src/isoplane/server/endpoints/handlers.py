@@ -10,20 +10,20 @@ from typing import cast
 import orjson
 
 from isoplane.client.streams import NodeBackend
+from isoplane.http import apierrors, query, reply
+from isoplane.http.body import Receive
+from isoplane.http.reply import Send
+from isoplane.http.representation import Representation
+from isoplane.http.request import Request, Scope, aside
+from isoplane.http.request_options import Call, DeleteOptions, check_shape
+from isoplane.http.wire import write_piece
 from isoplane.objects.decode import APPLY_PATCH, decode_patch
 from isoplane.objects.errors import ApiError, BadRequest, MethodNotAllowed
 from isoplane.objects.kinds import ANNOUNCED, Resource
-from isoplane.server import actions, launcher_writes, problems, strategy
-from isoplane.server.call import Call, DeleteOptions, check_shape
-from isoplane.server.http import exec as exec_
-from isoplane.server.http import query, reply
-from isoplane.server.http.body import Receive
-from isoplane.server.http.logs import send_log
-from isoplane.server.http.reply import Send
-from isoplane.server.http.representation import Representation
-from isoplane.server.http.request import Request, Scope, aside
-from isoplane.server.http.routes import Route
-from isoplane.server.http.wire import write_piece
+from isoplane.server import actions, launcher_writes, strategy
+from isoplane.server.endpoints import exec as exec_
+from isoplane.server.endpoints.logs import send_log
+from isoplane.server.endpoints.routes import Route
 from isoplane.server.launcher import machine_of
 from isoplane.server.verbs import PatchKind, Verbs
 from isoplane.server.watching import Step
@@ -70,7 +70,7 @@ class Handlers:
     @staticmethod
     def _allow(route: Route, verb: str, *, whole: bool = True) -> None:
         if verb not in route.resource.verbs and route.resource in ANNOUNCED:
-            raise problems.not_served_yet(route.resource)
+            raise apierrors.not_served_yet(route.resource)
         if verb not in route.resource.verbs or not whole:
             raise MethodNotAllowed(
                 f"the server does not allow this method on the requested resource: {verb} {route.resource.qualified}"

@@ -14,10 +14,10 @@ from typing import Any
 import orjson
 
 from isoplane.client.streams import ExecOptions, ExecSession, NodeBackend
+from isoplane.http import query
+from isoplane.http.body import Receive
+from isoplane.http.reply import Send
 from isoplane.objects.errors import ApiError, BadRequest, Internal
-from isoplane.server.http import query
-from isoplane.server.http.body import Receive
-from isoplane.server.http.reply import Send
 from isoplane.store.record import Record
 
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")

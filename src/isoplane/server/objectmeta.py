@@ -8,11 +8,11 @@ import uuid
 from functools import lru_cache
 from typing import Any
 
+from isoplane.http import apierrors
 from isoplane.objects.errors import BadRequest, Cause
 from isoplane.objects.kinds import Resource
 from isoplane.objects.metadata import Object, rfc3339
 from isoplane.objects.validation import invalid
-from isoplane.server import problems
 
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 """No vowels and no look-alikes, as Kubernetes' generated names."""
@@ -31,7 +31,7 @@ def check_type(resource: Resource, obj: Object) -> None:
     if kind == resource.kind and api_version == resource.api_version:
         return
     if (kind and kind != resource.kind) or (api_version and api_version != resource.api_version):
-        raise problems.wrong_kind(resource, api_version, kind)
+        raise apierrors.wrong_kind(resource, api_version, kind)
     body = dict(obj)
     obj.clear()
     obj.update({"apiVersion": resource.api_version, "kind": resource.kind})
@@ -125,10 +125,10 @@ def check_preconditions(resource: Resource, meta: dict[str, Any], old: Object) -
     before = old["metadata"]
     uid, version = meta.get("uid"), meta.get("resourceVersion")
     if uid and uid != before.get("uid"):
-        raise problems.conflict(
+        raise apierrors.conflict(
             resource,
             before["name"],
             f"Precondition failed: UID in precondition: {uid}, UID in object meta: {before.get('uid')}",
         )
     if version and version != before["resourceVersion"]:
-        raise problems.modified(resource, before["name"])
+        raise apierrors.modified(resource, before["name"])

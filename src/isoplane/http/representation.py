@@ -1,4 +1,4 @@
-"""How records look to a client: as they are, as a Table, or metadata only; alone, in a list, in a watch."""
+"""How objects look to a client: as they are, as a Table, or metadata only; alone, in a list, in a watch."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from typing import Any
 
 import orjson
 
+from isoplane.http.items import Item, Listing
+from isoplane.http.negotiation import PLAIN, Media
+from isoplane.http.watch import Bookmark, Event, Step
 from isoplane.objects.errors import BadRequest
 from isoplane.objects.kinds import Resource
 from isoplane.objects.metadata import Object
 from isoplane.objects.tables import IncludeObject, partial_metadata, table
-from isoplane.server.http.negotiation import PLAIN, Media
-from isoplane.server.listing import Listing
-from isoplane.server.watching import Bookmark, Step
-from isoplane.store.record import Record
-from isoplane.store.transaction import Change
 
-_lines: deque[Change] = deque(maxlen=512)
+_lines: deque[Event] = deque(maxlen=512)
 """The changes that keep their encoded line: enough for every watcher of a few commits, not a second history."""
 
 
@@ -38,7 +36,7 @@ class Representation:
     def plain(self) -> bool:
         return self._media is PLAIN
 
-    def one(self, record: Record) -> bytes:
+    def one(self, record: Item) -> bytes:
         match self._media.shape:
             case "Table":
                 return orjson.dumps(self._table([record], {"resourceVersion": str(record.revision)}))
@@ -46,7 +44,7 @@ class Representation:
                 return orjson.dumps(_partial(record))
         return record.data
 
-    def many(self, listing: Listing) -> bytes:
+    def many(self, listing: Listing[Item]) -> bytes:
         """A list with its metadata; plain lists are the records' own bytes, joined."""
         meta: dict[str, Any] = {"resourceVersion": str(listing.revision)}
         if listing.continue_token:
@@ -72,7 +70,7 @@ class Representation:
         )
         return b"".join((head, b",".join([record.data for record in listing.records]), b"]}"))
 
-    def _table(self, records: Sequence[Record], meta: dict[str, Any], *, headers: bool = True) -> dict[str, Any]:
+    def _table(self, records: Sequence[Item], meta: dict[str, Any], *, headers: bool = True) -> dict[str, Any]:
         made = table(
             self._resource,
             (record.object() for record in records),
@@ -122,7 +120,7 @@ class Representation:
         return _event("BOOKMARK", obj)
 
 
-def _remember(change: Change, line: bytes) -> bytes:
+def _remember(change: Event, line: bytes) -> bytes:
     """Keep the line for the other watchers of this change, until enough newer ones are kept."""
     if len(_lines) == _lines.maxlen:
         _lines[0].line = None
@@ -145,5 +143,5 @@ def _event(kind: str, obj: Object) -> bytes:
     return orjson.dumps({"type": kind, "object": obj}) + b"\n"
 
 
-def _partial(record: Record) -> Object:
+def _partial(record: Item) -> Object:
     return partial_metadata(record.object())

@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 
+from isoplane.http.wire import write_whole
 from isoplane.objects.errors import ApiError
 from isoplane.objects.kinds import Resource
-from isoplane.server.http.wire import write_whole
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 JSON = b"application/json"

@@ -15,8 +15,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 from websockets.http11 import Request
 
-from isoplane.server.admission import User
-from isoplane.server.http.wire import write_whole
+from isoplane.http.user import User
+from isoplane.http.wire import write_whole
 
 HEADER_SECONDS = 10.0
 """From the first byte of a request (or the connection) to the end of its headers."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from isoplane.objects.kinds import PODS, SERVED, Resource
 from isoplane.server import actions, reviews
-from isoplane.server.http.routes import ACTION_GROUPS
+from isoplane.server.endpoints.routes import ACTION_GROUPS
 
 AGGREGATED_TYPE = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _ACTION_VERBS = {"log": ("get",), "exec": ("create", "get"), "finalize": ("update",)}

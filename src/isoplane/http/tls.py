@@ -19,11 +19,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from isoplane.http.user import ADMIN_GROUP
+
 _CA_DAYS = 3650
 _LEAF_DAYS = 365
 _RENEW_DAYS = 30
 ADMIN = "isoplane-admin"
-ADMIN_GROUP = "system:masters"
 
 
 @dataclass(frozen=True, slots=True)

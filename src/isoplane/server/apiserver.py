@@ -14,18 +14,18 @@ from pathlib import Path
 
 from isoplane.client.local import LocalApi
 from isoplane.client.streams import NodeBackend, NoNode
+from isoplane.http.listener import Listener
+from isoplane.http.tls import Pki
 from isoplane.objects.exposition import Registry
 from isoplane.server import kubeconfig
 from isoplane.server.admission import AdmissionPlugin, Chain
 from isoplane.server.bootstrap import bootstrap
 from isoplane.server.collectors import process_families, store_families
 from isoplane.server.control import Control
-from isoplane.server.http.app import App
-from isoplane.server.http.documents import Documents
-from isoplane.server.http.handlers import Handlers
-from isoplane.server.http.listener import Listener
+from isoplane.server.endpoints.app import App
+from isoplane.server.endpoints.documents import Documents
+from isoplane.server.endpoints.handlers import Handlers
 from isoplane.server.local import LocalVerbs
-from isoplane.server.tls import Pki
 from isoplane.server.verbs import Verbs
 from isoplane.store import Store
 from isoplane.store.history import Retention

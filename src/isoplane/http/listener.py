@@ -10,8 +10,8 @@ from typing import Any
 
 import uvicorn
 
-from isoplane.server.http.accepting import Accepting, bound
-from isoplane.server.http.protocol import ApiProtocol, ApiWebSocket, Connections
+from isoplane.http.accepting import Accepting, bound
+from isoplane.http.protocol import ApiProtocol, ApiWebSocket, Connections
 
 _KEEP_ALIVE_SECONDS = 120
 

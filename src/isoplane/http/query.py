@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
+from isoplane.http.request_options import FIELD_VALIDATION, ListOptions
 from isoplane.objects.errors import BadRequest
-from isoplane.server.call import FIELD_VALIDATION, ListOptions
 
 Query = Mapping[str, str]
 EMPTY: Query = {}

@@ -11,6 +11,13 @@ from typing import Any
 
 import orjson
 
+from isoplane.http import reply
+from isoplane.http.body import Disconnected, Receive
+from isoplane.http.negotiation import PLAIN, Media, accepted
+from isoplane.http.protocol import USER
+from isoplane.http.reply import Send
+from isoplane.http.request import Request, Scope
+from isoplane.http.user import ADMIN_GROUP, User
 from isoplane.objects.errors import (
     ApiError,
     Forbidden,
@@ -22,19 +29,12 @@ from isoplane.objects.errors import (
 )
 from isoplane.objects.exposition import CONTENT_TYPE, Registry
 from isoplane.server import reviews
-from isoplane.server.admission import User
-from isoplane.server.http import discovery, openapi_v2, reply
-from isoplane.server.http import exec as exec_
-from isoplane.server.http.body import Disconnected, Receive
-from isoplane.server.http.documents import Documents
-from isoplane.server.http.handlers import Handlers
-from isoplane.server.http.measure import RequestMetrics, What, long_running, what_is_asked
-from isoplane.server.http.negotiation import PLAIN, Media, accepted
-from isoplane.server.http.protocol import USER
-from isoplane.server.http.reply import Send
-from isoplane.server.http.request import Request, Scope
-from isoplane.server.http.routes import resolve
-from isoplane.server.tls import ADMIN_GROUP
+from isoplane.server.endpoints import discovery, openapi_v2
+from isoplane.server.endpoints import exec as exec_
+from isoplane.server.endpoints.documents import Documents
+from isoplane.server.endpoints.handlers import Handlers
+from isoplane.server.endpoints.request_metrics import RequestMetrics, What, long_running, what_is_asked
+from isoplane.server.endpoints.routes import resolve
 
 _log = logging.getLogger(__name__)
 _OPEN = frozenset(("healthz", "readyz", "livez", "version"))

@@ -7,11 +7,11 @@ import time
 from dataclasses import replace
 
 from isoplane.client.streams import LogOptions, NodeBackend
+from isoplane.http import query, reply
+from isoplane.http.request import Request
 from isoplane.objects.errors import BadRequest
 from isoplane.objects.kinds import VIRTUALMACHINEINSTANCES
 from isoplane.objects.metadata import posix
-from isoplane.server.http import query, reply
-from isoplane.server.http.request import Request
 from isoplane.server.launcher import CONTAINERS
 from isoplane.server.strategy import Clock
 from isoplane.store.record import Record

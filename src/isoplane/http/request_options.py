@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from isoplane.http.user import SYSTEM, User
 from isoplane.objects.errors import ApiError, BadRequest
-from isoplane.server.admission import SYSTEM, User
 
 FIELD_VALIDATION = ("Strict", "Warn", "Ignore")
 

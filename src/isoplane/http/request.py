@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from isoplane.http import body, query, reply
+from isoplane.http.body import Receive
+from isoplane.http.negotiation import Media, accepted
+from isoplane.http.reply import Send
+from isoplane.http.request_options import Call
+from isoplane.http.user import User
 from isoplane.objects.decode import decode_body
 from isoplane.objects.metadata import Object
-from isoplane.server.admission import User
-from isoplane.server.call import Call
-from isoplane.server.http import body, query, reply
-from isoplane.server.http.body import Receive
-from isoplane.server.http.negotiation import Media, accepted
-from isoplane.server.http.reply import Send
 
 Scope = Mapping[str, Any]
 

@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 import orjson
 
 from isoplane.objects import openapi
-from isoplane.server.http import discovery
+from isoplane.server.endpoints import discovery
 
 KUBERNETES = (1, 33)
 """The Kubernetes minor version whose API is served; clients choose their behaviour by it."""

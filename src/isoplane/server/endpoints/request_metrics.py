@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from isoplane.http import query
+from isoplane.http.request import Request
 from isoplane.objects.errors import ApiError
 from isoplane.objects.exposition import Family, Histogram, Sample
-from isoplane.server.http import query
-from isoplane.server.http.request import Request
-from isoplane.server.http.routes import Route
+from isoplane.server.endpoints.routes import Route
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 """Seconds. Finer at the short end than upstream's: most answers here take less than upstream's first bucket of 5 ms."""
