@@ -36,8 +36,8 @@ import uvloop
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from isoplane.client.api import Api
-from isoplane.node.assembly import NodeOptions
 from isoplane.node.images import ImageStore
+from isoplane.node.parts import NodeOptions
 from isoplane.node.runtime.oci import OciRuntime, cgroups, kernel, spec
 from isoplane.node.runtime.protocol import Materials
 from isoplane.objects.kinds import NAMESPACES, PODS

@@ -24,6 +24,7 @@ from isoplane.node import assembly, formats
 from isoplane.node.agent import NodeAgent
 from isoplane.node.backend import LocalNode
 from isoplane.node.metrics import enforcement_families, hit_families
+from isoplane.node.parts import NodeOptions
 from isoplane.node.register import default_node_name
 from isoplane.node.runtime.protocol import Runtime
 from isoplane.node.takedown import take_down
@@ -71,7 +72,7 @@ class PlaneOptions:
     kubeconfig: Path | None = None
     encryption_key: Path | None = None
     """The file of encryption keys; None: ``keys`` in the data directory."""
-    node: assembly.NodeOptions = field(default_factory=assembly.NodeOptions)
+    node: NodeOptions = field(default_factory=NodeOptions)
     node_name: str = ""
     disk_reserve: int = reserve.SIZE
     """Bytes of the disk kept so that deletions work when it is full."""

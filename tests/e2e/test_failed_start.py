@@ -8,8 +8,8 @@ import pytest
 
 from fabric_support import traces as network_traces
 from isoplane.node.agent import NodeAgent
-from isoplane.node.assembly import NodeOptions
 from isoplane.node.network.settings import FabricSettings
+from isoplane.node.parts import NodeOptions
 from isoplane.plane import Plane, PlaneOptions
 from support import HOST_TOOLS, require
 

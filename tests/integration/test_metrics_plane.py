@@ -13,9 +13,9 @@ import pytest
 from quota_plane import pod, vmi
 
 from isoplane.client import kubeconfig
-from isoplane.node.assembly import NodeOptions
 from isoplane.node.metrics import enforcement_families
 from isoplane.node.network.enforcer import EnforcementStatus
+from isoplane.node.parts import NodeOptions
 from isoplane.node.runtime.simulated import Pace
 from isoplane.objects.errors import QuotaExceeded
 from isoplane.objects.exposition import render

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from isoplane.cli.manifests import read
-from isoplane.node.assembly import NodeOptions
+from isoplane.node.parts import NodeOptions
 from isoplane.objects import kinds, metadata
 from isoplane.objects.errors import QuotaExceeded
 from isoplane.objects.kinds import EVENTS, QUOTAUSAGES, RESOURCEQUOTAS, VIRTUALMACHINES, WORKLOADS

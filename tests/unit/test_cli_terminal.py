@@ -14,6 +14,7 @@ import pytest
 from isoplane.cli import terminal
 from isoplane.cli.main import COMMANDS
 from isoplane.node import assembly, programs
+from isoplane.node.parts import NodeOptions
 from isoplane.node.runtime.protocol import RuntimeFailure
 
 
@@ -108,7 +109,7 @@ def test_all_that_is_missing_is_told_at_once_with_one_command(tmp_path: Path, mo
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(programs, "_SYSTEM", ())
     with pytest.raises(RuntimeFailure) as caught:
-        assembly.check(tmp_path, assembly.NodeOptions(container_engine="iptables", vm_engine="openvswitch"))
+        assembly.check(tmp_path, NodeOptions(container_engine="iptables", vm_engine="openvswitch"))
     told = str(caught.value)
     for package in (
         "crun",

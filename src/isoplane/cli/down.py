@@ -76,6 +76,7 @@ def _lives(pid: int) -> bool:
 async def _take_down(directory: Path, grace: float) -> int:
     from isoplane.node import assembly, formats
     from isoplane.node.network.protocol import FabricFailure
+    from isoplane.node.parts import NodeOptions
     from isoplane.node.runtime.protocol import RuntimeFailure
     from isoplane.node.takedown import take_down
 
@@ -84,7 +85,7 @@ async def _take_down(directory: Path, grace: float) -> int:
     except formats.RecordsRefused as refused:
         fail(str(refused), FINDING)
     removed = 0
-    for options in (assembly.NodeOptions(simulated=True), assembly.NodeOptions()):
+    for options in (NodeOptions(simulated=True), NodeOptions()):
         if not _used(directory, options.simulated):
             continue
         if not options.simulated and os.geteuid() != 0:

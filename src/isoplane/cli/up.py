@@ -77,7 +77,7 @@ def up(
         level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    from isoplane.node.assembly import NodeOptions
+    from isoplane.node.parts import NodeOptions
     from isoplane.plane import PlaneOptions
 
     simulated = runtime is RuntimeChoice.SIMULATED

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from isoplane.client.informer import Informers
-from isoplane.node.assembly import NodeOptions, NodeParts
 from isoplane.node.enforcement import NodeEnforcement
 from isoplane.node.images.store import ImageStore
 from isoplane.node.network.fabric import HostFabric
 from isoplane.node.network.settings import FabricSettings, Wiring
+from isoplane.node.parts import NodeOptions, NodeParts
 from isoplane.node.register import Machine, this_machine
 from isoplane.node.runtime.oci.runtime import OciRuntime
 from isoplane.node.runtime.protocol import Runtime

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 
-from isoplane.node.assembly import NodeParts
+from isoplane.node.parts import NodeParts
 from isoplane.node.runtime.protocol import Runtime
 from isoplane.workload.shape import ALIVE, Observed
 

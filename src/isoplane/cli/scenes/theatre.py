@@ -17,7 +17,7 @@ from rich.console import Console
 
 from isoplane.cli.manifests import read
 from isoplane.cli.terminal import default_data_dir
-from isoplane.node.assembly import NodeOptions
+from isoplane.node.parts import NodeOptions
 from isoplane.node.programs import missing
 from isoplane.objects import kinds, metadata
 from isoplane.objects.metadata import Object
