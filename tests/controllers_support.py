@@ -11,13 +11,12 @@ from typing import Any
 
 from isoplane.client.controller import Controller, Manager
 from isoplane.client.informer import Informers
-from isoplane.client.local import LocalApi
 from isoplane.controllers.events import Recorder
 from isoplane.objects import metadata
 from isoplane.objects.errors import NotFound
 from isoplane.objects.kinds import NODES, PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Resource
 from isoplane.server.bootstrap import bootstrap
-from isoplane.server.local import LocalVerbs
+from isoplane.server.local import LocalApi
 from isoplane.server.verbs import Verbs
 from isoplane.store import Store
 
@@ -29,7 +28,7 @@ class World:
 
     def __init__(self, verbs: Verbs) -> None:
         self.verbs = verbs
-        self.api = LocalApi(LocalVerbs(verbs))
+        self.api = LocalApi(verbs)
         self.informers = Informers(self.api)
         self.ahead = 0.0
         self.events = Recorder(self.api, "test", clock=self.clock)

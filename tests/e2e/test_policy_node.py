@@ -12,7 +12,6 @@ import pytest_asyncio
 
 from fabric_support import EchoServer, eventually, spare_range, traces, udp_reaches
 from isoplane.client.informer import Informers
-from isoplane.client.local import LocalApi
 from isoplane.node.enforcement import NodeEnforcement
 from isoplane.node.network.fabric import HostFabric
 from isoplane.node.network.settings import FabricSettings, Wiring
@@ -21,7 +20,7 @@ from isoplane.objects.kinds import CLUSTERNETWORKPOLICIES, NETWORKPOLICIES, PODS
 from isoplane.objects.metadata import Object
 from isoplane.server.admission import Chain
 from isoplane.server.bootstrap import bootstrap
-from isoplane.server.local import LocalVerbs
+from isoplane.server.local import LocalApi
 from isoplane.server.verbs import Verbs
 from isoplane.store import Store
 from isoplane.workload.adapters import adapter_for
@@ -38,7 +37,7 @@ class Node:
         self._directory, self._range = directory, spare_range()
         self.store = Store.open(directory / "store")
         # Without admission: what a node must survive is what lies in the store.
-        self.api = LocalApi(LocalVerbs(Verbs(self.store, Chain())))
+        self.api = LocalApi(Verbs(self.store, Chain()))
         self.events: list[tuple[str, str, str]] = []
         self.woken: set[str] = set()
         self.fabric: HostFabric

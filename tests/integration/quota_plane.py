@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from isoplane.client.local import LocalApi
 from isoplane.http.request_options import Call
 from isoplane.objects.kinds import (
     COHORTS,
@@ -23,7 +22,7 @@ from isoplane.objects.kinds import (
 from isoplane.objects.metadata import Object
 from isoplane.server.admission import Chain
 from isoplane.server.bootstrap import bootstrap
-from isoplane.server.local import LocalVerbs
+from isoplane.server.local import LocalApi
 from isoplane.server.priority_admission import PriorityAdmission
 from isoplane.server.quota_admission import QuotaAdmission
 from isoplane.server.quota_admission.accounts import RowAccounts
@@ -39,7 +38,7 @@ class QuotaPlane:
         self.store = store
         self.plugin = QuotaAdmission()
         self.verbs = Verbs(store, Chain([PriorityAdmission(), self.plugin]), clock=lambda: self.now)
-        self.api = LocalApi(LocalVerbs(self.verbs))
+        self.api = LocalApi(self.verbs)
 
     async def tenant(self, name: str, hard: dict[str, Any], **policy: Any) -> None:
         """A namespace with one quota ``q``, and a QuotaPolicy when any is given."""

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 from quota_plane import vmi
 
-from isoplane.client.local import LocalApi
 from isoplane.objects.errors import Forbidden
 from isoplane.objects.kinds import LIMITRANGES, NAMESPACES, PODS, RESOURCEQUOTAS, VIRTUALMACHINEINSTANCES
 from isoplane.objects.metadata import Object
 from isoplane.plane import admission_plugins
 from isoplane.server.admission import Chain
 from isoplane.server.bootstrap import bootstrap
-from isoplane.server.local import LocalVerbs
+from isoplane.server.local import LocalApi
 from isoplane.server.quota_admission import QuotaAdmission
 from isoplane.server.verbs import Verbs
 from isoplane.store import Store
@@ -29,7 +28,7 @@ async def api(tmp_path: Path) -> AsyncIterator[LocalApi]:
     try:
         verbs = Verbs(store, Chain(admission_plugins(QuotaAdmission())))
         await bootstrap(verbs)
-        made = LocalApi(LocalVerbs(verbs))
+        made = LocalApi(verbs)
         await made.create(NAMESPACES, {"metadata": {"name": "a"}})
         yield made
     finally:

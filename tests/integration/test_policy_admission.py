@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from isoplane.client.local import LocalApi
 from isoplane.objects.errors import Invalid, NotFound
 from isoplane.objects.kinds import CLUSTERNETWORKPOLICIES, NETWORKPOLICIES, Resource
 from isoplane.objects.metadata import Object
@@ -16,7 +15,7 @@ from isoplane.plane import admission_plugins
 from isoplane.policy.parse import network_policy
 from isoplane.server.admission import Chain
 from isoplane.server.bootstrap import bootstrap
-from isoplane.server.local import LocalVerbs
+from isoplane.server.local import LocalApi
 from isoplane.server.policy_admission import PolicyAdmission
 from isoplane.server.quota_admission import QuotaAdmission
 from isoplane.server.verbs import Verbs
@@ -35,7 +34,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 @pytest.fixture
 def api(store: Store) -> LocalApi:
-    return LocalApi(LocalVerbs(Verbs(store, Chain(admission_plugins(QuotaAdmission())))))
+    return LocalApi(Verbs(store, Chain(admission_plugins(QuotaAdmission()))))
 
 
 def policy(**spec: Any) -> Object:
@@ -107,7 +106,7 @@ async def test_ten_thousand_rules_are_taken(api: LocalApi) -> None:
 
 
 async def test_an_unreadable_one_of_old_can_still_be_deleted(store: Store, api: LocalApi) -> None:
-    before = LocalApi(LocalVerbs(Verbs(store, Chain())))
+    before = LocalApi(Verbs(store, Chain()))
     bad = wide(action="Accept", to=[{"domainNames": ["example.com"]}])
     bad["metadata"]["finalizers"] = ["example.com/hold"]
     await before.create(CLUSTERNETWORKPOLICIES, bad)

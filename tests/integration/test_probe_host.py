@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from isoplane.client.local import LocalApi
 from isoplane.objects.errors import Invalid
 from isoplane.objects.kinds import PODS
 from isoplane.plane import admission_plugins
 from isoplane.server.admission import Chain
 from isoplane.server.bootstrap import bootstrap
-from isoplane.server.local import LocalVerbs
+from isoplane.server.local import LocalApi
 from isoplane.server.quota_admission import QuotaAdmission
 from isoplane.server.verbs import Verbs
 from isoplane.store import Store
@@ -35,7 +34,7 @@ async def test_a_probe_host_needs_the_planes_permission(tmp_path: Path, allowed:
     try:
         await bootstrap(Verbs(store, Chain()))
         chain = Chain(admission_plugins(QuotaAdmission(), allow_probe_host=allowed))
-        api = LocalApi(LocalVerbs(Verbs(store, chain)))
+        api = LocalApi(Verbs(store, chain))
         if allowed:
             await api.create(PODS, POD)
             return

@@ -1,6 +1,6 @@
 """CONTRACT: the Api protocol, the one seam between whoever wants objects and whoever serves them.
 
-``local.py`` serves it in process from the verbs of the server, ``http.py`` from any Kubernetes.  Controllers, the node
+The server serves it in process from its verbs, ``http.py`` from any Kubernetes.  Controllers, the node
 agent and the command line know only this.  Every method raises a subclass of ``objects.errors.ApiError``.
 """
 

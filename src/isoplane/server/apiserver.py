@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from isoplane.client.local import LocalApi
 from isoplane.client.streams import NodeBackend, NoNode
 from isoplane.http.listener import Listener
 from isoplane.http.tls import Pki
@@ -25,7 +24,7 @@ from isoplane.server.control import Control
 from isoplane.server.endpoints.app import App
 from isoplane.server.endpoints.documents import Documents
 from isoplane.server.endpoints.handlers import Handlers
-from isoplane.server.local import LocalVerbs
+from isoplane.server.local import LocalApi
 from isoplane.server.verbs import Verbs
 from isoplane.store import Store
 from isoplane.store.history import Retention
@@ -83,7 +82,7 @@ class ApiServer:
         self.metrics.register(process_families)
         try:
             self.verbs = Verbs(self.store, self._admission)
-            self.local_api = LocalApi(LocalVerbs(self.verbs))
+            self.local_api = LocalApi(self.verbs)
             await bootstrap(self.verbs)
             if prepare is not None:
                 await prepare(self)

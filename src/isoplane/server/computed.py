@@ -9,7 +9,7 @@ Register them with :class:`Registry`; get, list and watch then work as for any o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from isoplane.http import apierrors
@@ -99,7 +99,7 @@ class Registry:
 
     def watch(
         self, resource: Resource, namespace: str | None, options: ListOptions, monotonic: Clock
-    ) -> AsyncIterator[Sequence[Step]]:
+    ) -> AsyncGenerator[Sequence[Step], None]:
         """The present state, then what changes. A resourceVersion is taken as "from now on", the past is not kept."""
         filter_ = compile_filter(resource, options.label_selector, options.field_selector)
         projection = self._projections.get(resource)
@@ -118,7 +118,7 @@ class Registry:
         initial: bool,
         options: ListOptions,
         monotonic: Clock,
-    ) -> AsyncIterator[Sequence[Step]]:
+    ) -> AsyncGenerator[Sequence[Step], None]:
         subscriptions = [self._store.watch(source, namespace) for source in projection.sources]
         ready = asyncio.Event()
         pumps: list[asyncio.Task[None]] = []

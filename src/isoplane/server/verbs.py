@@ -7,10 +7,11 @@ bytes with an identity.  Representation (Table, metadata only) is the transport'
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
+from isoplane.client.api import PatchKind
 from isoplane.http import apierrors
 from isoplane.http.items import Listing
 from isoplane.http.request_options import Call, DeleteOptions, ListOptions
@@ -30,7 +31,6 @@ from isoplane.store import Record, Store, Transaction
 from isoplane.store.mirror import Mirror
 
 Records = list[Record]
-PatchKind = Literal["json", "merge", "strategic", "apply"]
 
 
 class Verbs:
@@ -81,7 +81,7 @@ class Verbs:
         direct: Direct | None = None,
         *,
         mirrored: bool = False,
-    ) -> AsyncIterator[Sequence[Step]]:
+    ) -> AsyncGenerator[Sequence[Step], None]:
         """Steps in commit groups until the watch's time is over. Raises BadRequest, Invalid, Expired at once."""
         if resource.computed:
             return self.computed.watch(resource, namespace, options, self._monotonic)

@@ -7,7 +7,7 @@ writes them to a socket writes once per group.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from isoplane.http.request_options import ListOptions
 from isoplane.http.watch import Bookmark, groups
@@ -36,7 +36,7 @@ def watch_steps(
     monotonic: Clock,
     direct: Direct | None = None,
     mirror: Mirror | None = None,
-) -> AsyncIterator[Sequence[Step]]:
+) -> AsyncGenerator[Sequence[Step], None]:
     """Start a watch; what is wrong with it is raised here and not later: BadRequest, Invalid, Expired.
 
     ``direct`` is offered live changes before they become steps, and returns whether it took them.
@@ -59,7 +59,7 @@ def watch_steps(
         start = since if options.resource_version else None
         subscription = store.watch(resource, namespace, filter_, since=start, pace=options.pace, mirror=mirror)
 
-    async def steps() -> AsyncIterator[Sequence[Step]]:
+    async def steps() -> AsyncGenerator[Sequence[Step], None]:
         lasts = options.timeout_seconds if options.timeout_seconds else random.uniform(_SHORTEST, _LONGEST)
         end = monotonic() + lasts
         told = store.revision

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from typing import cast
 
 import orjson
 
+from isoplane.client.api import PatchKind
 from isoplane.client.streams import NodeBackend
 from isoplane.http import apierrors, query, reply
 from isoplane.http.body import Receive
@@ -25,7 +26,7 @@ from isoplane.server.endpoints import exec as exec_
 from isoplane.server.endpoints.logs import send_log
 from isoplane.server.endpoints.routes import Route
 from isoplane.server.launcher import machine_of
-from isoplane.server.verbs import PatchKind, Verbs
+from isoplane.server.verbs import Verbs
 from isoplane.server.watching import Step
 from isoplane.store import Record
 
@@ -212,7 +213,7 @@ async def _delete_options(request: Request, call: Call) -> DeleteOptions:
     return options
 
 
-async def _stream(request: Request, form: Representation, steps: AsyncIterator[Sequence[Step]]) -> None:
+async def _stream(request: Request, form: Representation, steps: AsyncGenerator[Sequence[Step], None]) -> None:
     """Send a watch until its time is over or the client leaves."""
     task = asyncio.current_task()
     gone = False
@@ -241,7 +242,5 @@ async def _stream(request: Request, form: Representation, steps: AsyncIterator[S
             raise
         return
     finally:
-        close = getattr(steps, "aclose", None)
-        if close is not None:
-            await close()
+        await steps.aclose()
     await send({"type": "http.response.body", "body": b""})
