@@ -45,9 +45,10 @@ def loads() -> list[dict[str, Any]]:
         for turn, kind in enumerate(("Pod", "Pod", "VirtualMachineInstance")):
             spec: dict[str, Any] = {"containers": [{"ports": [{"name": "web", "containerPort": PORTS[turn % 2]}]}]}
             if kind != "Pod":
-                spec = {
-                    "domain": {"devices": {"interfaces": [{"name": "default", "ports": [{"name": "web", "port": 9}]}]}}
-                }
+                # One of them lets in the port that it lists and no other, whatever policies say.
+                binding = "masquerade" if space == "a" else "bridge"
+                card = {"name": "default", binding: {}, "ports": [{"name": "web", "port": 9}]}
+                spec = {"domain": {"devices": {"interfaces": [card]}}}
             labels = {"app": APPS[turn % 2]}
             found.append(
                 {"kind": kind, "metadata": {"name": f"w{turn}", "namespace": space, "labels": labels}, "spec": spec}

@@ -32,6 +32,7 @@ def endpoint_of(workload: Workload, addresses: tuple[str, ...]) -> Endpoint:
         labels=workload.labels,
         ips=addresses or workload.addresses,
         ports=tuple(NamedPort(p.name, p.protocol, p.number) for p in workload.ports),
+        exposed=workload.exposed,
         host_network=workload.attachment is Attachment.HOST,
         node=workload.node,
         finished=workload.finished,

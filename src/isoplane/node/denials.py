@@ -17,6 +17,7 @@ from pathlib import Path
 from isoplane.node.network.nflog import LogGroup
 from isoplane.node.network.ovs.packetin import PacketIns
 from isoplane.node.network.packet import Seen
+from isoplane.policy.model import Exposed, unexposed
 from isoplane.policy.packets import PacketJudge
 from isoplane.policy.rules import EGRESS, OTHER
 from isoplane.policy.table import Tables
@@ -45,12 +46,16 @@ class Denial:
     """The rule that denies, when one does (ClusterNetworkPolicy)."""
     policies: tuple[str, ...]
     """Those that isolate the endpoint, when no rule allows."""
+    exposed: Exposed | None = None
+    """The ports that the endpoint's interface lists, when this is none of them."""
 
     def __str__(self) -> str:
         what = "ICMP or another protocol" if self.protocol == OTHER else f"{self.port}/{self.protocol}"
         way = "to" if self.direction == EGRESS else "from"
         why = (
-            f"denied by {', '.join(self.rules)}"
+            unexposed(self.exposed)
+            if self.exposed is not None
+            else f"denied by {', '.join(self.rules)}"
             if self.rules
             else f"isolated by {', '.join(self.policies)}, and no rule allows it"
             if self.policies
@@ -73,6 +78,7 @@ def denial(judge: PacketJudge, packet: Seen) -> Denial | None:
         packet.port,
         verdict.rules,
         verdict.policies,
+        verdict.exposed,
     )
 
 

@@ -93,6 +93,8 @@ def changes_for(cluster: Cluster, connection: Connection, direction: str) -> lis
         return []
     directory = Directory(cluster)
     judgement = judge_direction(cluster, connection, direction)
+    if judgement.unexposed:
+        return []
     if judgement.rules:  # a ClusterNetworkPolicy denies
         candidates = list(_before_denial(cluster, directory, connection, direction, judgement.rules[0]))
     else:

@@ -2,7 +2,8 @@
 
     1. for each endpoint and direction, the policies that govern it;
     2. endpoints under the same policies form one group, which gets one Selection (which rules match which peers);
-    3. the Selection is spread over addresses: prefixes with their class, exceptions cut out, nothing redundant left.
+    3. the Selection is spread over addresses: prefixes with their class, exceptions cut out, nothing redundant left;
+    4. of an interface that lists its ports, only these are left of what may come in.
 
 The result is a value; ``verdict.py`` judges the same cluster without any of this, and tests compare the two.
 """
@@ -15,13 +16,16 @@ from isoplane.objects.selectors import Selector
 from isoplane.policy.addresses import BITS, Prefix, address
 from isoplane.policy.collector import collector_paused
 from isoplane.policy.directory import Directory
-from isoplane.policy.model import Cluster
+from isoplane.policy.exposure import bounded
+from isoplane.policy.model import Cluster, Exposed
 from isoplane.policy.rules import DIRECTIONS, EGRESS, INGRESS, ClusterPolicy, Policy
 from isoplane.policy.selection import Match, Selection, Served, merge, names_in, ordered_rules, select, served_by
 from isoplane.policy.table import OPEN, DirectionTable, EndpointTables, PeerClass, Route, Tables, direction_table
 
 Governing = tuple[int, ...]
 """The groups of policies that govern an endpoint in a direction: a group are those with the same subjects."""
+Key = tuple[str, Governing, Served, Exposed | None]
+"""What endpoints with one table share: direction, policies, what named ports mean there, and the ports let in at all."""
 
 
 def compile_tables(cluster: Cluster) -> Tables:
@@ -49,8 +53,8 @@ class Compilation:
         self._policies: dict[str, list[list[Policy]]] = {}
         self._cluster_policies: dict[str, list[list[ClusterPolicy]]] = {}
         self._governing = {direction: self._govern(direction) for direction in DIRECTIONS}
-        self._selections: dict[tuple[str, Governing, Served], Selection] = {}
-        self._tables: dict[tuple[str, Governing, Served], DirectionTable] = {}
+        self._selections: dict[Key, Selection] = {}
+        self._tables: dict[Key, DirectionTable] = {}
         self._named: dict[Governing, frozenset[str]] = {}
 
     def governing(self, position: int, direction: str) -> tuple[tuple[Policy, ...], tuple[ClusterPolicy, ...]]:
@@ -86,13 +90,14 @@ class Compilation:
         if found is None:
             selection = self.selection(position, direction)
             assert selection is not None
-            found = self._tables[key] = spread(selection, self.directory)
+            found = self._tables[key] = bounded(spread(selection, self.directory), key[3])
         return found
 
-    def key(self, position: int, direction: str) -> tuple[str, Governing, Served] | None:
+    def key(self, position: int, direction: str) -> Key | None:
         """What an endpoint shares with all others under the same policies; None where nothing governs it."""
-        governing = self._governing[direction].get(position)
-        if governing is None:
+        exposed = self.directory.endpoints[position].exposed if direction == INGRESS else None
+        governing = self._governing[direction].get(position, ())
+        if not governing and exposed is None:
             return None
         served: Served = ()
         if direction == INGRESS:
@@ -101,7 +106,7 @@ class Compilation:
                 policies, cluster_policies = self.governing(position, direction)
                 names = self._named[governing] = names_in(ordered_rules(direction, policies, cluster_policies)[0])
             served = served_by(self.directory.endpoints[position], names)
-        return direction, governing, served
+        return direction, governing, served, exposed
 
     def _govern(self, direction: str) -> dict[int, Governing]:
         """Ten thousand policies for the same workloads are one group: the work is by groups, not by policies."""

@@ -15,6 +15,7 @@ from isoplane.policy.fields import Problems
 from isoplane.policy.foreign import parts_of
 from isoplane.policy.model import Endpoint, NamedPort, Node
 from isoplane.policy.rules import PORT_PROTOCOLS
+from isoplane.workload.interfaces import exposed_ports
 
 Object = Mapping[str, Any]
 MACHINE_GROUPS = ("kubevirt.io", "pool.kubevirt.io")
@@ -94,6 +95,7 @@ def machine(obj: Object, problems: Problems) -> Endpoint:
         labels=labels_of(obj.get("metadata"), "metadata", problems),
         ips=_addresses(ips, "status.interfaces", problems),
         ports=_interface_ports(obj.get("spec"), "spec", problems),
+        exposed=exposed_ports(obj.get("spec")),
         node=problems.text(status.get("nodeName"), "status.nodeName"),
         finished=status.get("phase") in ("Succeeded", "Failed"),
     )
@@ -109,6 +111,7 @@ def machine_template(obj: Object, problems: Problems) -> Endpoint:
         name=name_of(obj, problems),
         labels=labels_of(template.get("metadata"), f"{path}.metadata", problems),
         ports=_interface_ports(template.get("spec"), f"{path}.spec", problems),
+        exposed=exposed_ports(template.get("spec")),
         template=kind != "VirtualMachine",
     )
 

@@ -15,16 +15,15 @@ from dataclasses import dataclass, field
 from heapq import merge
 
 from isoplane.policy.collector import collector_paused, collector_spared
-from isoplane.policy.compile import Governing, spread
+from isoplane.policy.compile import Governing, Key, spread
 from isoplane.policy.directory import Selected
+from isoplane.policy.exposure import bounded
 from isoplane.policy.livedirectory import LiveDirectory
 from isoplane.policy.model import Cluster, Endpoint, NamedPort, Node
 from isoplane.policy.rules import DIRECTIONS, EGRESS, INGRESS, ClusterPolicy, Policy
 from isoplane.policy.selection import Served, names_in, ordered_rules, select, served_by
 from isoplane.policy.table import OPEN, DirectionTable, EndpointTables, Tables
 
-Key = tuple[str, Governing, Served]
-"""What endpoints with one table share, as in ``compile.Compilation.key``."""
 Need = tuple[str, object]
 MANY = 10_000
 """So many endpoints moved at once are a cluster that is loaded, not a change in it: what was made for them stays."""
@@ -236,7 +235,8 @@ class LiveTables:
             for number in self._by_space.get((direction, space), ())
             if self._directory.contains(self._numbered[number].subjects, position)
         ]
-        if not numbers:
+        exposed = endpoint.exposed if direction == INGRESS else None
+        if not numbers and exposed is None:
             return None
         governing = tuple(sorted(numbers))
         served: Served = ()
@@ -244,7 +244,7 @@ class LiveTables:
             if governing not in self._names:
                 self._names[governing] = names_in(ordered_rules(direction, *self._governing(governing))[0])
             served = served_by(endpoint, self._names[governing])
-        return direction, governing, served
+        return direction, governing, served, exposed
 
     def _governing(self, numbers: Governing) -> tuple[tuple[Policy, ...], tuple[ClusterPolicy, ...]]:
         groups = [self._numbered[number] for number in numbers]
@@ -258,9 +258,9 @@ class LiveTables:
         """Make a key's table; the endpoints that have it, unless it is what it was."""
         old = self._made.get(key)
         self._unneed(key)
-        direction, governing, served = key
+        direction, governing, served, exposed = key
         selection = select(self._directory, direction, served, *self._governing(governing))
-        table = spread(selection, self._directory)
+        table = bounded(spread(selection, self._directory), exposed)
         needs: dict[Need, None] = {("group", number): None for number in governing}
         for peer in {peer for rule in selection.rules for peer in rule.peers or ()}:
             if peer.nodes is not None:
@@ -329,7 +329,7 @@ class LiveTables:
             self._by_space.setdefault((direction, subjects[0]), set()).add(group.number)
         keys = self._needed.get(("group", group.number), set())
         self._dirty |= keys
-        for _, governing, _ in keys:
+        for _, governing, _, _ in keys:
             self._names.pop(governing, None)
         self._moved.update(self._directory.select(*subjects))
         return group

@@ -12,6 +12,8 @@ from isoplane.policy.collector import collector_paused
 from isoplane.policy.rules import DIRECTIONS, ClusterPolicy, Policy, Rule
 
 NAME_LABEL = "kubernetes.io/metadata.name"
+_SHOWN = 8
+"""Ports that a reason names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +25,17 @@ class NamedPort:
     number: int
 
 
+Exposed = tuple[tuple[str, int], ...]
+"""(protocol, port), in order: all that can be reached from outside of a machine whose interface lists its ports."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """What policies select: a Pod, a VMI, or a VM or workload template that stands for what it would create.
 
     ``template`` says that it stands for several pods, so that "itself" may be another one.  ``finished`` workloads
-    and those with ``host_network`` are neither subject nor peer.
+    and those with ``host_network`` are neither subject nor peer.  ``exposed`` bounds what comes in, whatever policies
+    say; None: they alone decide.
     """
 
     kind: str
@@ -37,6 +44,7 @@ class Endpoint:
     labels: Mapping[str, str] = field(default_factory=dict)
     ips: tuple[str, ...] = ()
     ports: tuple[NamedPort, ...] = ()
+    exposed: Exposed | None = None
     host_network: bool = False
     node: str = ""
     finished: bool = False
@@ -51,8 +59,19 @@ class Endpoint:
         """Whether policies can select it at all."""
         return not self.host_network and not self.finished
 
+    def exposes(self, protocol: str, port: int) -> bool:
+        """Whether its interface lets anything in on this port."""
+        return self.exposed is None or (protocol, port) in self.exposed
+
     def __hash__(self) -> int:
         return hash((self.kind, self.namespace, self.name))
+
+
+def unexposed(exposed: Exposed | None) -> str:
+    """Why nothing reaches a port that the interface does not list."""
+    listed = [f"{port}/{protocol}" for protocol, port in exposed or ()]
+    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+    return f"not a port of the interface, which lists {', '.join(listed[:_SHOWN])}{more}"
 
 
 @dataclass(frozen=True, slots=True)

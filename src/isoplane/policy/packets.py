@@ -10,19 +10,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from isoplane.policy.addresses import address
+from isoplane.policy.model import Exposed
 from isoplane.policy.rules import EGRESS, INGRESS
 from isoplane.policy.table import DirectionTable, EndpointTables, Tables
 
 
 @dataclass(frozen=True, slots=True)
 class PacketVerdict:
-    """``denied``: Egress or Ingress, empty when allowed. ``rules`` decided; ``policies`` isolate, where it is denied."""
+    """``denied``: Egress or Ingress, empty when allowed. ``rules`` decided; ``policies`` isolate, where it is denied.
+
+    ``exposed`` are the ports that the endpoint's interface lists, where this is none of them.
+    """
 
     allowed: bool
     denied: str = ""
     endpoint: str = ""
     rules: tuple[str, ...] = ()
     policies: tuple[str, ...] = ()
+    exposed: Exposed | None = None
 
 
 class PacketJudge:
@@ -57,6 +62,8 @@ class PacketJudge:
                 continue
             table: DirectionTable = subject.egress if direction == EGRESS else subject.ingress
             allowed, rules = table.judge(*peer, protocol, port)
+            if not allowed and table.exposed is not None and (protocol, port) not in table.exposed:
+                return PacketVerdict(False, direction, subject.id, exposed=table.exposed)
             if not allowed:
                 return PacketVerdict(False, direction, subject.id, rules, () if rules else table.policies)
             decided += rules

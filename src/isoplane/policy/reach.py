@@ -12,7 +12,7 @@ from functools import reduce
 from itertools import pairwise
 from operator import or_
 
-from isoplane.policy.compile import Compilation, Governing
+from isoplane.policy.compile import Compilation, Key
 from isoplane.policy.model import Cluster
 from isoplane.policy.rules import (
     ACCEPT,
@@ -29,7 +29,6 @@ from isoplane.policy.rules import (
     ClusterPolicy,
     Rule,
 )
-from isoplane.policy.selection import Served
 from isoplane.policy.universe import Someone, Universe, bits_of, positions_of
 
 Port = tuple[str, int]
@@ -111,8 +110,8 @@ class Reach:
             found.setdefault((namespace, answers), []).append(position)
         return sorted(found.values())
 
-    def _grouped(self, direction: str) -> dict[tuple[str, Governing, Served], list[int]]:
-        groups: dict[tuple[str, Governing, Served], list[int]] = {}
+    def _grouped(self, direction: str) -> dict[Key, list[int]]:
+        groups: dict[Key, list[int]] = {}
         for position in range(len(self._compilation.directory.endpoints)):
             key = self._compilation.key(position, direction)
             if key is not None:
@@ -168,6 +167,8 @@ class Reach:
 
     def _allowed(self, subject: int, direction: str, protocol: str, port: int) -> int:
         """Whom a group of subjects lets pass on this port, tier by tier."""
+        if direction == INGRESS and not self._compilation.directory.endpoints[subject].exposes(protocol, port):
+            return 0
         policies, wide = self._compilation.governing(subject, direction)
         baseline = [p for p in wide if p.tier != ADMIN]
         allowed, open_ = self._tier(

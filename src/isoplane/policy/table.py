@@ -15,6 +15,7 @@ from functools import cached_property
 from hashlib import blake2b
 
 from isoplane.policy import addresses
+from isoplane.policy.model import Exposed
 from isoplane.policy.rules import EGRESS, INGRESS, MAX_PORT, PROTOCOLS
 
 Route = tuple[int, int, int]
@@ -72,7 +73,8 @@ class DirectionTable:
     """What one direction of an endpoint lets pass.
 
     ``isolated``: what no entry covers is denied, because of ``policies``; otherwise it is allowed.  ``classes[0]`` is
-    for peers that no route covers.  ``v4`` and ``v6`` are sorted and nest; the longest prefix wins.
+    for peers that no route covers.  ``v4`` and ``v6`` are sorted and nest; the longest prefix wins.  ``exposed`` are the
+    only ports that are let in at all, where the endpoint's interface lists its ports: the classes say so already.
     """
 
     key: str
@@ -82,6 +84,7 @@ class DirectionTable:
     classes: tuple[PeerClass, ...]
     v4: tuple[Route, ...] = ()
     v6: tuple[Route, ...] = ()
+    exposed: Exposed | None = None
 
     @property
     def open(self) -> bool:
@@ -120,10 +123,12 @@ def direction_table(
     classes: tuple[PeerClass, ...],
     v4: tuple[Route, ...] = (),
     v6: tuple[Route, ...] = (),
+    exposed: Exposed | None = None,
 ) -> DirectionTable:
     """A table under the name of its content: equal content, equal key."""
-    key = digest(direction, isolated, policies, tuple(c.key for c in classes), v4, v6)
-    return DirectionTable(key, direction, isolated, policies, classes, v4, v6)
+    bound = () if exposed is None else (exposed,)
+    key = digest(direction, isolated, policies, tuple(c.key for c in classes), v4, v6, *bound)
+    return DirectionTable(key, direction, isolated, policies, classes, v4, v6, exposed)
 
 
 def peer_class(entries: tuple[Entry, ...]) -> PeerClass:

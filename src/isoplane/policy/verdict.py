@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from isoplane.policy.model import Cluster, Endpoint
+from isoplane.policy.model import Cluster, Endpoint, unexposed
 from isoplane.policy.rules import (
     ACCEPT,
     ADMIN,
@@ -66,6 +66,8 @@ class Judgement:
     policies: tuple[str, ...]
     rules: tuple[str, ...]
     reason: str
+    unexposed: bool = False
+    """Blocked because the destination's interface does not list the port: no policy can change that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,8 @@ def judge_direction(cluster: Cluster, connection: Connection, direction: str) ->
         return Judgement(True, (), (), f"no policy governs {subject.endpoint.id}: {why}")
     if direction == INGRESS and _is_own_node(cluster, subject.endpoint, source):
         return Judgement(True, (), (), "a node always reaches its own workloads")
+    if direction == INGRESS and not subject.endpoint.exposes(connection.protocol, connection.port):
+        return Judgement(False, (), (), unexposed(subject.endpoint.exposed), unexposed=True)
     return _judge_tiers(cluster, subject.endpoint, peer, connection, direction)
 
 

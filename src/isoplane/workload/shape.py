@@ -235,6 +235,8 @@ class Workload(Claim):
     addresses: tuple[str, ...]
     """What its status tells, one a family, the primary first; nothing before it has any."""
 
+    exposed: tuple[tuple[str, int], ...] | None = None
+    """(protocol, port): all that its interface lets in from outside; None: whatever policies let in."""
     cpu_limit: int = 0
     """Millicores that all its units together may use; 0: what each may use alone."""
     memory_limit: int = 0

@@ -22,6 +22,7 @@ from isoplane.workload.adapters import (
 )
 from isoplane.workload.fields import machine as fields
 from isoplane.workload.health import Health
+from isoplane.workload.interfaces import exposed_ports
 from isoplane.workload.limits import vmi_violations
 from isoplane.workload.overhead import vcpus
 from isoplane.workload.shape import (
@@ -97,6 +98,7 @@ class MachineAdapter:
             volumes=tuple(spec.get("volumes") or ()),
             references=_references(spec),
             ports=ports,
+            exposed=exposed_ports(spec),
             hostname=str(spec.get("hostname") or metadata.name(obj))[:63],
             service_account="default",
             node=str(status.get("nodeName") or ""),

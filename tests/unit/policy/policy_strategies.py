@@ -179,6 +179,8 @@ def endpoints(draw: st.DrawFn, index: int) -> Endpoint:
         st.sampled_from(PORT_NUMBERS),
     )
     host_network = draw(st.integers(0, 9)) == 0
+    declared = tuple(draw(st.lists(named, max_size=2)))
+    listed = tuple(sorted({(p.protocol, p.number) for p in declared}))
     own = (*([V4[index]] if "4" in families else []), *([V6[index]] if "6" in families else []))
     return Endpoint(
         kind=draw(st.sampled_from(("pod", "vmi"))),
@@ -186,7 +188,8 @@ def endpoints(draw: st.DrawFn, index: int) -> Endpoint:
         name=f"e{index}",
         labels=draw(labels()),
         ips=NODE_IPS if host_network else own,
-        ports=tuple(draw(st.lists(named, max_size=2))),
+        ports=declared,
+        exposed=listed if listed and draw(st.booleans()) else None,
         host_network=host_network,
         node="n1",
         finished=draw(st.integers(0, 9)) == 0,
@@ -239,7 +242,7 @@ def packets(snapshot: Cluster, family: int) -> list[Connection]:
     ips = [ip for ip in dict.fromkeys([*live, *OUTSIDE, *NODE_IPS]) if marker in ip]
     parties = [party(snapshot, ip) for ip in ips]
     numbers = {1, 2, 52, 53, 80, 81, 82, 1023, 1024, 65535}
-    if not any(rule.ports for rule in snapshot.rules()):
+    if not any(rule.ports for rule in snapshot.rules()) and not any(e.exposed for e in snapshot.endpoints):
         numbers = {80}
     return [
         Connection(source, destination, protocol, port)

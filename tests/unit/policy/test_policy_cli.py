@@ -99,7 +99,7 @@ def test_diff_tells_what_opens() -> None:
         "from": "pod/shared/backup",
         "to": "vm/tenant-a/database",
         "protocol": "TCP",
-        "ports": "all",
+        "ports": "8080",
     } in answer["opened"]
     assert answer["closed"] == []
     same = run(*args, "-f", str(POLICY))
