@@ -89,7 +89,7 @@ def replay(workloads: int, queues: int) -> dict[str, object]:
                 ledger.commit(ask, decision, now)
             continue
         ledger.remove(tenant, name)
-        for waiting in release(ledger, ledger.line(tenant), now):
+        for waiting in release(ledger, tenant, now):
             start(waiting.charge.uid, tenant, now)
     wall = perf_counter() - began
     admitted = sum(len(times) for times in waited.values())

@@ -173,7 +173,7 @@ async def test_somebody_who_cannot_be_released_does_not_fail_the_write_that_made
     def fails(*_: object) -> None:
         raise ValueError("this object cannot be written")
 
-    monkeypatch.setattr(Session, "_report_release", fails)
+    monkeypatch.setattr(Session, "_write_gate", fails)
     await plane.api.delete(PODS, "low", "a", grace_seconds=0)
     assert (await plane.api.get(PODS, "high", "a"))["spec"].get("schedulingGates")
     assert "could not be released" in caplog.text

@@ -11,5 +11,11 @@ In the order of a decision:
     explain.py  the same decision for people and programs
     audit.py    the same decision for the record
 
-The server commits what is decided in its one write transaction; nothing here knows of it.
+Around it:
+
+    engine.py   events in, effects out: what a shell talks to
+    release.py  who comes in once there is room
+    places.py   what is kept for a workload that restarts
+
+A shell (the server's quota_admission) carries the effects out; nothing here knows of it.
 """

@@ -8,9 +8,11 @@ keeps them in rows of the store, so that they change in the object's own transac
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
+from isoplane.quota.line import WaitingLine
 from isoplane.quota.model import (
     Amounts,
     Ask,
@@ -97,14 +99,49 @@ class Accounts(ABC):
     def waiter(self, tenant: str, uid: str) -> Waiting | None: ...
 
     @abstractmethod
-    def waiting(self, tenant: str) -> Iterable[Waiting]: ...
+    def line(self, tenant: str) -> WaitingLine:
+        """Everyone of a tenant who waits, in order. To read."""
 
     @abstractmethod
-    def first(self, tenant: str) -> Waiting | None:
-        """The first in line of a tenant that holds nothing yet."""
+    def busy(self, cohort: str) -> Set[str]:
+        """The tenants of a cohort where someone may wait."""
 
     @abstractmethod
-    def pending(self, tenant: str) -> int: ...
+    def idle(self, tenant: str) -> None:
+        """Nobody waits there: ``busy`` need not name it."""
+
+    @abstractmethod
+    def managed(self, tenant: str) -> bool:
+        """Whether anything in a tenant concerns quota: nobody is charged elsewhere."""
+
+    @abstractmethod
+    def spend_budgets(self, leaving: Iterable[Charge], now: float) -> None:
+        """Take victims out of the budgets that protect them, so that the next plan reads what is left."""
+
+    # places kept for restarts: who owns them; what they take stands among the charges
+
+    @abstractmethod
+    def places(self, tenant: str) -> Iterable[str]:
+        """The owners whose places are kept."""
+
+    @abstractmethod
+    def has_place(self, tenant: str, owner: str) -> bool: ...
+
+    @abstractmethod
+    def keep_place(self, tenant: str, owner: str) -> None: ...
+
+    @abstractmethod
+    def drop_place(self, tenant: str, owner: str) -> None: ...
+
+    # a batch
+
+    @abstractmethod
+    def attempt(self) -> AbstractContextManager[None]:
+        """Undo what is done inside when it raises; the error is passed on."""
+
+    @abstractmethod
+    def flush(self) -> Mapping[str, list[str]]:
+        """The end of a batch: keep what was edited. Returns, by tenant, the quotas whose use changed."""
 
     @abstractmethod
     def book(self, tenant: str) -> Book:
@@ -139,6 +176,16 @@ class Accounts(ABC):
 
     def whole(self, tenant: str) -> Totals:
         return self.book(tenant).whole
+
+    def waiting(self, tenant: str) -> Iterable[Waiting]:
+        return self.line(tenant).ordered()
+
+    def first(self, tenant: str) -> Waiting | None:
+        """The first in line of a tenant that holds nothing yet."""
+        return self.line(tenant).first()
+
+    def pending(self, tenant: str) -> int:
+        return len(self.line(tenant))
 
     def head(self, ask: Ask) -> Waiting | None:
         first = self.first(ask.charge.tenant)

@@ -1,13 +1,31 @@
-"""The books of quota in memory: for offline explain, benches, tests and the repair pass."""
+"""The books of quota in memory: for a shell on a cluster, offline explain, benches and tests.
+
+What is done inside ``attempt`` is undone when that raises: every change notes how to take it back.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 
 from isoplane.quota.accounts import NO_POLICY, Accounts, Book
 from isoplane.quota.line import WaitingLine
 from isoplane.quota.model import Budget, Charge, Cohort, Policy, Quota, Waiting
 from isoplane.quota.view import CohortTotals
+
+
+class _Journal:
+    """How to take back what an attempt did, newest last."""
+
+    __slots__ = ("steps", "tenants", "totals")
+
+    def __init__(self) -> None:
+        self.steps: list[Callable[[], object]] = []
+        self.tenants: set[str] = set()
+        """Whose book is noted already."""
+        self.totals: set[str] = set()
 
 
 class Ledger(Accounts):
@@ -23,14 +41,22 @@ class Ledger(Accounts):
         self._lines: dict[str, WaitingLine] = {}
         self._books: dict[str, Book] = {}
         self._cohort_totals: dict[str, CohortTotals] = {}
+        self._places: dict[str, dict[str, None]] = {}
+        self._busy: set[str] = set()
+        """Tenants where someone waits."""
+        self._before: dict[str, Book] = {}
+        """Books edited since the last flush, as they were."""
+        self._journal: _Journal | None = None
 
     # configuration; sums are counted anew, for quotas change seldom
 
     def set_quotas(self, tenant: str, quotas: Iterable[Quota]) -> None:
+        self._note_limits()
         self._quotas[tenant] = tuple(quotas)
         self.settle(tenant)
 
     def set_policy(self, tenant: str, policy: Policy) -> None:
+        self._note_limits()
         old = self._policies.get(tenant, NO_POLICY)
         self._policies[tenant] = policy
         if old.cohort:
@@ -39,21 +65,38 @@ class Ledger(Accounts):
             self._members.setdefault(policy.cohort, {})[tenant] = None
         self.settle(tenant)
         if old.cohort != policy.cohort and (cohort := self._cohorts.get(old.cohort)):
-            self._cohort_totals[cohort.name] = self.recount_cohort(cohort)
+            self._settle_cohort(cohort)
 
     def set_cohort(self, cohort: Cohort) -> None:
+        self._note_limits()
         self._cohorts[cohort.name] = cohort
-        self._cohort_totals[cohort.name] = self.recount_cohort(cohort)
+        self._settle_cohort(cohort)
+
+    def _note_limits(self) -> None:
+        if self._journal is None:
+            return
+        quotas, policies, cohorts = dict(self._quotas), dict(self._policies), dict(self._cohorts)
+        members = {name: dict(found) for name, found in self._members.items()}
+
+        def undo() -> None:
+            self._quotas, self._policies, self._cohorts, self._members = quotas, policies, cohorts, members
+
+        self._note(undo)
 
     def set_budgets(self, tenant: str, budgets: Iterable[Budget]) -> None:
         self._budgets[tenant] = tuple(budgets)
 
     def settle(self, tenant: str) -> None:
         """Set the sums to what the entries add up to. Objects that are no workload are counted again by the caller."""
-        self._books[tenant] = self.recount(tenant)
+        mine, truth = self.edit(tenant), self.recount(tenant)
+        mine.quotas, mine.whole = truth.quotas, truth.whole
         policy = self.policy(tenant)
         if policy.cohort and (cohort := self._cohorts.get(policy.cohort)):
-            self._cohort_totals[cohort.name] = self.recount_cohort(cohort)
+            self._settle_cohort(cohort)
+
+    def _settle_cohort(self, cohort: Cohort) -> None:
+        mine, truth = self.edit_cohort(cohort.name), self.recount_cohort(cohort)
+        mine.taken, mine.claimed = truth.taken, truth.claimed
 
     # where books lie
 
@@ -85,41 +128,127 @@ class Ledger(Accounts):
         line = self._lines.get(tenant)
         return line.get(uid) if line else None
 
-    def waiting(self, tenant: str) -> Iterable[Waiting]:
-        line = self._lines.get(tenant)
-        return line.ordered() if line else ()
-
     def line(self, tenant: str) -> WaitingLine:
-        return self._lines.setdefault(tenant, WaitingLine())
+        return self._lines.get(tenant) or self._lines.setdefault(tenant, WaitingLine())
 
-    def first(self, tenant: str) -> Waiting | None:
-        line = self._lines.get(tenant)
-        return line.first() if line else None
+    def busy(self, cohort: str) -> Set[str]:
+        return self._members.get(cohort, {}).keys() & self._busy
 
-    def pending(self, tenant: str) -> int:
-        line = self._lines.get(tenant)
-        return len(line) if line else 0
+    def idle(self, tenant: str) -> None:
+        """``busy`` is always exact here."""
+
+    def managed(self, tenant: str) -> bool:
+        return tenant in self._quotas or tenant in self._policies
+
+    def spend_budgets(self, leaving: Iterable[Charge], now: float) -> None:
+        for charge in leaving:
+            old = self._budgets.get(charge.tenant, ())
+            self._budgets[charge.tenant] = tuple(
+                replace(b, allowed=max(0, b.allowed - 1)) if charge.uid in b.members else b for b in old
+            )
+            self._note(partial(self._budgets.__setitem__, charge.tenant, old))
+
+    def places(self, tenant: str) -> Iterable[str]:
+        return self._places.get(tenant, ())
+
+    def has_place(self, tenant: str, owner: str) -> bool:
+        return owner in self._places.get(tenant, ())
+
+    def keep_place(self, tenant: str, owner: str) -> None:
+        self._places.setdefault(tenant, {})[owner] = None
+        self._note(lambda: self._places[tenant].pop(owner, None))
+
+    def drop_place(self, tenant: str, owner: str) -> None:
+        self._places.get(tenant, {}).pop(owner, None)
+        self._note(lambda: self._places[tenant].setdefault(owner, None))
 
     def book(self, tenant: str) -> Book:
-        return self._books.setdefault(tenant, Book())
+        return self._books.get(tenant) or self._books.setdefault(tenant, Book())
 
     def edit(self, tenant: str) -> Book:
-        return self._books.setdefault(tenant, Book())
+        book = self.book(tenant)
+        if tenant not in self._before:
+            self._before[tenant] = book.copy()
+        journal = self._journal
+        if journal is not None and tenant not in journal.tenants:
+            journal.tenants.add(tenant)
+            old = book.copy()
+            journal.steps.append(lambda: self._books.__setitem__(tenant, old))
+        return book
 
     def cohort_totals(self, name: str) -> CohortTotals:
-        return self._cohort_totals.setdefault(name, CohortTotals())
+        return self._cohort_totals.get(name) or self._cohort_totals.setdefault(name, CohortTotals())
 
     def edit_cohort(self, name: str) -> CohortTotals:
-        return self._cohort_totals.setdefault(name, CohortTotals())
+        totals, journal = self.cohort_totals(name), self._journal
+        if journal is not None and name not in journal.totals:
+            journal.totals.add(name)
+            old = totals.copy()
+            journal.steps.append(lambda: self._cohort_totals.__setitem__(name, old))
+        return totals
 
     def _keep_charge(self, charge: Charge) -> None:
-        self._charges.setdefault(charge.tenant, {})[charge.uid] = charge
+        charges = self._charges.setdefault(charge.tenant, {})
+        if self._journal is not None:
+            self._note_entry(charges, charge.uid)
+        charges[charge.uid] = charge
 
     def _drop_charge(self, charge: Charge) -> None:
-        self._charges[charge.tenant].pop(charge.uid, None)
+        charges = self._charges[charge.tenant]
+        if self._journal is not None:
+            self._note_entry(charges, charge.uid)
+        charges.pop(charge.uid, None)
+
+    def _note_entry(self, charges: dict[str, Charge], uid: str) -> None:
+        old = charges.get(uid)
+        self._note(lambda: charges.pop(uid, None) if old is None else charges.__setitem__(uid, old))
 
     def _keep_waiting(self, waiting: Waiting) -> None:
-        self.line(waiting.charge.tenant).put(waiting)
+        self._place(waiting.charge.tenant, waiting.charge.uid, waiting)
 
     def _drop_waiting(self, waiting: Waiting) -> None:
-        self.line(waiting.charge.tenant).drop(waiting.charge.uid)
+        self._place(waiting.charge.tenant, waiting.charge.uid, None)
+
+    def _place(self, tenant: str, uid: str, new: Waiting | None) -> None:
+        """Put somebody's place in the line, or take it away."""
+        line = self.line(tenant)
+        if self._journal is not None:
+            old = line.get(uid)
+            self._note(lambda: self._place(tenant, uid, old))
+        if new is None:
+            line.drop(uid)
+        else:
+            line.put(new)
+        (self._busy.add if len(line) else self._busy.discard)(tenant)
+
+    # a batch
+
+    def _note(self, step: Callable[[], object]) -> None:
+        if self._journal is not None:
+            self._journal.steps.append(step)
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        outer, mine = self._journal, _Journal()
+        self._journal = mine
+        try:
+            yield
+        except BaseException:
+            self._journal = None
+            for step in reversed(mine.steps):
+                step()
+            raise
+        else:
+            if outer is not None:
+                outer.steps += mine.steps
+        finally:
+            self._journal = outer
+
+    def flush(self) -> Mapping[str, list[str]]:
+        changed: dict[str, list[str]] = {}
+        for tenant, before in self._before.items():
+            for name, totals in self.book(tenant).quotas.items():
+                if name not in before.quotas or totals.used != before.quotas[name].used:
+                    changed.setdefault(tenant, []).append(name)
+        self._before.clear()
+        return changed

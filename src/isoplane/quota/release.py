@@ -7,12 +7,11 @@ line (after that its room is kept free), and from the first ``LOOK_AHEAD`` place
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 
 from isoplane.quota.accounts import Accounts
 from isoplane.quota.decide import decide
-from isoplane.quota.line import WaitingLine
 from isoplane.quota.model import Admit, Ask, Decision, Wait, Waiting
 
 RETRY_ANNOTATION = "isoplane.io/quota-retry"
@@ -39,19 +38,27 @@ def ask_of(waiting: Waiting, *, may_evict: bool = False) -> Ask:
 
 def release(
     accounts: Accounts,
-    line: WaitingLine,
+    tenant: str,
     now: float,
     hold_seconds: float = 0,
     on_change: Callable[[Waiting, Decision], None] | None = None,
+    skip: Container[str] = (),
 ) -> list[Waiting]:
     """Charge everyone who fits now and take them out of the line; returns them.
 
-    ``on_change`` hears of those released, and of those who got a hold of what is being given back.
+    ``on_change`` hears of those released, and of those who got a hold of what is being given back. ``skip``: uids of those who
+    are left where they are.
     """
+    line = accounts.line(tenant)
     failed: set[Shape] = set()
-    released = _pass(accounts, line.held(), failed, now, hold_seconds, on_change)
+
+    def look(todo: list[Waiting]) -> list[Waiting]:
+        todo = [waiting for waiting in todo if waiting.charge.uid not in skip] if skip else todo
+        return _pass(accounts, todo, failed, now, hold_seconds, on_change)
+
+    released = look(line.held())
     while len(released) < AT_ONCE:
-        let_in = _pass(accounts, line.front(LOOK_AHEAD), failed, now, hold_seconds, on_change)
+        let_in = look(line.front(LOOK_AHEAD))
         if not let_in:
             break
         released += let_in

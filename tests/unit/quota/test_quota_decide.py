@@ -168,7 +168,7 @@ def test_a_hold_is_not_stolen_and_ends_converted() -> None:
     state.remove("a", "low")
     assert isinstance(decide(state, ask("thief", priority=8, cpu=500, pods=1), 0), Deny)
     assert isinstance(decide(state, ask("small", cpu=400, pods=1), 0), Admit)
-    assert [w.charge.uid for w in release(state, state.line("a"), 0)] == ["first"]
+    assert [w.charge.uid for w in release(state, "a", 0)] == ["first"]
     totals = state.totals("a", "q")
     assert (totals.used["requests.cpu"], totals.held["requests.cpu"]) == (600, 0)
 
@@ -185,7 +185,7 @@ def test_a_higher_priority_takes_a_hold_over() -> None:
     assert not decision.victims
     state.commit(second, decision, 0)
     state.remove("a", "low")
-    assert [w.charge.uid for w in release(state, state.line("a"), 0)] == ["second"]
+    assert [w.charge.uid for w in release(state, "a", 0)] == ["second"]
     assert state.waiter("a", "first") is not None
 
 
@@ -205,7 +205,7 @@ def test_the_first_in_line_is_passed_a_bounded_number_of_times() -> None:
     assert isinstance(decide(state, ask("urgent", priority=1, cpu=1), 0), Admit)
     for c in list(state.charges("a")):
         state.remove("a", c.uid)
-    assert [w.charge.uid for w in release(state, state.line("a"), 0)] == ["big"]
+    assert [w.charge.uid for w in release(state, "a", 0)] == ["big"]
 
 
 def test_who_can_never_fit_keeps_nobody_out() -> None:
@@ -377,4 +377,4 @@ def test_one_wake_up_lets_in_everyone_who_fits() -> None:
         late = ask(f"w{number:03}", cpu=1 + number % 3, fields={"owned": True})
         state.commit(late, decide(state, late, 0), 0)  # type: ignore[arg-type]
     state.set_quotas("a", [Quota("q", {"requests.cpu": 10_000})])
-    assert len(release(state, state.line("a"), 0)) == 200
+    assert len(release(state, "a", 0)) == 200

@@ -171,7 +171,7 @@ class World:
 
     def wake(self) -> None:
         for tenant in ("a", "b"):
-            for waiting in release(self.state, self.state.line(tenant), self.now):
+            for waiting in release(self.state, tenant, self.now):
                 self.admitted(waiting.charge)
 
     def retry(self) -> None:

@@ -1,7 +1,7 @@
 """Quota in the store's one write transaction: object, charge, counters, victims' marks and hold change together or not at all.
 
     plugin.py    the admission plug-in: which write concerns quota, and how
-    session.py   one transaction's work: decide, carry out, wake, write
+    session.py   one transaction's work: tell the engine what is written, carry out what it answers
     telling.py   … and what it tells: statuses, Events, the trail
     accounts.py  the ledger's bookkeeping over rows of the store
     rows.py      what those rows look like
@@ -12,7 +12,7 @@
     metrics.py   the same for Prometheus
     repair.py    on start: are the books what the objects add up to?
 
-Every rule is in isoplane.quota; here nothing is decided.
+Every rule is in isoplane.quota; its engine (quota/engine.py) decides, and nothing here does.
 """
 
 from isoplane.server.quota_admission.metrics import quota_families

@@ -8,11 +8,12 @@ run, costs a rebuild and never a mistake.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
+from functools import cache
 
 from isoplane.objects import metadata
-from isoplane.objects.kinds import PODDISRUPTIONBUDGETS
+from isoplane.objects.kinds import PODDISRUPTIONBUDGETS, Resource
 from isoplane.objects.metadata import Object
 from isoplane.objects.selectors import from_object
 from isoplane.quota.accounts import Accounts, Book
@@ -23,11 +24,26 @@ from isoplane.server.quota_admission import rows
 from isoplane.server.quota_admission.rows import CohortConfig, TenantConfig
 from isoplane.store.record import Record
 from isoplane.store.transaction import Transaction
+from isoplane.store.view import ReadView
 from isoplane.workload.adapters import workload_resources
 
+_NOBODY: Set[str] = frozenset()
 _NO_CONFIG = TenantConfig()
 _NO_BOOK = Book()
 _NO_TOTALS = CohortTotals()
+
+
+@cache
+def kind_names() -> dict[str, Resource]:
+    """``pod`` → pods, ``vmi`` → virtualmachineinstances: the first part of a workload's id."""
+    return {(r.short_names[0] if r.custom else r.singular): r for r in workload_resources()}
+
+
+def stored_record(view: ReadView, charge: Charge) -> Record | None:
+    """The object that a charge stands for; None when it is not there, or another one bears its name."""
+    kind, namespace, name = charge.id.split("/", 2)
+    record = view.get(kind_names()[kind], namespace, name)
+    return record if record is not None and record.uid == charge.uid else None
 
 
 class Lines:
@@ -67,6 +83,9 @@ class RowAccounts(Accounts):
         except KeyError:
             config = self._configs[tenant] = self._txn.decoded(rows.CONFIG, tenant, rows.decode_config)
             return config
+
+    def managed(self, tenant: str) -> bool:
+        return self.config(tenant) is not None
 
     def set_config(self, tenant: str, config: TenantConfig | None) -> None:
         """Write what a namespace's objects say; None forgets it."""
@@ -114,14 +133,13 @@ class RowAccounts(Accounts):
             budgets.append(Budget(metadata.name(obj), members, allowed))
         return budgets
 
-    def spend_budgets(self, leaving: Iterable[Record], now: str) -> None:
-        """Take victims out of the PodDisruptionBudgets that select them, so that the next plan reads what is left.
-
-        Until the disruption controller sees them leave and counts anew.
-        """
+    def spend_budgets(self, leaving: Iterable[Charge], now: float) -> None:
+        """Until the disruption controller sees them leave and counts anew."""
         by_tenant: dict[str, list[Record]] = {}
-        for record in leaving:
-            by_tenant.setdefault(record.namespace, []).append(record)
+        for charge in leaving:
+            if (record := stored_record(self._txn, charge)) is not None:
+                by_tenant.setdefault(record.namespace, []).append(record)
+        stamp = metadata.rfc3339(now)
         for tenant, records in by_tenant.items():
             for budget in list(self._txn.list(PODDISRUPTIONBUDGETS, tenant)):
                 obj = budget.object()
@@ -129,7 +147,7 @@ class RowAccounts(Accounts):
                 if hit := [record for record in records if selector.matches(record.labels)]:
                     status = obj.get("status") or {}
                     allowed = int(status.get("disruptionsAllowed") or 0)
-                    disrupted = {record.name: now for record in hit if "eviction" in record.resource.subresources}
+                    disrupted = {record.name: stamp for record in hit if "eviction" in record.resource.subresources}
                     obj["status"] = {
                         **status,
                         "disruptionsAllowed": max(0, allowed - len(hit)),
@@ -186,15 +204,6 @@ class RowAccounts(Accounts):
     def waiter(self, tenant: str, uid: str) -> Waiting | None:
         return self._txn.decoded(rows.waiting_table(tenant), uid, rows.decode_waiting)
 
-    def waiting(self, tenant: str) -> Iterable[Waiting]:
-        return self.line(tenant).ordered()
-
-    def first(self, tenant: str) -> Waiting | None:
-        return self.line(tenant).first()
-
-    def pending(self, tenant: str) -> int:
-        return len(self.line(tenant))
-
     def line(self, tenant: str) -> WaitingLine:
         """Everyone of the tenant who waits, in order."""
         if (own := self._own_lines.get(tenant)) is not None:
@@ -210,6 +219,24 @@ class RowAccounts(Accounts):
             self._lines.kept[tenant] = (version, line)
         self._own_lines[tenant] = line
         return line
+
+    def busy(self, cohort: str) -> Set[str]:
+        return self._lines.busy.get(cohort, _NOBODY)
+
+    def idle(self, tenant: str) -> None:
+        self._lines.busy.get(self.policy(tenant).cohort, set()).discard(tenant)
+
+    def places(self, tenant: str) -> Iterable[str]:
+        return self._txn.rows(rows.places_table(tenant))
+
+    def has_place(self, tenant: str, owner: str) -> bool:
+        return self._txn.row(rows.places_table(tenant), owner) is not None
+
+    def keep_place(self, tenant: str, owner: str) -> None:
+        self._txn.put_row(rows.places_table(tenant), owner, b"{}")
+
+    def drop_place(self, tenant: str, owner: str) -> None:
+        self._txn.delete_row(rows.places_table(tenant), owner)
 
     def _read_line(self, tenant: str) -> WaitingLine:
         line = WaitingLine()

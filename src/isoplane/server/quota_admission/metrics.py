@@ -9,7 +9,7 @@ from isoplane.objects.exposition import Family, Sample
 from isoplane.objects.quantity import is_cpu
 from isoplane.quota.accounts import Book
 from isoplane.server.quota_admission import rows
-from isoplane.server.quota_admission.telling import kind_names
+from isoplane.server.quota_admission.accounts import kind_names
 from isoplane.store.view import ReadView
 
 _HELP = {

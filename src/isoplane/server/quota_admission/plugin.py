@@ -45,7 +45,6 @@ class QuotaAdmission(Plugin):
 
     def __init__(self) -> None:
         self._lines = Lines()
-        self._session: Session | None = None
         self._serial: int | None = None
         self._refused: deque[Entry] = deque(maxlen=rows.AUDIT_KEPT)
         """Refusals, whose own transaction is dropped: written with the next one that is not, or by one of their own."""
@@ -71,13 +70,9 @@ class QuotaAdmission(Plugin):
             check_promises(request)
 
     def in_transaction(self, txn: Transaction, request: AdmissionRequest) -> Iterable[str]:
-        if self._session is not None:
-            # A deletion that quota itself caused, inside the transaction that caused it.
-            self._part(self._session, request)
-            return ()
         if not self._concerns(txn, request):
             return ()
-        session = self._session = self.session(txn, request)
+        session = self.session(txn, request)
         try:
             self._handle(session, request)
             session.finish()
@@ -89,8 +84,6 @@ class QuotaAdmission(Plugin):
                 self._tally(session.audit)
                 self._write_refusals()
             raise
-        finally:
-            self._session = None
         if not request.dry_run:
             self.record(txn, session)
         return session.warnings
@@ -112,7 +105,7 @@ class QuotaAdmission(Plugin):
 
     def session(self, txn: Transaction, request: AdmissionRequest) -> Session:
         """A session on this plug-in's books, for admission and for the repair pass."""
-        return Session(txn, request, self._lines, self)
+        return Session(txn, request, self._lines)
 
     def _concerns(self, txn: Transaction, request: AdmissionRequest) -> bool:
         if request.resource in _CONFIGURES or request.resource is COHORTS:
@@ -144,11 +137,6 @@ class QuotaAdmission(Plugin):
             tenant_changed(session, request.namespace, resource, request.name, request.obj)
         if resource is RESOURCEQUOTAS and request.obj is not None and not request.subresource:
             session.warnings += counts_nothing(quota_of(request.obj))
-
-    @staticmethod
-    def _part(session: Session, request: AdmissionRequest) -> None:
-        if request.operation == "DELETE" and request.old is not None and adapter_for(request.resource) is not None:
-            session.going(request.namespace, request.old["metadata"]["uid"], request.removes)
 
     def record(self, txn: Transaction, session: Session) -> None:
         """Write the trail: what was refused since, then what was done here."""

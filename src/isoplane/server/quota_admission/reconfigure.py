@@ -27,7 +27,7 @@ def tenant_changed(session: Session, namespace: str, resource: Resource, name: s
         session.forget_told(namespace, name)
     old, new = accounts.config(namespace), tenant_config(txn, namespace, change)
     if old == new:
-        session.tell_quotas(namespace)
+        session.engine.publish(namespace)
         return
     accounts.set_config(namespace, new or TenantConfig())
     if old is None or (new is not None and old.policy.accounting != new.policy.accounting):
@@ -37,8 +37,8 @@ def tenant_changed(session: Session, namespace: str, resource: Resource, name: s
     after = new.policy.cohort if new is not None else ""
     if before or after:
         cohorts_changed(session, change)
-    session.dirty(namespace)
-    session.tell_quotas(namespace)
+    session.engine.room(namespace)
+    session.engine.publish(namespace)
 
 
 def forget_unused(session: Session, namespace: str) -> None:
@@ -105,7 +105,7 @@ def cohorts_changed(session: Session, change: Change | None) -> bool:
             txn.put_row(rows.COHORT, name, rows.encode_cohort(config))
             differed = True
             for tenant in config.members:
-                session.dirty(tenant)
+                session.engine.room(tenant)
         cohort = accounts.cohort(name)
         assert cohort is not None
         truth = accounts.recount_cohort(cohort)

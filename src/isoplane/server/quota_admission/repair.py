@@ -72,9 +72,9 @@ def _tenant(txn: Transaction, plugin: QuotaAdmission, namespace: str, now: float
     if recount(session, namespace, None):
         found.append(Finding(namespace, "the sums were not those of the entries"))
     if found:
-        session.tell_quotas(namespace)
+        session.engine.publish(namespace)
         session.audit.append(Entry(now, "repair", "", "", namespace, "books"))
-    session.dirty(namespace)
+    session.engine.room(namespace)
     session.finish()
     plugin.record(txn, session)
     return found

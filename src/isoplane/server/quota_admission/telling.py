@@ -6,22 +6,22 @@ import contextlib
 import logging
 import uuid
 from collections.abc import Iterator, Mapping
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 from isoplane.http import apierrors
 from isoplane.objects import metadata
 from isoplane.objects.errors import QuotaExceeded
-from isoplane.objects.kinds import EVENTS, RESOURCEQUOTAS, Resource
+from isoplane.objects.kinds import EVENTS, RESOURCEQUOTAS
 from isoplane.objects.metadata import Object
 from isoplane.objects.quantity import render
-from isoplane.quota.audit import Act, Entry
+from isoplane.quota.audit import Entry
+from isoplane.quota.effects import SetUsage
 from isoplane.quota.model import Charge
 from isoplane.server.admission import AdmissionRequest
-from isoplane.server.quota_admission.accounts import Lines, RowAccounts
-from isoplane.store.record import Record
+from isoplane.server.quota_admission.accounts import Lines, RowAccounts, kind_names
 from isoplane.store.transaction import Transaction
-from isoplane.workload.adapters import Adapter, adapter_for, workload_resources
+from isoplane.workload.adapters import Adapter, adapter_for
 
 _log = logging.getLogger(__name__)
 COMPONENT = "isoplane-quota"
@@ -36,12 +36,6 @@ def harmless(what: str) -> Iterator[None]:
         _log.exception("quota: a fault in %s was left behind; the write goes on", what)
 
 
-@cache
-def kind_names() -> dict[str, Resource]:
-    """``pod`` → pods, ``vmi`` → virtualmachineinstances: the first part of a workload's id."""
-    return {(r.short_names[0] if r.custom else r.singular): r for r in workload_resources()}
-
-
 class Telling:
     """The half of a Session that only writes down what the other half did."""
 
@@ -52,7 +46,6 @@ class Telling:
         self.accounts = RowAccounts(txn, lines, dry_run=request.dry_run)
         self.audit: list[Entry] = []
         self._lines = lines
-        self._tell: dict[tuple[str, str], None] = {}
 
     def refused(self, why: str) -> QuotaExceeded:
         """The refusal of this request, as Kubernetes words it."""
@@ -61,31 +54,26 @@ class Telling:
             f'{resource.qualified} "{name}" is forbidden: {why}', details=apierrors.details(resource, name)
         )
 
-    def tell_all(self) -> None:
-        """Write the statuses. Another namespace's that fails fails not this write, and is tried again with the next one."""
-        untold = self._lines.untold
-        for key in {**self._tell, **dict.fromkeys(untold)}:
-            if key[0] == self.request.namespace:
-                self._tell_quota(*key)
-            elif not self._told(key):
-                untold.add(key)
-                continue
-            if key in untold:
-                self.txn.on_commit(partial(untold.discard, key))
+    def set_usage(self, effect: SetUsage) -> None:
+        """Write a quota's status. Another namespace's that fails fails not this write, and is tried again with the next one."""
+        key, untold = (effect.tenant, effect.quota), self._lines.untold
+        if effect.tenant == self.request.namespace:
+            self._write_usage(effect)
+        elif not self._written(effect):
+            untold.add(key)
+            return
+        if key in untold:
+            self.txn.on_commit(partial(untold.discard, key))
 
-    def _told(self, key: tuple[str, str]) -> bool:
-        with harmless("the status of ResourceQuota {}/{}".format(*key)):
-            self._tell_quota(*key)
+    def _written(self, effect: SetUsage) -> bool:
+        with harmless(f"the status of ResourceQuota {effect.tenant}/{effect.quota}"):
+            self._write_usage(effect)
             return True
         return False
 
-    def _tell_quota(self, tenant: str, name: str) -> None:
-        """Bring a ResourceQuota's status in line with the ledger."""
-        quota = next((q for q in self.accounts.quotas(tenant) if q.name == name), None)
-        if quota is None:
-            return
-        used, request = self.accounts.totals(tenant, name).used, self.request
-        status_used = {resource: render(resource, used.get(resource, 0)) for resource in quota.hard}
+    def _write_usage(self, effect: SetUsage) -> None:
+        tenant, name, request = effect.tenant, effect.quota, self.request
+        status_used = {resource: render(resource, value) for resource, value in effect.used.items()}
         if request.obj is not None and request.resource is RESOURCEQUOTAS and request.name == name:
             obj: Object = request.obj
             obj["status"] = {"hard": dict((obj.get("spec") or {}).get("hard") or {}), "used": status_used}
@@ -103,13 +91,6 @@ class Telling:
     def forget_told(self, tenant: str, name: str) -> None:
         """A quota is removed: its status is nobody's any more."""
         self._lines.told.pop((tenant, name), None)
-
-    def tell_quotas(self, tenant: str) -> None:
-        """Write the status of all of a namespace's quotas at the end, changed or not."""
-        self._tell |= {(tenant, quota.name): None for quota in self.accounts.quotas(tenant)}
-
-    def _note(self, act: Act, charge: Charge, rule: str) -> None:
-        self.audit.append(Entry(self.now, act, charge.id, charge.uid, charge.tenant, rule, charge.priority))
 
     def _event(self, obj: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
         """Write an Event along. One that cannot be written is logged and costs nothing but itself."""
@@ -151,11 +132,6 @@ class Telling:
         adapter = adapter_for(kind_names()[charge.id.partition("/")[0]])
         assert adapter is not None
         return adapter
-
-    def _stored(self, charge: Charge) -> Record | None:
-        kind, namespace, name = charge.id.split("/", 2)
-        record = self.txn.get(kind_names()[kind], namespace, name)
-        return record if record is not None and record.uid == charge.uid else None
 
     def _is_request(self, charge: Charge) -> bool:
         return self.request.obj is not None and metadata.uid(self.request.obj) == charge.uid

@@ -14,7 +14,7 @@ from isoplane.objects.quantity import render
 from isoplane.quota.explain import RULES
 from isoplane.server.computed import Summary
 from isoplane.server.quota_admission import rows
-from isoplane.server.quota_admission.telling import kind_names
+from isoplane.server.quota_admission.accounts import kind_names
 from isoplane.store.view import ReadView
 
 _KINDS = {**{r.singular: r.kind for r in SERVED}, **{first: r.kind for first, r in kind_names().items()}}

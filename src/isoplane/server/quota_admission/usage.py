@@ -12,7 +12,7 @@ from isoplane.quota.accounts import Book
 from isoplane.quota.model import Charge, Waiting
 from isoplane.server.computed import Summary
 from isoplane.server.quota_admission import rows
-from isoplane.server.quota_admission.telling import kind_names
+from isoplane.server.quota_admission.accounts import kind_names
 from isoplane.store.view import ReadView
 
 NAME = "default"
