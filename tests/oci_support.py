@@ -42,7 +42,10 @@ def traces_of(data_dir: Path) -> list[str]:
     """Everything on the host that still speaks of a data directory's containers: mounts, cgroups, processes, files."""
     layout = Layout(data_dir)
     found = [
-        f"mount: {line}" for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(layout.root) in line
+        f"mount: {line}"
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        # A runtime that is started has its memory, workloads or none.
+        if str(layout.root) in line and f" {layout.memory} " not in line
     ]
     # os.walk passes over what others remove meanwhile.
     groups = (path for path, _, _ in os.walk("/sys/fs/cgroup"))
@@ -55,7 +58,7 @@ def traces_of(data_dir: Path) -> list[str]:
                 continue
             if str(layout.root) in command:
                 found.append(f"process: {process.name} {command}")
-    for directory in (layout.pods, layout.state, layout.exits, layout.trash):
+    for directory in (layout.pods, layout.state, layout.bundles, layout.exits, layout.trash):
         if directory.exists():
             found += [f"file: {path}" for path in directory.iterdir()]
     return found

@@ -16,8 +16,9 @@ import pytest
 import pytest_asyncio
 
 from isoplane.client.streams import ExecOptions
+from isoplane.node import mounting
 from isoplane.node.images import ImageStore
-from isoplane.node.runtime.oci import OciRuntime, kernel
+from isoplane.node.runtime.oci import OciRuntime
 from isoplane.node.runtime.protocol import Materials, NetworkAttachment, RuntimeFailure, RuntimeReason
 from isoplane.workload import eviction
 from isoplane.workload.pod import PodAdapter
@@ -323,7 +324,7 @@ async def test_sub_paths_are_the_volumes_own_and_read_only_goes_down(host: Host,
     """A subPath that is made has the volume's mode and group; links in it lead nowhere; recursiveReadOnly holds below."""
     below = tmp_path / "h/sub"
     below.mkdir(parents=True)
-    kernel.mount("tmpfs", below, "tmpfs")
+    mounting.mount("tmpfs", below, "tmpfs")
     volumes = [{"name": "v", "emptyDir": {}}, {"name": "h", "hostPath": {"path": str(tmp_path / "h")}}]
     mounts = [
         {"name": "v", "mountPath": "/whole"},
@@ -345,7 +346,7 @@ async def test_sub_paths_are_the_volumes_own_and_read_only_goes_down(host: Host,
             declare("w", [shell(script, volumeMounts=mounts)], volumes=volumes, securityContext=security)
         )
     finally:
-        kernel.unmount(below)
+        mounting.unmount(below)
     writable = ["writable 2000"] * 3
     assert said.splitlines() == [*writable, "seen", "x", "read-only below", "writable below"]
 
@@ -757,7 +758,7 @@ async def test_a_full_disk_is_said_and_does_no_damage(tmp_path: Path) -> None:
     require("crun", "conmon", "skopeo", "umoci", root=True)
     disk = tmp_path / "disk"
     disk.mkdir()
-    kernel.mount("tmpfs", disk, "tmpfs", 0, "size=1m")
+    mounting.mount("tmpfs", disk, "tmpfs", 0, "size=1m")
     host = Host(disk / "data")
     try:
         await host.runtime.start()
@@ -779,7 +780,7 @@ async def test_a_full_disk_is_said_and_does_no_damage(tmp_path: Path) -> None:
         assert traces_of(disk / "data") == []
     finally:
         await host.runtime.close()
-        kernel.unmount(disk)
+        mounting.unmount(disk)
     beneath = OciRuntime(Path("/proc/isoplane"), ImageStore(tmp_path / "images"))
     with pytest.raises(RuntimeFailure, match="must be writable"):
         await beneath.start()

@@ -58,8 +58,13 @@ def _several_addresses(fields: Fields) -> Fields:
     return {**fields, "addresses": [only] if only else []}
 
 
+def _state_in_memory(fields: Fields) -> Fields:
+    """Before this format the low-level runtime's state lay on the disk: a version that looks there would find no container."""
+    return fields
+
+
 CONTAINER_SANDBOX = Format("a Pod's sandbox", (_several_addresses,))
-CONTAINER_START = Format("the start of a container")
+CONTAINER_START = Format("the start of a container", (_state_in_memory,))
 MACHINE_SANDBOX = Format("a machine's sandbox", (_several_addresses,))
 MACHINE_RUN = Format("the run of a machine")
 MACHINE_END = Format("the end of a machine")

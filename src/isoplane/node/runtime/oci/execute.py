@@ -19,6 +19,7 @@ from typing import Any
 
 from isoplane.node.runtime.oci import processes
 from isoplane.node.runtime.oci.launcher import Launcher
+from isoplane.node.runtime.oci.layout import Layout
 from isoplane.node.runtime.oci.observe import Look
 from isoplane.node.runtime.protocol import ExecResult, RuntimeFailure, RuntimeReason
 
@@ -134,8 +135,9 @@ class Execution:
 class Executor:
     """Starts commands in containers, as the container's own process runs: same user, environment and directory."""
 
-    def __init__(self, launcher: Launcher) -> None:
+    def __init__(self, launcher: Launcher, layout: Layout) -> None:
         self._launcher = launcher
+        self._layout = layout
 
     async def start(self, found: Look, command: Sequence[str], *, tty: bool, stdin: bool) -> Execution:
         """Raises RuntimeFailure when nothing could be started. A command that is not found exits with 127 or so."""
@@ -149,17 +151,15 @@ class Executor:
             raise RuntimeFailure(RuntimeReason.RUN, f"no command could be run in container {name!r}: {error}") from None
 
     def _start(self, found: Look, command: tuple[str, ...], tty: bool, stdin: bool) -> Execution:
-        directory = found.attempt.directory
-        process: dict[str, Any] = json.loads((directory / "config.json").read_bytes())["process"]
+        container_id = str(found.record.get("id"))
+        process: dict[str, Any] = json.loads(self._layout.config(container_id).read_bytes())["process"]
         process["args"], process["terminal"] = list(command), tty
         process.pop("oomScoreAdj", None)
-        fd, name = tempfile.mkstemp(prefix="exec-", suffix=".json", dir=directory)
+        fd, name = tempfile.mkstemp(prefix="exec-", suffix=".json", dir=self._layout.bundle(container_id))
         with os.fdopen(fd, "w") as file:
             json.dump(process, file)
         pid_file = Path(name).with_suffix(".pid")
-        arguments = self._launcher.arguments(
-            "exec", "--process", name, "--pid-file", str(pid_file), str(found.record.get("id"))
-        )
+        arguments = self._launcher.arguments("exec", "--process", name, "--pid-file", str(pid_file), container_id)
         return self._launcher.isolated(lambda: _spawn(arguments, pid_file, tty, stdin))
 
 

@@ -1,4 +1,4 @@
-"""The few system calls that Python 3.11 does not offer: mounts, mount namespaces, inotify, lock queries.
+"""The few system calls that Python 3.11 does not offer: namespaces, inotify, lock queries.
 
 Thin wrappers that raise OSError with what was attempted.  When to call them is decided elsewhere.
 """
@@ -13,9 +13,6 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-MS_BIND, MS_REC, MS_SLAVE = 1 << 12, 1 << 14, 1 << 19
-MNT_DETACH = 2
 CLONE_NEWNS, CLONE_NEWIPC = 0x0002_0000, 0x0800_0000
 IN_MOVED_TO, IN_CREATE, IN_CLOSE_WRITE = 0x80, 0x100, 0x8
 _FLOCK = "hhqqi4x"
@@ -30,21 +27,6 @@ def _check(result: int, what: str) -> int:
     return result
 
 
-def mount(source: str, target: Path | str, kind: str = "none", flags: int = 0, options: str = "") -> None:
-    """mount(2)."""
-    arguments = (source.encode(), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), options.encode() or None)
-    _check(_LIBC.mount(*arguments), f"mount {kind if kind != 'none' else source} on {target}")
-
-
-def unmount(target: Path | str, flags: int = MNT_DETACH) -> None:
-    """umount2(2); what is not mounted is left alone."""
-    if _LIBC.umount2(os.fsencode(target), flags) < 0 and (number := ctypes.get_errno()) not in (
-        errno.EINVAL,
-        errno.ENOENT,
-    ):
-        raise OSError(number, f"unmount {target}: {os.strerror(number)}")
-
-
 def unshare(flags: int) -> None:
     """unshare(2), for the calling thread."""
     _check(_LIBC.unshare(flags), "new namespace")
@@ -53,17 +35,6 @@ def unshare(flags: int) -> None:
 def setns(fd: int, flags: int) -> None:
     """setns(2), for the calling thread."""
     _check(_LIBC.setns(fd, flags), "enter namespace")
-
-
-def mounts_below(directory: Path) -> list[str]:
-    """Mount points at or below a directory in the caller's namespace, the innermost first."""
-    prefix = str(directory)
-    found = []
-    for line in Path("/proc/thread-self/mountinfo").read_text().splitlines():
-        point = line.split(" ")[4].replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
-        if point == prefix or point.startswith(prefix + "/"):
-            found.append(point)
-    return found[::-1]
 
 
 def lock_is_held(path: Path) -> bool:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from isoplane.node import trees
+from isoplane.node import mounting, trees
 from isoplane.node.formats import CONTAINER_START
 from isoplane.node.images import Image, ImageError
 from isoplane.node.runtime.oci import kernel, processes, spec, volumes
@@ -107,7 +107,10 @@ class Starter:
             )
             mounts = volumes.bind_sub_paths(launch.container.mounts, attempt.directory / "mounts")
             container = replace(launch.container, mounts=mounts)
-            (attempt.directory / "config.json").write_text(json.dumps(spec.document(container)))
+            bundle = self._layout.bundle(launch.container_id)
+            bundle.mkdir(mode=0o700, exist_ok=True)
+            document = spec.document(container, str(attempt.rootfs))
+            self._layout.config(launch.container_id).write_text(json.dumps(document))
             attempt.message.touch(mode=0o666)
             os.chmod(attempt.message, 0o666)
             self._mount_rootfs(launch)
@@ -162,7 +165,7 @@ class Starter:
             (directory / name).mkdir(mode=0o755, exist_ok=True)
         lower = str(launch.image.rootfs)
         options = f"lowerdir={_escaped(lower)},upperdir={_escaped(directory / 'upper')},workdir={_escaped(directory / 'work')}"
-        kernel.mount("overlay", directory / "rootfs", "overlay", 0, options)
+        mounting.mount("overlay", directory / "rootfs", "overlay", 0, options)
 
     def _conmon_arguments(self, launch: Launch) -> list[str]:
         attempt, tools = launch.attempt, self.launcher.tools
@@ -174,7 +177,7 @@ class Starter:
             "--runtime", tools.runtime_path,
             "--runtime-arg", "--root",
             "--runtime-arg", str(self._layout.state),
-            "--bundle", str(attempt.directory),
+            "--bundle", str(self._layout.bundle(launch.container_id)),
             "--persist-dir", str(attempt.directory),
             "--container-pidfile", str(attempt.pid),
             "--conmon-pidfile", str(attempt.conmon_pid),
@@ -195,6 +198,7 @@ class Starter:
             self.launcher.isolated(lambda: self._delete(container_id))
         processes.wait_conmon(attempt.lock, attempt.conmon_pid, container_id, 5.0)
         (self._layout.exits / container_id).unlink(missing_ok=True)
+        trees.remove_tree(self._layout.bundle(container_id))
         trees.remove_tree(attempt.directory)
 
     def _delete(self, container_id: str) -> None:
@@ -205,9 +209,10 @@ class Starter:
             shutil.rmtree(self._layout.state / container_id, ignore_errors=True)
 
     def delete(self, container_id: str) -> None:
-        """Remove the low-level runtime's state of a container, and kill it if it still runs."""
+        """Remove what the low-level runtime knows of a container, and kill it if it still runs."""
         if (self._layout.state / container_id).exists():
             self.launcher.isolated(lambda: self._delete(container_id))
+        trees.remove_tree(self._layout.bundle(container_id))
 
 
 def _created(launch: Launch, report: bytes) -> int:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from isoplane.node import mounting
 from isoplane.node.runtime.oci import kernel
 
 T = TypeVar("T")
@@ -59,11 +60,11 @@ class Launcher:
         """Run ``work`` on this thread in a mount namespace of its own, a slave of the host's."""
         kernel.unshare(kernel.CLONE_NEWNS)
         try:
-            kernel.mount("none", "/", flags=kernel.MS_REC | kernel.MS_SLAVE)
+            mounting.mount("none", "/", flags=mounting.MS_REC | mounting.MS_SLAVE)
             if self.tools.hide is not None:
                 # crun then takes the directory for one more hierarchy of version 1 and writes into it: let that go, too.
-                kernel.unmount(self.tools.hide)
-                kernel.mount("isoplane", self.tools.hide, "tmpfs", 0, "size=1m,mode=755")
+                mounting.unmount(self.tools.hide)
+                mounting.mount("isoplane", self.tools.hide, "tmpfs", 0, "size=1m,mode=755")
             return work()
         finally:
             kernel.setns(self._host, kernel.CLONE_NEWNS)

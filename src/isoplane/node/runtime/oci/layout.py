@@ -1,7 +1,9 @@
 """Where everything of the OCI runtime lies, and how its records are written and read.
 
     oci/boot                                    which boot of the host the rest is about
-    oci/state/                                  the low-level runtime's own state (--root)
+    oci/memory/                                 a file system in memory: what holds Secrets, and must not reach a disk
+    oci/memory/state/                           the low-level runtime's own state (--root), config.json copied in it
+    oci/memory/bundles/<container id>/          config.json, and the processes that are executed in the container
     oci/exits/<container id>                    exit codes, written by conmon
     oci/trash/                                  what is being deleted
     oci/pods/<uid>/sandbox.json                 written last by prepare: who it is, where it is plugged in
@@ -22,6 +24,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from isoplane.node import mounting
+
+MEMORY = "mode=700,size=10%"
+"""Of the host's memory, at most: a container takes as much as its environment and command line, twice."""
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -44,7 +51,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 class Attempt:
     """One start of one container.
 
-    record.json  written before anything starts: the container's id and what it is made of
+    record.json  written before anything starts: the container's id and which image it is of
     lock         held by conmon from its birth
     pid          the container's first process, by conmon;  process.json: the same with its start time
     hooked.json  that its postStart hook has ended, and what was wrong with it
@@ -107,7 +114,9 @@ class Layout:
     def __init__(self, data_dir: Path) -> None:
         self.root = data_dir.resolve() / "oci"
         self.plane = hashlib.sha256(str(self.root).encode()).hexdigest()[:8]
-        self.state = self.root / "state"
+        self.memory = self.root / "memory"
+        self.state = self.memory / "state"
+        self.bundles = self.memory / "bundles"
         self.exits = self.root / "exits"
         self.trash = self.root / "trash"
         self.pods = self.root / "pods"
@@ -119,8 +128,24 @@ class Layout:
         return f"/isoplane/{self.plane}"
 
     def create(self) -> None:
-        for path in (self.root, self.state, self.exits, self.trash, self.pods):
+        """Make the directories. Raises OSError, also where nothing can be mounted."""
+        for path in (self.root, self.exits, self.trash, self.pods):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mounting.in_memory(self.memory, MEMORY)
+        for path in (self.state, self.bundles):
+            path.mkdir(mode=0o700, exist_ok=True)
+
+    def leave(self) -> None:
+        """Once no sandbox is left, give back the memory."""
+        if not self.uids() and os.path.ismount(self.memory):
+            mounting.leave_memory(self.memory)
+
+    def bundle(self, container_id: str) -> Path:
+        return self.bundles / container_id
+
+    def config(self, container_id: str) -> Path:
+        """What the low-level runtime is told of a container: its environment with its Secrets, too."""
+        return self.bundle(container_id) / "config.json"
 
     def pod(self, uid: str) -> Path:
         """A sandbox's directory. Raises ValueError for what could leave it."""

@@ -14,8 +14,9 @@ import signal
 import subprocess
 from pathlib import Path
 
+from isoplane.node import mounting
 from isoplane.node.programs import which
-from isoplane.node.runtime.oci import cgroups, kernel, processes, spec
+from isoplane.node.runtime.oci import cgroups, processes, spec
 from isoplane.node.runtime.oci.launcher import CommandFailure, Launcher, Tools
 from isoplane.node.runtime.oci.layout import Layout
 from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
@@ -76,7 +77,7 @@ def _try(launcher: Launcher, layout: Layout) -> None:
 
     def attempt() -> None:
         (bundle / "rootfs").mkdir(exist_ok=True)
-        kernel.mount("/", bundle / "rootfs", flags=kernel.MS_BIND | kernel.MS_REC)
+        mounting.mount("/", bundle / "rootfs", flags=mounting.MS_BIND | mounting.MS_REC)
         pid_file = bundle / "pid"
         arguments = launcher.arguments("create", "--bundle", str(bundle), "--pid-file", str(pid_file), name)
         # Output of the container goes where that of `create` goes.

@@ -11,6 +11,7 @@ from isoplane.node.runtime.oci import cgroups, processes, sandbox
 from isoplane.node.runtime.oci.launch import Starter
 from isoplane.node.runtime.oci.layout import Layout, read_json, write_json
 from isoplane.node.runtime.oci.observe import Look, look
+from isoplane.node.runtime.oci.relocate import relocate
 from isoplane.node.runtime.protocol import RuntimeFailure
 from isoplane.workload.shape import ALIVE, UnitState
 
@@ -28,6 +29,9 @@ def recover(layout: Layout, starter: Starter) -> list[tuple[str, Look]]:
     for grave in layout.trash.iterdir():
         trees.remove_tree(grave)
     _after_boot(layout)
+    relocate(layout)
+    for left in layout.bundles.glob("*/exec-*"):
+        left.unlink()
     alive = []
     for uid, attempt in list(layout.everything()):
         found = look(layout, attempt)
@@ -38,6 +42,11 @@ def recover(layout: Layout, starter: Starter) -> list[tuple[str, Look]]:
         if found.state is UnitState.ABSENT:
             starter.clear(attempt, container_id)
             cgroups.remove(layout.cgroup(uid, attempt.unit, attempt.number))
+            continue
+        if found.state is UnitState.CREATED and not (layout.state / container_id).exists():
+            # Somebody unmounted the memory with what the low-level runtime knew: it can neither be started nor steered.
+            sandbox.kill(layout.cgroup(uid, attempt.unit, attempt.number))
+            processes.wait_conmon(attempt.lock, attempt.conmon_pid, container_id, _PATIENCE)
             continue
         if found.state in ALIVE and not attempt.process.exists() and found.pid:
             write_json(attempt.process, {"pid": found.pid, "startTicks": processes.start_ticks(found.pid)})
@@ -58,6 +67,9 @@ def _clear_unknown(layout: Layout, starter: Starter) -> None:
     for path in list(layout.state.iterdir()):
         if path.name not in known:
             starter.delete(path.name)
+    for path in list(layout.bundles.iterdir()):
+        if path.name not in known:
+            trees.remove_tree(path)
     for name in cgroups.names_below(layout.parent_cgroup) - set(layout.uids()):
         sandbox.kill(f"{layout.parent_cgroup}/{name}")
         cgroups.remove(f"{layout.parent_cgroup}/{name}")

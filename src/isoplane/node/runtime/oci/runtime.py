@@ -86,7 +86,7 @@ class OciRuntime:
         await asyncio.to_thread(self._layout.create)
         self._launcher = await asyncio.to_thread(probe.find, self._layout, self._wanted, self._threads)
         self._supervisor = Supervisor(self._layout, self._launcher)
-        self._executor = Executor(self._launcher)
+        self._executor = Executor(self._launcher, self._layout)
         self._watcher = Watcher(self._layout.exits, self._changed)
         adopted = await self._on_thread(self._supervisor.recover)
         for uid, found in adopted:
@@ -106,6 +106,7 @@ class OciRuntime:
         if self._launcher is not None:
             launcher, self._launcher = self._launcher, None
             await asyncio.to_thread(launcher.close)
+        await asyncio.to_thread(self._layout.leave)
 
     @property
     def info(self) -> Mapping[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from isoplane.node import trees
+from isoplane.node import mounting, trees
 from isoplane.node.formats import CONTAINER_SANDBOX
 from isoplane.node.runtime.oci import cgroups, kernel, processes, volumes
 from isoplane.node.runtime.oci.environment import Facts
@@ -71,7 +71,7 @@ def _small_files(directory: Path) -> None:
     """Where /etc/hosts and its like lie: containers may write them, and so fill memory of their own, not the disk."""
     directory.mkdir(mode=0o755, exist_ok=True)
     if not os.path.ismount(directory):
-        kernel.mount("etc", directory, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, _ETC)
+        mounting.mount("etc", directory, "tmpfs", mounting.DATA_ONLY, _ETC)
 
 
 def _share_ipc(directory: Path) -> None:
@@ -79,15 +79,15 @@ def _share_ipc(directory: Path) -> None:
     shm, ipc = directory / "shm", directory / "ipc"
     shm.mkdir(exist_ok=True)
     if not os.path.ismount(shm):
-        kernel.mount("shm", shm, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, _SHM)
-    if str(ipc) in kernel.mounts_below(directory):
+        mounting.mount("shm", shm, "tmpfs", mounting.DATA_ONLY, _SHM)
+    if str(ipc) in mounting.mounts_below(directory):
         return
     ipc.touch()
     own = os.open("/proc/thread-self/ns/ipc", os.O_RDONLY | os.O_CLOEXEC)
     try:
         kernel.unshare(kernel.CLONE_NEWIPC)
         try:
-            kernel.mount("/proc/thread-self/ns/ipc", ipc, flags=kernel.MS_BIND)
+            mounting.mount("/proc/thread-self/ns/ipc", ipc, flags=mounting.MS_BIND)
         finally:
             kernel.setns(own, kernel.CLONE_NEWIPC)
     finally:
@@ -116,8 +116,8 @@ def remove(layout: Layout, starter: Starter, uid: str) -> None:
             raise RuntimeFailure(
                 RuntimeReason.SANDBOX, f"sandbox {uid}: processes {left} do not end, not even when killed"
             )
-    for point in kernel.mounts_below(directory):
-        kernel.unmount(point)
+    for point in mounting.mounts_below(directory):
+        mounting.unmount(point)
     # One rename makes it gone for every observer; the deletion may then take its time.
     grave = Path(tempfile.mkdtemp(dir=layout.trash))
     with contextlib.suppress(FileNotFoundError):

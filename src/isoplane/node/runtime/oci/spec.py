@@ -83,8 +83,8 @@ class Container:
     seccomp: Mapping[str, Any] | None = None
 
 
-def document(container: Container) -> dict[str, Any]:
-    """The content of config.json."""
+def document(container: Container, rootfs: str = "rootfs") -> dict[str, Any]:
+    """The content of config.json; a ``rootfs`` that is not absolute lies in the bundle."""
     privileged = bool(container.security.get("privileged"))
     linux: dict[str, Any] = {
         "cgroupsPath": container.cgroup,
@@ -106,7 +106,7 @@ def document(container: Container) -> dict[str, Any]:
     return {
         "ociVersion": "1.0.2",
         "process": _process(container, privileged),
-        "root": {"path": "rootfs", "readonly": bool(container.security.get("readOnlyRootFilesystem"))},
+        "root": {"path": rootfs, "readonly": bool(container.security.get("readOnlyRootFilesystem"))},
         "hostname": container.hostname,
         "mounts": [*_system_mounts(container, privileged), *(_bind(m) for m in container.mounts)],
         "linux": linux,

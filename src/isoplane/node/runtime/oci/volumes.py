@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from isoplane.node.runtime.oci import beneath, kernel, projected
+from isoplane.node import mounting
+from isoplane.node.runtime.oci import beneath, projected
 from isoplane.node.runtime.oci.environment import Facts, expand, field_value, missing, object_data, resource_value
 from isoplane.node.runtime.oci.spec import Mount
 from isoplane.node.runtime.protocol import RuntimeFailure
@@ -69,7 +70,7 @@ def _empty_dir(path: Path, source: Mapping[str, Any], name: str, facts: Facts) -
         return
     size = memory_size(source, name, facts)
     options = "mode=777" + (f",size={size}" if size else "")
-    kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+    mounting.mount("tmpfs", path, "tmpfs", mounting.MS_NOSUID | mounting.MS_NODEV, options)
 
 
 def memory_size(source: Mapping[str, Any], name: str, facts: Facts) -> int:
@@ -174,8 +175,8 @@ def _write_files(path: Path, files: projected.Files, *, secret: bool, group: int
     What is secret lies in memory, never on the disk.
     """
     path.mkdir(mode=0o755, exist_ok=True)
-    if secret and not os.path.ismount(path):
-        kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
+    if secret:
+        mounting.in_memory(path, "mode=755", mounting.MS_NOSUID | mounting.MS_NODEV)
     if group is None:
         projected.publish(path, files, lambda: None)
     else:
@@ -299,7 +300,7 @@ def _bind(fd: int, target: Path) -> Path:
         target.mkdir(mode=0o700, exist_ok=True)
     else:
         target.touch(mode=0o600)
-    kernel.mount(beneath.proc(fd), target, flags=kernel.MS_BIND | kernel.MS_REC)
+    mounting.mount(beneath.proc(fd), target, flags=mounting.MS_BIND | mounting.MS_REC)
     return target
 
 

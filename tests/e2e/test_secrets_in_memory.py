@@ -1,0 +1,149 @@
+"""What holds Secrets while workloads run lies in memory: no file on the disk has the value, whatever happens to the plane."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from isoplane.client.streams import ExecOptions
+from isoplane.node import formats, mounting
+from isoplane.node.images import ImageStore
+from isoplane.node.runtime.oci import OciRuntime
+from isoplane.node.runtime.oci.layout import Layout, read_json
+from isoplane.node.runtime.protocol import Materials
+from isoplane.workload.pod import PodAdapter
+from isoplane.workload.shape import UnitState, Workload
+from oci_support import demo_images, traces_of
+from support import require
+
+pytestmark = pytest.mark.root
+
+VALUE = "correct-horse-battery-staple"
+MATERIALS = Materials(objects={"secrets/keys": {"data": {"password": base64.b64encode(VALUE.encode()).decode()}}})
+
+
+def holding(directory: Path, *, on_disk: bool) -> list[Path]:
+    """Files below a directory that have the value, on its own file system or on others mounted there."""
+    device, found = directory.stat().st_dev, []
+    for parent, _, names in os.walk(directory):
+        for path in (Path(parent, name) for name in names):
+            if path.is_file() and not path.is_symlink() and (path.stat().st_dev == device) is on_disk:
+                content = path.read_bytes()
+                if VALUE.encode() in content or base64.b64encode(VALUE.encode()) in content:
+                    found.append(path)
+    return found
+
+
+def declare(uid: str) -> Workload:
+    password = {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "password"}}}
+    container = {
+        "name": "c", "image": "isoplane.io/demo/busybox:1", "env": [password],
+        "command": ["/bin/sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.05; done"],
+        "volumeMounts": [{"name": "keys", "mountPath": "/keys"}],
+    }  # fmt: skip
+    spec = {
+        "hostNetwork": True,
+        "containers": [container],
+        "volumes": [{"name": "keys", "secret": {"secretName": "keys"}}],
+    }
+    return PodAdapter().project({"metadata": {"name": uid, "namespace": "tests", "uid": uid}, "spec": spec})
+
+
+async def started(data: Path, name: str) -> OciRuntime:
+    runtime = OciRuntime(data, ImageStore(demo_images()), runtime=name)
+    await runtime.start()
+    return runtime
+
+
+async def says(runtime: OciRuntime, uid: str = "w") -> str:
+    result = await runtime.exec(uid, "c", ["/bin/sh", "-c", "echo $PASSWORD"], 10)
+    return result.output.decode().strip()
+
+
+def as_an_earlier_version_left_it(layout: Layout) -> None:
+    """The state and config.json on the disk, records without the format that says otherwise, nothing in memory."""
+    shutil.copytree(layout.state, layout.root / "state")
+    for _, attempt in layout.everything():
+        record = read_json(attempt.record)
+        assert record is not None
+        shutil.copy(layout.config(str(record["id"])), attempt.directory / "config.json")
+        attempt.record.write_text(json.dumps({**record, formats.NUMBER: 1}))
+    mounting.leave_memory(layout.memory)
+
+
+@pytest.mark.parametrize("name", ["crun", "runc"])
+async def test_no_file_on_the_disk_has_a_secret_of_a_containers_environment(tmp_path: Path, name: str) -> None:
+    require(name, "conmon", "skopeo", "umoci", root=True)
+    workload, layout = declare("w"), Layout(tmp_path)
+    runtime = await started(tmp_path, name)
+    await runtime.prepare(workload, MATERIALS)
+    await runtime.start_unit(workload, workload.units[0], 0, MATERIALS)
+    session = await runtime.open_exec("w", "c", ExecOptions(command=("/bin/sh",), tty=False, stdin=True))
+    assert await says(runtime) == VALUE
+    assert holding(tmp_path, on_disk=True) == []
+    assert {path.name for path in holding(layout.memory, on_disk=True)} >= {"config.json"}, "the search finds nothing"
+    assert any(path.name.startswith("exec-") for path in holding(layout.memory, on_disk=True))
+    await session.close()
+    await runtime.close()
+    runtime = await started(tmp_path, name)
+    assert await says(runtime) == VALUE
+    assert holding(tmp_path, on_disk=True) == []
+    await runtime.remove("w")
+    assert traces_of(tmp_path) == []
+    await runtime.close()
+    assert not layout.memory.exists()
+
+
+@pytest.mark.parametrize("name", ["crun", "runc"])
+async def test_what_an_earlier_version_left_on_the_disk_moves_while_containers_run(tmp_path: Path, name: str) -> None:
+    require(name, "conmon", "skopeo", "umoci", root=True)
+    workload, waiting, layout = declare("w"), declare("v"), Layout(tmp_path)
+    runtime = await started(tmp_path, name)
+    for one in (workload, waiting):
+        await runtime.prepare(one, MATERIALS)
+        await runtime.start_unit(one, one.units[0], 0, MATERIALS)
+    before = await runtime.observe("w")
+    await runtime.close()
+    as_an_earlier_version_left_it(layout)
+    [(_, attempt)] = [found for found in layout.everything() if found[0] == "v"]
+    os.mkfifo(layout.root / "state" / layout.container_id("v", "c", 0) / "exec.fifo")
+    assert len(holding(tmp_path, on_disk=True)) >= 2
+    runtime = await started(tmp_path, name)
+    assert holding(tmp_path, on_disk=True) == []
+    assert not (layout.root / "state").exists()
+    assert await runtime.observe("w") == before
+    assert await says(runtime) == VALUE
+    await runtime.pause_unit("w", "c", True)
+    await runtime.pause_unit("w", "c", False)
+    # One that was killed between its creation and its start is started once more, as the same attempt.
+    assert not attempt.directory.exists()
+    await runtime.start_unit(waiting, waiting.units[0], 0, MATERIALS)
+    assert await says(runtime, "v") == VALUE
+    for uid in ("w", "v"):
+        await runtime.remove(uid)
+    await runtime.close()
+    assert traces_of(tmp_path) == []
+
+
+async def test_containers_whose_memory_was_unmounted_end_and_can_be_started_again(tmp_path: Path) -> None:
+    require("crun", "conmon", "skopeo", "umoci", root=True)
+    workload, layout = declare("w"), Layout(tmp_path)
+    runtime = await started(tmp_path, "crun")
+    await runtime.prepare(workload, MATERIALS)
+    await runtime.start_unit(workload, workload.units[0], 0, MATERIALS)
+    await runtime.close()
+    mounting.leave_memory(layout.memory)
+    runtime = await started(tmp_path, "crun")
+    observed = await runtime.observe("w")
+    assert observed is not None
+    assert observed.unit("c").state is UnitState.EXITED
+    await runtime.start_unit(workload, workload.units[0], 1, MATERIALS)
+    assert await says(runtime) == VALUE
+    await runtime.remove("w")
+    await runtime.close()
+    assert traces_of(tmp_path) == []
