@@ -19,9 +19,11 @@ from isoplane.node.runtime.protocol import Materials
 from isoplane.workload.pod import PodAdapter
 from isoplane.workload.shape import UnitState, Workload
 from oci_support import demo_images, traces_of
+from qemu_support import Harness, guest_store, machine_spec, machine_workload
+from qemu_support import traces_of as machine_traces_of
 from support import require
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.vm]
 
 VALUE = "correct-horse-battery-staple"
 MATERIALS = Materials(objects={"secrets/keys": {"data": {"password": base64.b64encode(VALUE.encode()).decode()}}})
@@ -147,3 +149,43 @@ async def test_containers_whose_memory_was_unmounted_end_and_can_be_started_agai
     await runtime.remove("w")
     await runtime.close()
     assert traces_of(tmp_path) == []
+
+
+async def test_no_file_on_the_disk_has_a_secret_of_a_machine(tmp_path: Path) -> None:
+    seed = {"name": "seed", "cloudInitNoCloud": {"secretRef": {"name": "seed"}}}
+    keys = {"name": "keys", "secret": {"secretName": "keys"}}
+    said = base64.b64encode(f"#!/bin/sh\necho {VALUE}\n".encode()).decode()
+    materials = Materials(objects={"secrets/seed": {"data": {"userdata": said}}, **MATERIALS.objects})
+    workload = machine_workload(machine_spec(volumes=[seed, keys]), uid="m")
+    (unit,), store = workload.units, guest_store()
+    memory = tmp_path / "qemu" / "memory"
+
+    def nowhere() -> bool:
+        # The guest prints it on its console, whose log is on the disk: that is the guest's own doing.
+        left = [path for path in holding(tmp_path, on_disk=True) if not path.name.startswith("serial-")]
+        return left == [] and len(holding(memory, on_disk=True)) == 2
+
+    async with Harness(tmp_path, store) as plane:
+        await plane.runtime.prepare(workload, materials)
+        assert nowhere()
+    # The host was started again meanwhile: what lay in memory is gone, and is made again for the start.
+    mounting.leave_memory(memory)
+    async with Harness(tmp_path, store) as plane:
+        await plane.runtime.start_unit(workload, unit, 0, materials)
+        await plane.says("m", VALUE)
+        assert nowhere()
+    # As an earlier version left it: both in the machine's own directory, and QEMU runs.
+    record = tmp_path / "qemu" / "machines" / "m" / "sandbox.json"
+    for image in (memory / "m").iterdir():
+        shutil.copy(image, record.parent)
+    record.write_text(record.read_text().replace(str(memory), str(record.parent.parent)))
+    assert not nowhere()
+    async with Harness(tmp_path, store) as plane:
+        assert nowhere()
+        await plane.runtime.kill_unit("m", unit.name)
+        await plane.runtime.start_unit(workload, unit, 1, materials)
+        await plane.says("m", VALUE)
+        assert nowhere()
+        await plane.runtime.remove("m")
+    assert machine_traces_of(tmp_path) == []
+    assert not memory.exists()

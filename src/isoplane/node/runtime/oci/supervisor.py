@@ -210,4 +210,7 @@ class Supervisor:
         for uid in self._layout.uids():
             for unit in self._layout.units(uid):
                 for attempt in self._layout.attempts(uid, unit)[-1:]:
-                    logs.rotate(attempt.directory, attempt.log, size, LOG_FILES)
+                    # conmon listens in its bundle; one that an earlier version started, beside the log.
+                    bundle = self._layout.bundle(self._layout.container_id(uid, unit, attempt.number))
+                    listens = bundle if (bundle / "ctl").exists() else attempt.directory
+                    logs.rotate(listens, attempt.log, size, LOG_FILES)

@@ -1,8 +1,9 @@
 """A machine's files on the host: its kernel, its ramdisk and one image file for every disk.
 
-Container disks get a throw-away overlay, empty disks a blank image, cloud-init and config disks a small ISO.  Everything is
-made in the sandbox's own directory, atomically and only where it is missing, so that a second ``prepare`` after a crash
-keeps what the guest wrote.  Paths inside an image are resolved as if the image were the root: a link cannot lead out.
+Container disks get a throw-away overlay, empty disks a blank image.  Cloud-init and config disks are small ISOs, which may
+hold Secrets and so lie in memory, never on the disk.  Everything is made in the sandbox's own directories, atomically and
+only where it is missing, so that a second ``prepare`` after a crash keeps what the guest wrote.  Paths inside an image are
+resolved as if the image were the root: a link cannot lead out.
 """
 
 from __future__ import annotations
@@ -65,9 +66,19 @@ class BootFiles:
 
 
 async def make_files(
-    domain: Domain, directory: Path, images: ImageSource, materials: Materials, *, instance_id: str, hostname: str
+    domain: Domain,
+    directory: Path,
+    memory: Path,
+    images: ImageSource,
+    materials: Materials,
+    *,
+    instance_id: str,
+    hostname: str,
 ) -> BootFiles:
-    """Resolve the images and make every disk in ``directory``. Raises RuntimeFailure naming image, path and remedy."""
+    """Resolve the images and make every disk: what may hold Secrets in ``memory``, all others in ``directory``.
+
+    Raises RuntimeFailure naming image, path and remedy.
+    """
     kernel = initrd = ""
     used: dict[str, ImageUse] = {}
 
@@ -99,10 +110,10 @@ async def make_files(
                     network=materials.network,
                     objects=materials.objects,
                 )
-                files[disk.name] = _config_disk(disk, target, content, cloudinit.LABEL)
+                files[disk.name] = _config_disk(disk, memory / target.name, content, cloudinit.LABEL)
             case ObjectFiles():
                 content = _object_files(disk.source, materials.objects)
-                files[disk.name] = _config_disk(disk, target, content, disk.source.label)
+                files[disk.name] = _config_disk(disk, memory / target.name, content, disk.source.label)
     return BootFiles(kernel, initrd, files, tuple(used.values()))
 
 
@@ -194,6 +205,7 @@ def _config_disk(disk: Disk, target: Path, files: Mapping[str, bytes], label: st
     image = _attempt(disk, lambda: iso.build(files, label))
 
     def write() -> None:
+        target.parent.mkdir(mode=0o700, exist_ok=True)
         temporary = target.with_name(target.name + ".new")
         temporary.write_bytes(image)
         temporary.rename(target)

@@ -39,6 +39,8 @@ from isoplane.workload.shape import UnitObserved, UnitState
 
 log = logging.getLogger(__name__)
 
+MEMORY_NAME = "memory"
+"""The name, beside ``machines``, of the file system in memory."""
 START_TIMEOUT = 60.0
 QUIT_TIMEOUT = 5.0
 ADOPT_TIMEOUT = 10.0
@@ -58,6 +60,8 @@ class Machine:
     def __init__(self, directory: Path, changed: Callable[[str], None]) -> None:
         self.directory = directory
         self.uid = directory.name
+        self.memory = directory.parent.parent / MEMORY_NAME / self.uid
+        """Where its disks lie that may hold Secrets."""
         self.sandbox: Sandbox | None = records.load_sandbox(directory / "sandbox.json")
         self.run = records.load(directory / "run.json", Run)
         self.end = records.load(directory / "end.json", End)
@@ -326,6 +330,7 @@ class Machine:
                 process.signal_process(pid, signal.SIGKILL)
         try:
             await self._cgroup.remove()
+            shutil.rmtree(self.memory, ignore_errors=True)
             shutil.rmtree(self.directory)
         except FileNotFoundError:
             pass

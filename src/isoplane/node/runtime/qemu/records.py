@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,10 @@ class Sandbox:
     addresses: tuple[str, ...]
     mac: str
     files: BootFiles
+
+    def lost_its_memory(self, memory: Path) -> bool:
+        """Whether a disk that lay in ``memory`` is gone, as after a restart of the host."""
+        return any(Path(d.path).parent == memory and not Path(d.path).exists() for d in self.files.disks.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,30 @@ def load_sandbox(path: Path) -> Sandbox | None:
         return Sandbox(**{**found, "addresses": tuple(found["addresses"]), "files": boot})
     except (KeyError, TypeError):
         return None
+
+
+def relocate(machines: Path, memory: Path) -> None:
+    """Move the disks that may hold Secrets, which an earlier version made on the disk, into memory. Raises OSError.
+
+    Those are the raw ones in a machine's own directory.  A QEMU that runs reads on from what it has open: that is gone from
+    the disk when it ends.
+    """
+    for path in machines.glob("*/sandbox.json"):
+        sandbox = load_sandbox(path)
+        disks = dict(sandbox.files.disks) if sandbox is not None else {}
+        moved = {n: d for n, d in disks.items() if d.format == "raw" and Path(d.path).parent == path.parent}
+        if sandbox is None or not moved:
+            continue
+        target = memory / path.parent.name
+        target.mkdir(mode=0o700, exist_ok=True)
+        for name, disk in moved.items():
+            if Path(disk.path).exists():
+                shutil.copyfile(disk.path, target / Path(disk.path).name)
+            disks[name] = dataclasses.replace(disk, path=str(target / Path(disk.path).name))
+        files = dataclasses.replace(sandbox.files, disks=disks)
+        save(path, dataclasses.replace(sandbox, files=files))
+        for disk in moved.values():
+            Path(disk.path).unlink(missing_ok=True)
 
 
 def _read(path: Path, format_: Format) -> Mapping[str, Any] | None:

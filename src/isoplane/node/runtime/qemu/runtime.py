@@ -11,12 +11,14 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from isoplane.client.sockets import short
+from isoplane.node import mounting
 from isoplane.node.images.model import ImageError
 from isoplane.node.network import tap
 from isoplane.node.runtime import usage
@@ -27,7 +29,7 @@ from isoplane.node.runtime.qemu.cgroup import Cgroup, Limits, parents
 from isoplane.node.runtime.qemu.command import KVM, TCG, Identity
 from isoplane.node.runtime.qemu.disks import ImageSource, make_files
 from isoplane.node.runtime.qemu.domain import Domain, parse
-from isoplane.node.runtime.qemu.machine import Machine
+from isoplane.node.runtime.qemu.machine import MEMORY_NAME, Machine
 from isoplane.node.runtime.qemu.probe import MEMORY, Host, find_binary, probe_host
 from isoplane.node.runtime.qemu.records import Run, Sandbox
 from isoplane.node.runtime.qemu.serial import stamp
@@ -37,6 +39,8 @@ from isoplane.workload.shape import Observed, RunState, Unit, Workload
 log = logging.getLogger(__name__)
 
 _TICK = 1.0
+_MEMORY = "mode=700,size=10%"
+"""Of the host's memory, at most, for disks that may hold Secrets: each is as large as what it was made of."""
 
 
 class QemuRuntime:
@@ -50,6 +54,7 @@ class QemuRuntime:
             raise ValueError(f"accelerator {accelerator!r} is not one of kvm, tcg")
         self._root = data_dir.absolute() / "qemu"
         self._machines_dir = self._root / "machines"
+        self._memory = self._root / MEMORY_NAME
         self._images = images
         self._machines: dict[str, Machine] = {}
         self._callbacks: list[Callable[[str], None]] = []
@@ -66,8 +71,10 @@ class QemuRuntime:
         try:
             self._machines_dir.mkdir(parents=True, exist_ok=True)
             self._root.chmod(0o700)
+            mounting.in_memory(self._memory, _MEMORY)
             if privileges.can_change():
                 await asyncio.to_thread(privileges.sweep)
+            await asyncio.to_thread(records.relocate, self._machines_dir, self._memory)
             await self._adopt_all()
         except OSError as error:
             message = f"{self._machines_dir}: {error.strerror or error}; check its permissions and free space"
@@ -84,6 +91,8 @@ class QemuRuntime:
         for machine in self._machines.values():
             machine.release()
         self._machines.clear()
+        if os.path.ismount(self._memory) and not any(self._machines_dir.iterdir()):
+            mounting.leave_memory(self._memory)
 
     async def host(self) -> Host:
         """QEMU, its version and the accelerator that new machines run on. The first caller may wait for the probe."""
@@ -109,6 +118,9 @@ class QemuRuntime:
         left = {group.name for parent in parents(self._machines_dir).values() for group in parent.glob("*/")}
         for uid in left - known:
             await Cgroup(self._machines_dir / uid).remove()
+        for directory in self._memory.iterdir():
+            if directory.name not in known:
+                shutil.rmtree(directory)
 
     def _running(self) -> dict[str, int]:
         """uid → process, of every QEMU on this host that keeps its pid file below our directory."""
@@ -138,23 +150,27 @@ class QemuRuntime:
         async with machine.lock:
             if machine.sandbox is not None:
                 return
-            unit = workload.units[0]
-            domain = parse(unit.recipe)
-            files = await make_files(
-                domain,
-                machine.directory,
-                self._images,
-                materials,
-                instance_id=f"{workload.name}.{workload.namespace}.{workload.uid}",
-                hostname=workload.hostname or workload.name,
-            )
-            net = materials.network
-            sandbox = Sandbox(workload.uid, workload.namespace, workload.name, unit.name, net.addresses, net.mac, files)
-            try:
-                records.save(machine.directory / "sandbox.json", sandbox)
-            except OSError as error:
-                raise RuntimeFailure(RuntimeReason.SANDBOX, f"{machine.directory}: {error.strerror}") from error
-            machine.sandbox = sandbox
+            await self._make_sandbox(machine, workload, materials)
+
+    async def _make_sandbox(self, machine: Machine, workload: Workload, materials: Materials) -> None:
+        """Make what is missing of a machine's files, and write down what there is."""
+        unit = workload.units[0]
+        files = await make_files(
+            parse(unit.recipe),
+            machine.directory,
+            machine.memory,
+            self._images,
+            materials,
+            instance_id=f"{workload.name}.{workload.namespace}.{workload.uid}",
+            hostname=workload.hostname or workload.name,
+        )
+        net = materials.network
+        sandbox = Sandbox(workload.uid, workload.namespace, workload.name, unit.name, net.addresses, net.mac, files)
+        try:
+            records.save(machine.directory / "sandbox.json", sandbox)
+        except OSError as error:
+            raise RuntimeFailure(RuntimeReason.SANDBOX, f"{machine.directory}: {error.strerror}") from error
+        machine.sandbox = sandbox
 
     async def refresh(self, workload: Workload, materials: Materials) -> None:
         """A machine's disks are what they were when it was prepared."""
@@ -168,6 +184,8 @@ class QemuRuntime:
                 await machine.adopt(next(left, 0))
             if machine.alive or (machine.run is not None and machine.run.launched and machine.run.attempt >= attempt):
                 return
+            if machine.sandbox is not None and machine.sandbox.lost_its_memory(machine.memory):
+                await self._make_sandbox(machine, workload, materials)  # the host was started again since
             await self._launch(machine, workload, unit, attempt, materials)
 
     async def _launch(
