@@ -15,6 +15,7 @@ import pytest
 
 from apiserver import kubectls
 from fabric_support import traces as network_traces
+from isoplane.node import mounting
 from isoplane.node.network.settings import FabricSettings
 from oci_support import traces_of
 from plane_process import PlaneProcess, wait_until
@@ -62,6 +63,7 @@ def plane(tmp_path: Path) -> Iterator[PlaneProcess]:
     process.close()
     process.down()
     assert traces_of(process.data) == []
+    assert mounting.mounts_below(process.data) == []
     assert network_traces(FabricSettings(process.data).names.tag, process.data) == []
 
 

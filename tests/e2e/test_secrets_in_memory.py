@@ -14,6 +14,7 @@ from isoplane.client.streams import ExecOptions
 from isoplane.node import formats, mounting
 from isoplane.node.images import ImageStore
 from isoplane.node.runtime.oci import OciRuntime
+from isoplane.node.runtime.oci.container import host_memory
 from isoplane.node.runtime.oci.layout import Layout, read_json
 from isoplane.node.runtime.protocol import Materials
 from isoplane.workload.pod import PodAdapter
@@ -189,3 +190,11 @@ async def test_no_file_on_the_disk_has_a_secret_of_a_machine(tmp_path: Path) -> 
         await plane.runtime.remove("m")
     assert machine_traces_of(tmp_path) == []
     assert not memory.exists()
+
+
+async def test_the_memory_is_bounded(tmp_path: Path) -> None:
+    require("crun", "conmon", root=True)
+    runtime = await started(tmp_path, "crun")
+    room = os.statvfs(Layout(tmp_path).memory)
+    await runtime.close()
+    assert 0 < room.f_blocks * room.f_frsize <= host_memory() // 10
