@@ -197,4 +197,4 @@ async def test_the_memory_is_bounded(tmp_path: Path) -> None:
     runtime = await started(tmp_path, "crun")
     room = os.statvfs(Layout(tmp_path).memory)
     await runtime.close()
-    assert 0 < room.f_blocks * room.f_frsize <= host_memory() // 10
+    assert 0 < room.f_blocks <= host_memory() // 10 // room.f_frsize + 1

@@ -39,8 +39,6 @@ from isoplane.workload.shape import UnitObserved, UnitState
 
 log = logging.getLogger(__name__)
 
-MEMORY_NAME = "memory"
-"""The name, beside ``machines``, of the file system in memory."""
 START_TIMEOUT = 60.0
 QUIT_TIMEOUT = 5.0
 ADOPT_TIMEOUT = 10.0
@@ -60,8 +58,7 @@ class Machine:
     def __init__(self, directory: Path, changed: Callable[[str], None]) -> None:
         self.directory = directory
         self.uid = directory.name
-        self.memory = directory.parent.parent / MEMORY_NAME / self.uid
-        """Where its disks lie that may hold Secrets."""
+        self.memory = records.memory_of(directory)
         self.sandbox: Sandbox | None = records.load_sandbox(directory / "sandbox.json")
         self.run = records.load(directory / "run.json", Run)
         self.end = records.load(directory / "end.json", End)

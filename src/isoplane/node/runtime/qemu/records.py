@@ -95,7 +95,12 @@ def load_sandbox(path: Path) -> Sandbox | None:
         return None
 
 
-def relocate(machines: Path, memory: Path) -> None:
+def memory_of(machine: Path) -> Path:
+    """Where the disks lie of the machine in this directory that may hold Secrets: in the file system beside ``machines``."""
+    return machine.parent.parent / "memory" / machine.name
+
+
+def relocate(machines: Path) -> None:
     """Move the disks that may hold Secrets, which an earlier version made on the disk, into memory. Raises OSError.
 
     Those are the raw ones in a machine's own directory.  A QEMU that runs reads on from what it has open: that is gone from
@@ -107,7 +112,7 @@ def relocate(machines: Path, memory: Path) -> None:
         moved = {n: d for n, d in disks.items() if d.format == "raw" and Path(d.path).parent == path.parent}
         if sandbox is None or not moved:
             continue
-        target = memory / path.parent.name
+        target = memory_of(path.parent)
         target.mkdir(mode=0o700, exist_ok=True)
         for name, disk in moved.items():
             if Path(disk.path).exists():

@@ -29,7 +29,7 @@ from isoplane.node.runtime.qemu.cgroup import Cgroup, Limits, parents
 from isoplane.node.runtime.qemu.command import KVM, TCG, Identity
 from isoplane.node.runtime.qemu.disks import ImageSource, make_files
 from isoplane.node.runtime.qemu.domain import Domain, parse
-from isoplane.node.runtime.qemu.machine import MEMORY_NAME, Machine
+from isoplane.node.runtime.qemu.machine import Machine
 from isoplane.node.runtime.qemu.probe import MEMORY, Host, find_binary, probe_host
 from isoplane.node.runtime.qemu.records import Run, Sandbox
 from isoplane.node.runtime.qemu.serial import stamp
@@ -54,7 +54,7 @@ class QemuRuntime:
             raise ValueError(f"accelerator {accelerator!r} is not one of kvm, tcg")
         self._root = data_dir.absolute() / "qemu"
         self._machines_dir = self._root / "machines"
-        self._memory = self._root / MEMORY_NAME
+        self._memory = records.memory_of(self._machines_dir / "of-any").parent
         self._images = images
         self._machines: dict[str, Machine] = {}
         self._callbacks: list[Callable[[str], None]] = []
@@ -74,7 +74,7 @@ class QemuRuntime:
             mounting.in_memory(self._memory, _MEMORY)
             if privileges.can_change():
                 await asyncio.to_thread(privileges.sweep)
-            await asyncio.to_thread(records.relocate, self._machines_dir, self._memory)
+            await asyncio.to_thread(records.relocate, self._machines_dir)
             await self._adopt_all()
         except OSError as error:
             message = f"{self._machines_dir}: {error.strerror or error}; check its permissions and free space"
