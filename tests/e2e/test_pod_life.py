@@ -212,6 +212,9 @@ async def crash_loop(world: World) -> None:
     uid = (await world.pod("crash"))["metadata"]["uid"]
     message = await world.until(told, "BackOff")
     assert message == f"Back-off restarting failed container c in pod crash_default({uid})"
+    told_all = await world.events("crash")
+    assert (told_all["Created"], told_all["Started"]) == ("Container created", "Container started")
+    assert told_all["Pulled"].endswith("already present on machine")
 
 
 async def out_of_memory(world: World) -> None:

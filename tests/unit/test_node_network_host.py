@@ -9,7 +9,6 @@ import pytest
 
 from isoplane.node import programs
 from isoplane.node.network import forwarding, nat, process, sysctl
-from isoplane.node.network.keyed import KeyedLocks
 from isoplane.node.network.protocol import FabricFailure
 from isoplane.node.network.settings import FabricSettings, Ranges
 
@@ -80,18 +79,3 @@ async def test_a_daemon_is_known_by_its_command_line(tmp_path: Path) -> None:
         if running.returncode is None:
             running.kill()
     assert daemon.pid == 0
-
-
-async def test_steps_of_one_key_come_one_after_the_other() -> None:
-    locks, journal = KeyedLocks(), list[str]()
-
-    async def step(key: str, name: str) -> None:
-        async with locks.hold(key):
-            journal.append(f"{name} in")
-            await asyncio.sleep(0.01)
-            journal.append(f"{name} out")
-
-    await asyncio.gather(step("a", "1"), step("a", "2"), step("b", "3"))
-    assert journal[:2] == ["1 in", "3 in"]
-    assert journal.index("1 out") < journal.index("2 in")
-    assert len(locks) == 0

@@ -54,3 +54,29 @@ def test_an_empty_dir_in_memory_is_never_without_a_size(own: str, made: Workload
 def test_who_is_killed_first(made: Workload, score: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(container, "host_memory", lambda: 8 * GIB)
     assert container.oom_score(made.units[0], made) == score
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "mains", "level", "score"),
+    [
+        ("1Gi", ["2Gi", "4Gi"], "", 750),
+        ("4Gi", ["2Gi", "4Gi"], "", 500),
+        ("1Gi", ["0", "4Gi"], "", 875),
+        ("1Gi", ["2Gi"], "5Gi", 625),
+    ],
+)
+def test_a_sidecar_is_killed_no_sooner_than_what_it_serves(
+    sidecar: str, mains: list[str], level: str, score: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container, "host_memory", lambda: 8 * GIB)
+
+    def asking(name: str, memory: str) -> dict[str, Any]:
+        return {"name": name, "image": "x", "resources": {"requests": {"memory": memory}}}
+
+    spec = {
+        "initContainers": [{**asking("s", sidecar), "restartPolicy": "Always"}],
+        "containers": [asking(f"c{n}", memory) for n, memory in enumerate(mains)],
+        "resources": {"requests": {"memory": level}} if level else {},
+    }
+    made = PodAdapter().project({"metadata": {"name": "p", "namespace": "default", "uid": "u"}, "spec": spec})
+    assert container.oom_score(made.units[0], made) == score

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from isoplane.node.runtime.oci import kernel, processes
-from isoplane.node.runtime.oci.exclusive import KeyedLocks
 from isoplane.node.runtime.oci.layout import Layout, read_json, write_json
 
 
@@ -88,26 +86,3 @@ def test_inotify_names_what_was_written(tmp_path: Path) -> None:
     os.replace(tmp_path / "some-long-name", tmp_path / "b")
     assert list(kernel.inotify_names(fd)) == ["some-long-name", "b"]
     os.close(fd)
-
-
-async def test_work_on_one_key_is_in_order_and_leaves_nothing() -> None:
-    locks = KeyedLocks()
-    seen: list[str] = []
-
-    async def work(key: str, name: str) -> None:
-        async with locks.hold(key):
-            seen.append(f"{name} in")
-            await asyncio.sleep(0.01)
-            seen.append(f"{name} out")
-
-    await asyncio.gather(work("k", "a"), work("k", "b"), work("j", "c"))
-    assert seen.index("a out") < seen.index("b in")
-    assert seen.index("c in") < seen.index("a out")
-    assert not locks
-    waiting = asyncio.ensure_future(work("k", "d"))
-    cancelled = asyncio.ensure_future(work("k", "e"))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    cancelled.cancel()
-    await asyncio.gather(waiting, cancelled, return_exceptions=True)
-    assert not locks

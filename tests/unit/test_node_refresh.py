@@ -37,7 +37,7 @@ class World:
             raise RuntimeFailure(RuntimeReason.CREATE_CONFIG, "no such key")
         self.shown = {"labels": workload.labels, **materials.objects}
 
-    def tell(self, obj: Any, type_: str, reason: str, message: str) -> None:
+    def tell(self, obj: Any, type_: str, reason: str, message: str, field_path: str = "") -> None:
         self.events.append(f"{reason}: {message}")
 
 

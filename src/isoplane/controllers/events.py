@@ -19,6 +19,7 @@ from typing import Any
 from isoplane.client.api import Api
 from isoplane.objects import metadata
 from isoplane.objects.errors import ApiError, NotFound
+from isoplane.objects.event import event_of, shortened
 from isoplane.objects.kinds import EVENTS
 from isoplane.objects.metadata import Object
 
@@ -40,9 +41,8 @@ CALM_BURST = 1000
 CALM_RATE = 50.0
 """Normal events of all objects together: so many at once, then so many a second; thousands of starts are no news.
 Warnings are never held back by this."""
-MESSAGE_LIMIT = 1024
 
-Fingerprint = tuple[str, str, str, str, str]
+Fingerprint = tuple[str, str, str, str, str, str]
 
 
 @dataclass(slots=True)
@@ -73,13 +73,12 @@ class Recorder:
         self._writing = 0
         self.dropped = 0
 
-    def __call__(self, obj: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
-        """Tell that something happened to ``obj``. Returns at once."""
+    def __call__(self, obj: Mapping[str, Any], type_: str, reason: str, message: str, field_path: str = "") -> None:
+        """Tell that something happened to ``obj``, or to the part of it at ``field_path``. Returns at once."""
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._write(), name=f"events-{self._component}")
         now = self._clock()
-        message = message if len(message) <= MESSAGE_LIMIT else message[: MESSAGE_LIMIT - 1] + "…"
-        fingerprint = (metadata.uid(obj), metadata.key(obj), type_, reason, message)
+        fingerprint = (metadata.uid(obj), metadata.key(obj), field_path, type_, reason, shortened(message))
         known = self._known.get(fingerprint)
         if known is not None and now - known.last < SAME_WITHIN:
             known.count += 1
@@ -93,7 +92,10 @@ class Recorder:
         if not affordable or (type_ == "Normal" and not self._is_calm(now)) or len(self._queue) >= QUEUED:
             self.dropped += 1
             return
-        event = self._event(obj, type_, reason, message, now)
+        event = event_of(
+            obj, type_, reason, message, now=now, suffix=f"{int(now * 1e6):x}{next(self._serial) % 4096:03x}",
+            component=self._component, host=self._instance, field_path=field_path,
+        )  # fmt: skip
         self._known[fingerprint] = _Known(metadata.name(event), metadata.namespace(event), 1, now)
         if len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
@@ -112,36 +114,6 @@ class Recorder:
         tokens = min(float(CALM_BURST), self._calm[0] + max(0.0, now - self._calm[1]) * CALM_RATE)
         self._calm = (max(tokens - 1, 0.0), now)
         return tokens >= 1
-
-    def _event(self, obj: Mapping[str, Any], type_: str, reason: str, message: str, now: float) -> Object:
-        namespace = metadata.namespace(obj)
-        stamp = metadata.rfc3339(now)
-        name = f"{metadata.name(obj)[:220]}.{int(now * 1e6):x}{next(self._serial) % 4096:03x}"
-        involved = {
-            "apiVersion": obj.get("apiVersion"),
-            "kind": obj.get("kind"),
-            "name": metadata.name(obj),
-            "namespace": namespace,
-            "uid": metadata.uid(obj),
-            "resourceVersion": (obj.get("metadata") or {}).get("resourceVersion"),
-        }
-        source = {"component": self._component, **({"host": self._instance} if self._instance else {})}
-        return {
-            "apiVersion": EVENTS.api_version,
-            "kind": EVENTS.kind,
-            "metadata": {"name": name, "namespace": namespace or "default"},
-            "involvedObject": {key: value for key, value in involved.items() if value},
-            "reason": reason,
-            "message": message,
-            "source": source,
-            "firstTimestamp": stamp,
-            "lastTimestamp": stamp,
-            "count": 1,
-            "type": type_,
-            "eventTime": None,
-            "reportingComponent": self._component,
-            "reportingInstance": self._instance,
-        }
 
     def _put(self, fingerprint: Fingerprint, event: Object) -> None:
         self._queue.append((fingerprint, event))

@@ -12,7 +12,7 @@ from isoplane.objects.metadata import Object
 class Events(Protocol):
     """Tells people what happened; deduplicates; never blocks and never fails its caller."""
 
-    def __call__(self, obj: Object, type_: str, reason: str, message: str) -> None: ...
+    def __call__(self, obj: Object, type_: str, reason: str, message: str, field_path: str = "") -> None: ...
 
 
 class Lookup(Protocol):

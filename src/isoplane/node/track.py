@@ -37,6 +37,8 @@ class Track:
     """Unit → the attempt whose start people were told of."""
     ended: dict[str, int] = field(default_factory=dict)
     """Unit → the attempt whose bad end people were told of."""
+    stops_told: dict[str, set[str]] = field(default_factory=dict)
+    """Unit → how people were told that this attempt of it ends."""
     hook_told: dict[str, int] = field(default_factory=dict)
     """Unit → the attempt whose failed hook people were told of."""
     backed_off: dict[str, int] = field(default_factory=dict)
@@ -64,7 +66,7 @@ class Track:
 
     def forget_unit(self, unit: str) -> None:
         """A unit starts anew: what was asked of its last attempt is over."""
-        for notes in (self.asked, self.asked_first, self.health, self.waiting):
+        for notes in (self.asked, self.asked_first, self.stops_told, self.health, self.waiting):
             notes.pop(unit, None)
 
     def newer(self, obj: Object) -> Object:

@@ -19,12 +19,13 @@ from isoplane.node.prober import Prober
 from isoplane.node.runtime.protocol import Materials, Runtime, RuntimeFailure, RuntimeReason
 from isoplane.node.seams import Enforcement, Events, Lookup
 from isoplane.node.status_writer import StatusWriter
+from isoplane.node.telling import Teller
 from isoplane.node.track import Desired, Track
 from isoplane.objects.errors import ApiError, Conflict, NotFound
-from isoplane.workload import backoff, eviction, health, sysctls
+from isoplane.workload import backoff, eviction, health, sysctls, wording
 from isoplane.workload import delta as steps
 from isoplane.workload.adapters import Waiting
-from isoplane.workload.shape import Attachment, Observed, RunState, Stage, UnitObserved, UnitState, Workload
+from isoplane.workload.shape import Attachment, Observed, RunState, Stage, UnitState, Workload
 
 _log = logging.getLogger(__name__)
 
@@ -40,8 +41,6 @@ MEASURE_SECONDS = 10.0
 """Seconds between two measurements of what a limited workload takes of the disk: the kubelet's."""
 _FILE_VOLUMES = ("configMap", "secret", "downwardAPI", "projected")
 LONG_RUN = backoff.RESET_AFTER
-IMAGE_BACK_OFF = "ImagePullBackOff"
-OOM_KILLED = "OOMKilled"
 
 
 class WorkloadController(Controller):
@@ -70,7 +69,7 @@ class WorkloadController(Controller):
         self._lookup = lookup
         self._runtimes = runtimes
         self._fabric = fabric
-        self._events = events
+        self._teller = Teller(events)
         self._clock = clock
         self._enforcement = enforcement
         self._unsafe_sysctls = tuple(unsafe_sysctls)
@@ -120,7 +119,7 @@ class WorkloadController(Controller):
             return
         for unit in desired.workload.units:
             seen = observed.unit(unit.name)
-            self._tell_end(desired, seen, track)
+            self._teller.ended(desired, seen, track)
             if seen.state not in (UnitState.RUNNING, UnitState.PAUSED):
                 continue
             if unit.name not in track.health or track.attempts.get(unit.name) != seen.attempt:
@@ -128,17 +127,6 @@ class WorkloadController(Controller):
                 track.health[unit.name] = health.initial(unit)
                 track.attempts[unit.name] = seen.attempt
             track.waiting.pop(unit.name, None)
-
-    def _tell_end(self, desired: Desired, seen: UnitObserved, track: Track) -> None:
-        """Tell once what no exit code says: that memory ran out, that the hook of a start failed."""
-        killed = seen if seen.reason == OOM_KILLED else seen.before
-        if killed is not None and killed.reason == OOM_KILLED and track.ended.get(seen.name, -1) < killed.attempt:
-            track.ended[seen.name] = killed.attempt
-            if seen.name in track.told:  # else it was started by an earlier process, which told it
-                self._tell(desired, "Warning", OOM_KILLED, f"{seen.name} used more memory than it may, and was killed")
-        if seen.hook_failure and track.hook_told.get(seen.name) != seen.attempt:
-            track.hook_told[seen.name] = seen.attempt
-            self._tell(desired, "Warning", "FailedPostStartHook", f"PostStartHook failed: {seen.hook_failure}")
 
     def delta(self, desired: Desired | None, observed: Observed | None, track: Track) -> steps.Plan:
         """Desired minus actual."""
@@ -160,25 +148,21 @@ class WorkloadController(Controller):
         match action:
             case steps.Prepare() if desired and (verdict := sysctls.forbidden(desired.workload, self._unsafe_sysctls)):
                 track.verdict = verdict
-                self._tell(desired, "Warning", verdict.reason, verdict.message)
+                self._teller.verdict(desired, verdict)
             case steps.Prepare() if desired and runtime:
                 await self._prepare(desired, runtime, track)
             case steps.Start(unit, attempt) if desired and runtime:
                 await self._start(desired, runtime, unit.name, attempt, track)
             case steps.AskStop(unit_name, why) if runtime:
                 now = self._clock()
-                if unit_name not in track.asked_first:
-                    self._tell(desired, "Normal", "Killing", f"Stopping {unit_name}: {why}")
+                if desired is not None:
+                    self._teller.stopping(desired, unit_name, why, track, killed=False)
                 track.asked_first.setdefault(unit_name, now)
                 track.asked[unit_name] = now
                 await runtime.stop_unit(uid, unit_name)
             case steps.Kill(unit_name, why) if runtime:
-                self._tell(
-                    desired,
-                    "Warning" if why not in ("deleted",) else "Normal",
-                    "Killing",
-                    f"Killing {unit_name}: {why}",
-                )
+                if desired is not None:
+                    self._teller.stopping(desired, unit_name, why, track, killed=True)
                 await runtime.kill_unit(uid, unit_name)
             case steps.Pause(unit_name, paused) if runtime:
                 await runtime.pause_unit(uid, unit_name, paused)
@@ -202,15 +186,17 @@ class WorkloadController(Controller):
         track.waiting.clear()
 
     async def _prepare_now(self, desired: Desired, runtime: Runtime, track: Track) -> None:
-        await runtime.prepare(desired.workload, await self._materials(desired.workload, track))
+        await runtime.prepare(desired.workload, await self._materials(desired, track))
 
-    async def _materials(self, workload: Workload, track: Track) -> Materials:
+    async def _materials(self, desired: Desired, track: Track) -> Materials:
+        workload = desired.workload
         objects = await gather(self._api, workload)
         network = await self._fabric.plug(workload)
         track.addresses = network.addresses
         if self._enforcement is not None and workload.attachment is not Attachment.HOST:
             self._enforcement.changed(workload.uid)
-        return Materials(objects, network, self._node, self._fabric.node_addresses)
+        listener = self._teller.images(desired)
+        return Materials(objects, network, self._node, self._fabric.node_addresses, listener)
 
     async def _start(self, desired: Desired, runtime: Runtime, name: str, attempt: int, track: Track) -> None:
         workload = desired.workload
@@ -220,13 +206,11 @@ class WorkloadController(Controller):
             seen = observed.unit(name) if observed else None
             ran_long = seen is not None and seen.finished_at - seen.started_at >= LONG_RUN
             track.crashes[name] = 1 if ran_long else track.crashes.get(name, attempt - 1) + 1
-        await runtime.start_unit(workload, unit, attempt, await self._materials(workload, track))
+        await runtime.start_unit(workload, unit, attempt, await self._materials(desired, track))
         if track.told.get(name) != attempt:
             track.told[name] = attempt
             track.forget_unit(name)
-            self._tell(
-                desired, "Normal", "Started", f"Started {name}" + (f", attempt {attempt + 1}" if attempt else "")
-            )
+            self._teller.started(desired, unit)
         track.failures, track.retry_at = 0, 0.0
 
     def _failed(
@@ -249,18 +233,11 @@ class WorkloadController(Controller):
         track.retry_at = self._clock() + backoff.image(track.failures)
         shown = reason
         if track.failures > 1 and reason == RuntimeReason.ERR_IMAGE_PULL:
-            shown = IMAGE_BACK_OFF
-        started = [a.unit.name for a in plan.actions if isinstance(a, steps.Start)]
-        for unit in desired.workload.units:
-            if not started or unit.name in started:
-                track.waiting[unit.name] = Waiting(shown, message)
-        self._tell(desired, "Warning", "Failed", f"{reason}: {message}")
-        if shown == IMAGE_BACK_OFF:
-            self._tell(desired, "Normal", "BackOff", f"Back-off pulling image: {message}")
-
-    def _tell(self, desired: Desired | None, type_: str, reason: str, message: str) -> None:
-        if desired is not None:
-            self._events(desired.object, type_, reason, message)
+            shown = wording.IMAGE_BACK_OFF
+        started = [action.unit for action in plan.actions if isinstance(action, steps.Start)]
+        for unit in started or desired.workload.units:
+            track.waiting[unit.name] = Waiting(shown, message)
+        self._teller.failed(desired, failure, reason, started, again=track.failures > 1)
 
     # what is told
 
@@ -285,12 +262,12 @@ class WorkloadController(Controller):
         for unit, due in plan.backing_off.items():
             if due > now and observed is not None:
                 seen, name = observed.unit(unit), f"{workload.name}_{workload.namespace}({workload.uid})"
-                message = f"back-off {_seconds(due - seen.finished_at)} restarting failed container={unit} pod={name}"
+                pause = wording.duration(due - seen.finished_at)
+                message = f"back-off {pause} restarting failed container={unit} pod={name}"
                 track.waiting[unit] = Waiting("CrashLoopBackOff", message)
                 if track.backed_off.get(unit) != seen.attempt:
                     track.backed_off[unit] = seen.attempt
-                    where = f"{workload.resource.singular} {name}"
-                    self._tell(desired, "Warning", "BackOff", f"Back-off restarting failed container {unit} in {where}")
+                    self._teller.backing_off(desired, unit, name)
         stage = await self._status.report(desired, observed, track)
         if stage in (Stage.SUCCEEDED, Stage.FAILED):
             self._prober.forget(uid)
@@ -324,7 +301,7 @@ class WorkloadController(Controller):
                 materials = Materials(objects, network, self._node, self._fabric.node_addresses)
                 await self._runtimes[track.runtime].refresh(workload, materials)
             except (RuntimeFailure, FabricFailure, ApiError) as failure:
-                self._tell(desired, "Warning", "FailedMount", str(failure))
+                self._teller.warn(desired, "FailedMount", str(failure))
         return track.refresh_at
 
     async def _measure(self, desired: Desired, observed: Observed | None, stage: Stage, track: Track) -> float | None:
@@ -343,7 +320,7 @@ class WorkloadController(Controller):
             verdict = None
         if verdict is not None:
             track.verdict = verdict
-            self._tell(desired, "Warning", verdict.reason, verdict.message)
+            self._teller.verdict(desired, verdict)
             return began
         # Many files take long to count: never more than a small part of the time.
         now = self._clock()
@@ -379,9 +356,7 @@ class WorkloadController(Controller):
         track.health[unit_name] = new
         self._prober.update(workload.uid, unit_name, new)
         if not success and (found := self._lookup(workload.uid)) is not None:
-            self._events(
-                found.object, "Warning", "Unhealthy", f"{kind.capitalize()} probe of {unit_name} failed: {message}"
-            )
+            self._teller.unhealthy(found, unit, kind, message)
         if (old.ready, old.started, old.failed) != (new.ready, new.started, new.failed):
             self.enqueue(workload.uid)
 
@@ -389,9 +364,3 @@ class WorkloadController(Controller):
         """Stop looking and asking; leave everything running."""
         await super().stop()
         await self._prober.close()
-
-
-def _seconds(value: float) -> str:
-    """As Go prints durations: ``40s``, ``1m20s``, ``5m0s``."""
-    minutes, seconds = divmod(round(value), 60)
-    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"

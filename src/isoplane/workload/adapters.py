@@ -15,6 +15,7 @@ from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, Resource
 from isoplane.objects.metadata import Object
 from isoplane.workload.health import Health
 from isoplane.workload.shape import Claim, Observed, Stage, Workload
+from isoplane.workload.wording import Wording
 
 QUOTA_GATE = "isoplane.io/quota"
 PRIORITY_HANDLE = "scheduling.k8s.io/priority-class"
@@ -76,6 +77,7 @@ class Adapter(Protocol):
     """One kind, seen as a workload."""
 
     resource: Resource
+    wording: Wording
 
     def claim(self, obj: Mapping[str, Any], mode: str) -> Claim:
         """The part of :meth:`project` that a quota looks at, its amounts under a QuotaPolicy's vmAccounting ``mode``

@@ -26,6 +26,9 @@ from isoplane.workload.shape import (
 )
 
 HOOK_FAILED = "its postStart hook failed"
+IMAGE_CHANGED = "its image was changed"
+LIVENESS_FAILED = "liveness probe failed"
+STARTUP_FAILED = "startup probe failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,11 +273,11 @@ def _keep(
     health = memory.health.get(unit.name)
     grace = workload.grace_seconds
     if changed(unit, seen):
-        why = "its image was changed"
+        why = IMAGE_CHANGED
     elif seen.hook_failure:
         why = HOOK_FAILED
     elif health is not None and health.failed:
-        why = f"{health.failed} probe failed"
+        why = LIVENESS_FAILED if health.failed == "liveness" else STARTUP_FAILED
         grace = probe_grace(unit, health.failed, grace)
     else:
         return [], None

@@ -27,6 +27,7 @@ from isoplane.workload.shape import (
     UnitState,
     Workload,
 )
+from isoplane.workload.wording import ContainerWording, Wording
 
 PHASES: dict[Stage, str] = {
     Stage.ACCEPTED: "Pending",
@@ -44,6 +45,7 @@ class PodAdapter:
     """Pods as workloads: containers are the units, a veth is the attachment, SIGTERM is the graceful stop."""
 
     resource: Resource = PODS
+    wording: Wording = ContainerWording()
 
     def claim(self, obj: Mapping[str, Any], mode: str) -> Claim:
         return Claim(**_claim(obj))

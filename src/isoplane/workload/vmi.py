@@ -37,6 +37,7 @@ from isoplane.workload.shape import (
     UnitState,
     Workload,
 )
+from isoplane.workload.wording import MachineWording, Wording
 
 UNIT = "machine"
 """The one unit of a virtual machine."""
@@ -70,6 +71,7 @@ class MachineAdapter:
     """VMIs as workloads: one unit, a tap as the attachment, the ACPI power button as the graceful stop."""
 
     resource: Resource = VIRTUALMACHINEINSTANCES
+    wording: Wording = MachineWording()
 
     def claim(self, obj: Mapping[str, Any], mode: str) -> Claim:
         return Claim(**_claim(obj, mode))

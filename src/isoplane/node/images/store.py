@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import time
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,14 @@ from isoplane.node.images.model import (
     StoredImage,
 )
 from isoplane.node.images.shelf import Shelf, present
-from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
+from isoplane.node.runtime.protocol import (
+    ImageListener,
+    ImageNews,
+    ImageStep,
+    RuntimeFailure,
+    RuntimeReason,
+    nobody_listens,
+)
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "ppc64le": "ppc64le", "s390x": "s390x"}
 _INSPECT_TIMEOUT = 60.0
@@ -53,7 +61,7 @@ class ImageStore:
         self.root = root
         self._shelf = Shelf(root)
         self._insecure = tuple(insecure_registries)
-        self._pulls: dict[str, asyncio.Task[Image]] = {}
+        self._pulls: dict[str, asyncio.Task[tuple[Image, float]]] = {}
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -65,30 +73,39 @@ class ImageStore:
             record = self._shelf.by_digest(wanted)
         return self._shelf.image(wanted.canonical, record) if record else None
 
-    async def resolve(self, reference: str, policy: str = "IfNotPresent") -> Image:
+    async def resolve(
+        self, reference: str, policy: str = "IfNotPresent", listener: ImageListener = nobody_listens
+    ) -> Image:
         """The image of a unit, pulled where its imagePullPolicy asks for that ('' means the Kubernetes default).
 
+        ``listener`` hears whether it was there, and when it is being pulled.
         Raises RuntimeFailure with InvalidImageName, ErrImageNeverPull or ErrImagePull.
         """
         try:
             wanted = names.parse(reference)
         except ValueError as error:
-            raise RuntimeFailure(RuntimeReason.INVALID_IMAGE_NAME, str(error)) from None
+            raise RuntimeFailure(RuntimeReason.INVALID_IMAGE_NAME, str(error), image=reference) from None
         policy = policy or names.default_pull_policy(reference)
         try:
             found = self.lookup(reference)  # two small files: a thread would take longer
         except (ImageError, OSError) as error:
-            raise RuntimeFailure(RuntimeReason.ERR_IMAGE_PULL, f"the local image store: {error}") from None
+            raise RuntimeFailure(
+                RuntimeReason.ERR_IMAGE_PULL, f"the local image store: {error}", image=reference
+            ) from None
         if found is not None and (policy != "Always" or wanted.local or wanted.digest):
+            listener(ImageNews(ImageStep.PRESENT, reference))
             return found
         if policy == "Never":
             raise RuntimeFailure(
                 RuntimeReason.IMAGE_NEVER_PULL,
                 f"image {wanted.canonical} is not in the local image store and imagePullPolicy is Never: "
                 "load it with `isoplane image load`",
+                image=reference,
             )
+        listener(ImageNews(ImageStep.PULLING, reference))
+        began = time.monotonic()
         try:
-            return await self._pull_once(wanted)
+            image, seconds = await self._pull_once(wanted)
         except (ImageError, OSError) as error:
             raise RuntimeFailure(
                 RuntimeReason.ERR_IMAGE_PULL,
@@ -97,7 +114,10 @@ class ImageStore:
                 if found is None
                 else f"image {wanted.canonical} could not be pulled again, as imagePullPolicy Always asks: {error}. "
                 "With imagePullPolicy IfNotPresent the copy in the local image store is used",
+                image=reference,
             ) from None
+        listener(ImageNews(ImageStep.PULLED, reference, seconds, time.monotonic() - began, image.size))
+        return image
 
     def list(self) -> list[StoredImage]:
         """Every image, with all its names, by name."""
@@ -134,8 +154,8 @@ class ImageStore:
 
     # -- pulling ------------------------------------------------------------------------------------------------------
 
-    async def _pull_once(self, wanted: names.Reference) -> Image:
-        """Pull; those who ask for the same name meanwhile share the work."""
+    async def _pull_once(self, wanted: names.Reference) -> tuple[Image, float]:
+        """Pull, and the seconds it took; those who ask for the same name meanwhile share the work."""
         task = self._pulls.get(wanted.canonical)
         if task is None:
             task = asyncio.ensure_future(self._pull(wanted))
@@ -143,14 +163,16 @@ class ImageStore:
             task.add_done_callback(lambda _: self._pulls.pop(wanted.canonical, None))
         return await asyncio.shield(task)
 
-    async def _pull(self, wanted: names.Reference) -> Image:
+    async def _pull(self, wanted: names.Reference) -> tuple[Image, float]:
+        began = time.monotonic()
         if wanted.local:
             raise ImageError(
                 f"images under {names.LOCAL_DOMAIN}/ are built on this machine (`isoplane image build-demo`)"
             )
         if not self._pull_from_this_host:
             await _check_registry(wanted)
-        return await self._load(sources.registry(wanted, self._insecure), wanted, _silent)
+        image = await self._load(sources.registry(wanted, self._insecure), wanted, _silent)
+        return image, time.monotonic() - began
 
     async def _load(self, source: sources.Source, wanted: names.Reference, progress: ProgressCallback) -> Image:
         flags = ("--src-tls-verify=false",) if source.plain_http else ()

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from isoplane.node.keyed_locks import KeyedLocks
 from isoplane.node.network import forwarding, nat, netns, sysctl
 from isoplane.node.network.attachment import attachment_of, plug_of
 from isoplane.node.network.background import Background
@@ -28,7 +29,6 @@ from isoplane.node.network.engines.iptables import IptablesEngine
 from isoplane.node.network.engines.protocol import EngineFailure
 from isoplane.node.network.ipam import Ipam, Lease
 from isoplane.node.network.ipv6 import OFF, Ranges6
-from isoplane.node.network.keyed import KeyedLocks
 from isoplane.node.network.links import SANDBOX_INTERFACE, Links
 from isoplane.node.network.protocol import FabricFailure, Plug
 from isoplane.node.network.ranges import settle

@@ -30,12 +30,43 @@ class RuntimeReason(StrEnum):
 
 
 class RuntimeFailure(Exception):
-    """A failed step: ``reason`` for the status, ``message`` for people (what, where, what to do). Retrying is the caller's."""
+    """A failed step: ``reason`` for the status, ``message`` for people (what, where, what to do). Retrying is the caller's.
 
-    def __init__(self, reason: RuntimeReason, message: str) -> None:
+    ``image``: the one that cannot be had, as the workload names it, if that is what failed."""
+
+    def __init__(self, reason: RuntimeReason, message: str, *, image: str = "") -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
+        self.image = image
+
+
+class ImageStep(StrEnum):
+    """How far an image has come that a workload asked for."""
+
+    PRESENT = "present"
+    PULLING = "pulling"
+    PULLED = "pulled"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageNews:
+    """Told while a sandbox is prepared: an image, as the workload names it, was found or is being fetched."""
+
+    step: ImageStep
+    image: str
+    seconds: float = 0.0
+    """How long the pull took."""
+    waited: float = 0.0
+    """How long this workload waited for it, the time before the pull included."""
+    size: int = 0
+
+
+ImageListener = Callable[[ImageNews], None]
+
+
+def nobody_listens(news: ImageNews) -> None:
+    """The listener where nobody wants to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +103,8 @@ class Materials:
     node_name: str = ""
     node_addresses: tuple[str, ...] = ()
     """One a family, IPv4 first."""
+    on_image: ImageListener = field(default=nobody_listens, compare=False)
+    """Hears on the event loop how the images come."""
 
 
 @dataclass(frozen=True, slots=True)

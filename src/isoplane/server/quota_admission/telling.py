@@ -12,6 +12,7 @@ from typing import Any
 from isoplane.http import apierrors
 from isoplane.objects import metadata
 from isoplane.objects.errors import QuotaExceeded
+from isoplane.objects.event import event_of
 from isoplane.objects.kinds import EVENTS, RESOURCEQUOTAS
 from isoplane.objects.metadata import Object
 from isoplane.objects.quantity import render
@@ -100,31 +101,12 @@ class Telling:
             _log.exception("the Event %s of %s was dropped", reason, metadata.key(obj))
 
     def _write_event(self, obj: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
-        meta = obj["metadata"]
-        namespace, stamp = str(meta.get("namespace") or ""), metadata.rfc3339(self.now)
-        involved = {"kind": obj.get("kind"), "apiVersion": obj.get("apiVersion"), "namespace": namespace}
-        involved |= {"name": meta["name"], "uid": meta.get("uid")}
         serial = uuid.uuid4().hex
-        event: Object = {
-            "apiVersion": EVENTS.api_version,
-            "kind": EVENTS.kind,
-            "metadata": {
-                "name": f"{meta['name'][:220]}.{serial[:16]}",
-                "namespace": namespace,
-                "uid": str(uuid.UUID(hex=serial)),
-                "creationTimestamp": stamp,
-            },
-            "involvedObject": involved,
-            "reason": reason,
-            "message": message[:1024],
-            "source": {"component": COMPONENT},
-            "firstTimestamp": stamp,
-            "lastTimestamp": stamp,
-            "count": 1,
-            "type": type_,
-            "eventTime": None,
-            "reportingComponent": COMPONENT,
-            "reportingInstance": "",
+        event = event_of(obj, type_, reason, message, now=self.now, suffix=serial[:16], component=COMPONENT)
+        # Written past the admission chain: what every object bears from its creation on is given here.
+        event["metadata"] |= {
+            "uid": str(uuid.UUID(hex=serial)),
+            "creationTimestamp": metadata.rfc3339(self.now),
         }
         self.txn.put(EVENTS, event)
 

@@ -111,7 +111,8 @@ def seccomp_profile(
 def oom_score(unit: Unit, workload: Workload) -> int:
     """Who is killed first when the host runs out of memory: the kubelet's formula, per container.
 
-    What is requested for the Pod as a whole and by none of its containers counts for each in equal parts.
+    What is requested for the Pod as a whole and by none of its containers counts for each in equal parts.  A sidecar goes
+    no sooner than the main containers that it serves (KEP-753): the smallest request among theirs counts for it, if larger.
     """
     quality = qos_class(workload.recipe)
     if quality == "BestEffort":
@@ -121,7 +122,10 @@ def oom_score(unit: Unit, workload: Workload) -> int:
     stated = ((workload.recipe.get("resources") or {}).get("requests") or {}).get("memory", 0)
     lasting = [other for other in workload.units if other.role is not UnitRole.INIT]
     left = quantity.amount("memory", stated) - sum(other.memory_request for other in lasting)
-    asked = unit.memory_request + max(0, left) // max(1, len(lasting))
+    own = unit.memory_request
+    if unit.role is UnitRole.SIDECAR:
+        own = max(own, min(other.memory_request for other in workload.units if other.role is UnitRole.MAIN))
+    asked = own + max(0, left) // max(1, len(lasting))
     return min(max(1000 - 1000 * asked // max(1, host_memory()), 3), 999)
 
 

@@ -16,9 +16,9 @@ from typing import Any, ParamSpec, TypeVar
 
 from isoplane.client.streams import ExecOptions
 from isoplane.node.images import Image, ImageStore
+from isoplane.node.keyed_locks import KeyedLocks
 from isoplane.node.runtime.oci import cgroups, container, hooks, logs, probe, processes
 from isoplane.node.runtime.oci.environment import Facts
-from isoplane.node.runtime.oci.exclusive import KeyedLocks
 from isoplane.node.runtime.oci.execute import Execution, Executor
 from isoplane.node.runtime.oci.launcher import Launcher
 from isoplane.node.runtime.oci.layout import Attempt, Layout
@@ -26,7 +26,14 @@ from isoplane.node.runtime.oci.observe import Look, hook_state, look
 from isoplane.node.runtime.oci.session import ExecSession
 from isoplane.node.runtime.oci.supervisor import Supervisor
 from isoplane.node.runtime.oci.watch import Watcher
-from isoplane.node.runtime.protocol import ExecResult, Materials, RuntimeFailure, RuntimeReason
+from isoplane.node.runtime.protocol import (
+    ExecResult,
+    ImageListener,
+    Materials,
+    RuntimeFailure,
+    RuntimeReason,
+    nobody_listens,
+)
 from isoplane.workload.eviction import StorageUse
 from isoplane.workload.shape import ALIVE, Observed, Unit, UnitState, Workload
 
@@ -124,7 +131,10 @@ class OciRuntime:
         async with asyncio.TaskGroup() as group:
             # An image that several units use is asked for once; the store shares the work among sandboxes.
             wanted = {(unit.image, _pull_policy(unit)): unit for unit in workload.units}
-            pulls = [group.create_task(self._resolve(unit, policy)) for (_, policy), unit in wanted.items()]
+            pulls = [
+                group.create_task(self._resolve(unit, policy, materials.on_image))
+                for (_, policy), unit in wanted.items()
+            ]
         for failure in (result for pull in pulls if isinstance(result := pull.result(), RuntimeFailure)):
             raise failure
         await self._exclusive(workload.uid, self._supervisor.prepare, facts)
@@ -134,7 +144,8 @@ class OciRuntime:
 
     async def start_unit(self, workload: Workload, unit: Unit, attempt: int, materials: Materials) -> None:
         policy = "Never" if _pull_policy(unit) == "Never" else "IfNotPresent"
-        image = await self._resolve(unit, policy)
+        # The first attempt's image was told of when the sandbox was prepared.
+        image = await self._resolve(unit, policy, materials.on_image if attempt else nobody_listens)
         if isinstance(image, RuntimeFailure):
             raise image
         facts = self._facts(workload, materials)
@@ -240,11 +251,11 @@ class OciRuntime:
             units={unit.name: unit for unit in workload.units},
         )
 
-    async def _resolve(self, unit: Unit, policy: str) -> Image | RuntimeFailure:
+    async def _resolve(self, unit: Unit, policy: str, listener: ImageListener) -> Image | RuntimeFailure:
         try:
-            return await self.images.resolve(unit.image, policy)
+            return await self.images.resolve(unit.image, policy, listener)
         except RuntimeFailure as failure:
-            return RuntimeFailure(failure.reason, f"container {unit.name!r}: {failure.message}")
+            return RuntimeFailure(failure.reason, f"container {unit.name!r}: {failure.message}", image=failure.image)
 
     async def _signal(self, uid: str, unit: str, *, kill: bool) -> None:
         if not await asyncio.to_thread(self._supervisor.send, uid, unit, kill):

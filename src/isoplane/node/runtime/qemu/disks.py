@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, TypeVar
 
 from isoplane.node.images.model import Image, ImageConfig
-from isoplane.node.runtime.protocol import Materials, RuntimeFailure, RuntimeReason
+from isoplane.node.runtime.protocol import ImageListener, Materials, RuntimeFailure, RuntimeReason
 from isoplane.node.runtime.qemu import cloudinit, iso, qcow2
 from isoplane.node.runtime.qemu.domain import Disk, Domain
 from isoplane.node.runtime.qemu.volumes import CloudInit, ContainerDisk, EmptyDisk, HostDisk, ObjectFiles
@@ -29,7 +29,7 @@ T = TypeVar("T")
 class ImageSource(Protocol):
     """Where images come from: the node's ImageStore. Raises RuntimeFailure when one cannot be had."""
 
-    async def resolve(self, reference: str, policy: str = ...) -> Image: ...
+    async def resolve(self, reference: str, policy: str = ..., listener: ImageListener = ...) -> Image: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ async def make_files(
     used: dict[str, ImageUse] = {}
 
     async def resolve(reference: str, policy: str) -> Image:
-        image = await images.resolve(reference, policy)
+        image = await images.resolve(reference, policy, materials.on_image)
         used.setdefault(image.digest, ImageUse(image.reference, image.digest, str(image.rootfs)))
         return image
 

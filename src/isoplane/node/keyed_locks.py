@@ -1,4 +1,4 @@
-"""One lock for each key, for as long as somebody holds it or waits for it."""
+"""One lock for each key, for as long as somebody holds it or waits for it: the steps of one workload stay in order."""
 
 from __future__ import annotations
 
@@ -27,5 +27,6 @@ class KeyedLocks:
             else:
                 self._locks[key] = (lock, users - 1)
 
-    def __len__(self) -> int:
-        return len(self._locks)
+    def __bool__(self) -> bool:
+        """Whether anything is held or waited for."""
+        return bool(self._locks)
