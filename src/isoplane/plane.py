@@ -110,10 +110,13 @@ class Plane:
         """The in-process API, as the administrator."""
         return self.server.local_api
 
-    async def start(self) -> None:
-        """Serve, adopt, reconcile. Raises what stands in the way, saying what to do; nothing is left half-started."""
+    async def start(self, serving: Callable[[], None] = lambda: None) -> None:
+        """Serve, adopt, reconcile. Raises what stands in the way, saying what to do; nothing is left half-started.
+
+        ``serving`` is called once requests are answered and the node's workloads are adopted; returns when every
+        controller works, which takes as long as there are objects to look at."""
         try:
-            await self._start()
+            await self._start(serving)
         except BaseException:
             await self.stop()
             await self._leave_no_daemon()
@@ -128,7 +131,7 @@ class Plane:
         except Exception:
             _log.exception("the network of a start that failed could not be removed: `isoplane down` does")
 
-    async def _start(self) -> None:
+    async def _start(self, serving: Callable[[], None]) -> None:
         refuse_foreign(self.options.data_dir)
         formats.inspect(self.options.data_dir)
         assembly.check(self.options.data_dir, self.options.node)
@@ -136,7 +139,7 @@ class Plane:
         self.runtimes = parts.runtimes
         await self.server.start(self._prepare)
         self._undo.append(("API server", self.server.stop))
-        self.server.not_ready = "the controllers are starting"
+        self.server.not_ready = "the node is starting"
         self.informers = Informers(self.api)
         self._undo.append(("informers", self.informers.stop))
         recorder = Recorder(self.api, "isoplane", instance=self.node_name)
@@ -157,9 +160,11 @@ class Plane:
         self.server.node = LocalNode(self.informers, parts.runtimes)
         manager = Manager(self.informers, self._controllers(recorder))
         self._undo.append(("controllers", manager.stop))
-        await manager.start()
         self._register_metrics(self.agent, manager)
         self.server.not_ready = ""
+        # Whoever asks need not wait for the controllers: they catch up with whatever was written meanwhile.
+        serving()
+        await manager.start()
 
     def _register_metrics(self, agent: NodeAgent, manager: Manager) -> None:
         """What /metrics tells beyond the server's own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -11,9 +12,12 @@ from typing import Any
 import pytest
 
 from controllers_support import World, owned_by, pod, vm, vmi, world
+from isoplane.client.controller import Controller
+from isoplane.client.http import HttpApi
 from isoplane.controllers.quota import QuotaController
 from isoplane.controllers.quota_budgets import BudgetController
 from isoplane.controllers.standard import standard_controllers
+from isoplane.node.parts import NodeOptions
 from isoplane.objects import metadata
 from isoplane.objects.errors import NotFound
 from isoplane.objects.kinds import (
@@ -26,6 +30,8 @@ from isoplane.objects.kinds import (
     Resource,
 )
 from isoplane.objects.metadata import Object
+from isoplane.plane import Plane, PlaneOptions
+from plane_process import PlaneProcess
 
 Graph = Callable[[World], Any]
 
@@ -157,6 +163,63 @@ async def test_thousands_of_dependents_hold_nobody_up(tmp_path: Path) -> None:
 
         await plane.until(gone, within=60)
         assert all(metrics.stalled == 0 for metrics in plane.manager.metrics().values()) if plane.manager else False
+
+
+class Stuck(Controller):
+    """A controller that never comes to its work."""
+
+    name = "stuck"
+
+    async def started(self) -> None:
+        await asyncio.Event().wait()
+
+    async def reconcile(self, key: str) -> float | None:
+        return None
+
+
+async def test_a_plane_answers_and_stops_whatever_its_controllers_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("isoplane.plane.standard_controllers", lambda *_, **__: [Stuck()])
+    options = PlaneOptions(tmp_path / "data", "127.0.0.1:0", node=NodeOptions(simulated=True))
+    plane, serving = Plane(options), asyncio.Event()
+    starting = asyncio.ensure_future(plane.start(serving.set))
+    await asyncio.wait_for(serving.wait(), 30)
+    async with HttpApi.from_kubeconfig(options.kubeconfig_path) as api:
+        assert await api.text("/readyz") == "ok"
+        await api.create(CONFIGMAPS, config("written"), namespace="default")
+        assert await api.get(CONFIGMAPS, "written", "default")
+    assert not starting.done()
+    starting.cancel()
+    await asyncio.wait({starting}, timeout=30)
+    assert starting.cancelled()
+
+
+async def test_a_whole_plane_serves_a_store_of_odd_graphs_at_once(tmp_path: Path) -> None:
+    async with world(tmp_path) as plane:
+        await plane.api.create(VIRTUALMACHINEINSTANCES, vmi("m"), namespace="default")
+        for graph in (
+            three_pods, three_machines_all_in_the_foreground, its_own_owner, an_owner_in_another_namespace,
+            kinds_of_all_scopes, a_ring_with_a_finalizer,
+        ):  # fmt: skip
+            await graph(plane)
+    process = PlaneProcess(tmp_path, "--runtime", "simulated")
+    try:
+        process.start()
+        async with process.api() as api:
+            assert await api.get(NAMESPACES, "default")
+
+            async def left() -> set[str]:
+                found = [await api.list(resource) for resource in (PODS, CONFIGMAPS, VIRTUALMACHINES)]
+                return {metadata.name(obj) for page in found for obj in page.items}
+
+            deadline = time.monotonic() + 30
+            while not (now := await left()) <= {"kube-root-ca.crt", "ring-1"}:
+                assert time.monotonic() < deadline, f"still there: {now}"
+                await asyncio.sleep(0.1)
+        assert process.stop() == 0
+    finally:
+        process.close()
 
 
 async def settle(plane: World, left: set[str]) -> None:

@@ -8,10 +8,14 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from isoplane.cli.terminal import BAD_INPUT, DATA, FINDING, default_data_dir, fail
+
+if TYPE_CHECKING:
+    from isoplane.plane import Plane
 
 app = typer.Typer(add_completion=False)
 
@@ -141,10 +145,17 @@ async def _serve(options: object, stop_workloads: bool) -> int:
     watchdog.start()
     try:
         plane = Plane(options, watchdog)
-        starting = asyncio.ensure_future(plane.start())
+
+        def serving() -> None:
+            told = f"kubeconfig {options.kubeconfig_path}"
+            print(f"ready: {plane.server.url}, node {plane.node_name}, {told}", flush=True)
+
+        starting = asyncio.ensure_future(plane.start(serving))
         stopped = asyncio.ensure_future(asked.wait())
         await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
+            if not plane.server.not_ready:
+                await _stop_workloads(plane, stop_workloads)
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
             return 0
@@ -157,12 +168,14 @@ async def _serve(options: object, stop_workloads: bool) -> int:
     ) as error:  # fmt: skip
         typer.echo(f"isoplane: {error}", err=True)
         return FINDING
-    told = f"kubeconfig {options.kubeconfig_path}"
-    print(f"ready: {plane.server.url}, node {plane.node_name}, {told}", flush=True)
     await asked.wait()
-    if stop_workloads:
-        print("stopping the workloads", file=sys.stderr, flush=True)
-        await plane.stop_workloads()
+    await _stop_workloads(plane, stop_workloads)
     await plane.stop()
     watchdog.stop()
     return 0
+
+
+async def _stop_workloads(plane: Plane, wanted: bool) -> None:
+    if wanted:
+        print("stopping the workloads", file=sys.stderr, flush=True)
+        await plane.stop_workloads()
