@@ -1,7 +1,8 @@
 """Whether a workload takes more of the node's disk than it may, and in which words it is told. Pure.
 
 The node measures from time to time, as a kubelet does; nothing stops a write beforehand, so a limit may be exceeded for as
-long as lies between two measurements.  A volume in memory has its size from the kernel and is not measured.
+long as lies between two measurements.  What lies in memory (a volume, small files like /etc/hosts) has its size from the
+kernel and is not measured.
 Source: kubernetes pkg/kubelet/eviction/eviction_manager.go (localStorageEviction), helpers.go.
 """
 
@@ -22,7 +23,7 @@ class StorageUse:
     """Bytes of the node's disk."""
 
     units: Mapping[str, int] = field(default_factory=dict)
-    """Unit → what it wrote to its file system, its log and its termination message."""
+    """Unit → what it wrote to its file system, and its log."""
     volumes: Mapping[str, int] = field(default_factory=dict)
     """Volume → what lies in it."""
 

@@ -12,6 +12,7 @@ from typing import Any
 from isoplane.node.images import Image
 from isoplane.node.runtime.oci import capabilities, guarded, users, volumes
 from isoplane.node.runtime.oci.environment import Facts, command_line, environment, missing
+from isoplane.node.runtime.oci.layout import SMALL_FILES
 from isoplane.node.runtime.oci.seccomp import runtime_default
 from isoplane.node.runtime.oci.spec import Container, Device, Mount
 from isoplane.objects import quantity
@@ -87,7 +88,7 @@ def _mounts(
     own = volumes.mounts_of(unit, pod / "volumes", facts, values)
     targets = {mount.target.rstrip("/") for mount in own}
     managed = [
-        Mount(str(pod / "etc" / name), f"/etc/{name}", read_only)
+        Mount(str(pod / SMALL_FILES / name), f"/etc/{name}", read_only)
         for name in ("hosts", "hostname", "resolv.conf")
         if f"/etc/{name}" not in targets
     ]

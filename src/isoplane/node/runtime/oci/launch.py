@@ -198,6 +198,7 @@ class Starter:
             self.launcher.isolated(lambda: self._delete(container_id))
         processes.wait_conmon(attempt.lock, attempt.conmon_pid, container_id, 5.0)
         (self._layout.exits / container_id).unlink(missing_ok=True)
+        attempt.message.unlink(missing_ok=True)
         trees.remove_tree(self._layout.bundle(container_id))
         trees.remove_tree(attempt.directory)
 

@@ -7,7 +7,8 @@
     oci/exits/<container id>                    exit codes, written by conmon
     oci/trash/                                  what is being deleted
     oci/pods/<uid>/sandbox.json                 written last by prepare: who it is, where it is plugged in
-    oci/pods/<uid>/etc/  volumes/  shm/         what its containers share
+    oci/pods/<uid>/etc/                         in memory: the small files that its containers write
+    oci/pods/<uid>/volumes/  shm/               what its containers share
     oci/pods/<uid>/units/<unit>/<attempt>/      one start of one container (see :class:`Attempt`)
 
 A record is one JSON file, replaced atomically.  Nothing here is synced to the disk: after a crash of the plane the kernel
@@ -27,6 +28,8 @@ from typing import Any
 
 from isoplane.node import mounting
 
+SMALL_FILES = "etc"
+"""Of a sandbox: the file system in memory for /etc/hosts, /etc/hostname, /etc/resolv.conf and termination messages."""
 MEMORY = "mode=700,size=10%"
 """Of the host's memory, at most: a container takes as much as its environment and command line, twice."""
 
@@ -55,7 +58,7 @@ class Attempt:
     lock         held by conmon from its birth
     pid          the container's first process, by conmon;  process.json: the same with its start time
     hooked.json  that its postStart hook has ended, and what was wrong with it
-    log, log.1…  its output;  message: its termination message;  final.json: how it ended
+    log, log.1…  its output;  final.json: how it ended
     """
 
     directory: Path
@@ -97,6 +100,12 @@ class Attempt:
 
     @property
     def message(self) -> Path:
+        """Its termination message: with the other small files that containers write, in memory of a bounded size."""
+        return self.directory.parents[2] / SMALL_FILES / f"message-{self.unit}-{self.number}"
+
+    @property
+    def earlier_message(self) -> Path:
+        """Where that of a container lies that an earlier version started."""
         return self.directory / "message"
 
     @property

@@ -146,8 +146,9 @@ def settle(layout: Layout, found: Look) -> dict[str, object]:
 
 def _message(attempt: Attempt, record: dict[str, object]) -> str:
     """What the container left at its terminationMessagePath. It owns that file: read little, follow nothing."""
+    path = attempt.message if attempt.message.exists() else attempt.earlier_message
     try:
-        fd = os.open(attempt.message, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return ""
     with os.fdopen(fd, "rb") as file:

@@ -15,7 +15,7 @@ from isoplane.node.formats import CONTAINER_SANDBOX
 from isoplane.node.runtime.oci import cgroups, kernel, processes, volumes
 from isoplane.node.runtime.oci.environment import Facts
 from isoplane.node.runtime.oci.launch import Starter
-from isoplane.node.runtime.oci.layout import Attempt, Layout, read_json, write_json
+from isoplane.node.runtime.oci.layout import SMALL_FILES, Attempt, Layout, read_json, write_json
 from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
 
 _ETC = "mode=755,size=4m"
@@ -36,8 +36,8 @@ def prepare(layout: Layout, facts: Facts) -> None:
         directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         volumes.materialise(directory / "volumes", facts)
         cgroups.limit(layout.cgroup(workload.uid), workload.cpu_limit, workload.memory_limit)
-        _small_files(directory / "etc")
-        volumes.write_network_files(directory / "etc", facts)
+        _small_files(directory / SMALL_FILES)
+        volumes.write_network_files(directory / SMALL_FILES, facts)
         if len(workload.units) > 1 and not workload.recipe.get("hostIPC"):
             _share_ipc(directory)
         write_json(
@@ -68,7 +68,10 @@ def is_prepared(found: Mapping[str, Any]) -> bool:
 
 
 def _small_files(directory: Path) -> None:
-    """Where /etc/hosts and its like lie: containers may write them, and so fill memory of their own, not the disk."""
+    """Where /etc/hosts and its like lie, and termination messages: containers write them, and so fill memory of their own.
+
+    Beyond its size they are told that no space is left; nothing of it reaches the disk.
+    """
     directory.mkdir(mode=0o755, exist_ok=True)
     if not os.path.ismount(directory):
         mounting.mount("etc", directory, "tmpfs", mounting.DATA_ONLY, _ETC)

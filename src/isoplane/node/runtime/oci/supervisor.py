@@ -120,6 +120,8 @@ class Supervisor:
             self._starter.delete(container_id)
             cgroups.remove(self._layout.cgroup(uid, attempt.unit, attempt.number))
             (self._layout.exits / container_id).unlink(missing_ok=True)
+            if attempt.final.exists():  # which has what it says
+                attempt.message.unlink(missing_ok=True)
             if found is earlier[-1]:
                 for name in ("upper", "work", "rootfs"):
                     trees.remove_tree(attempt.directory / name)
@@ -144,14 +146,12 @@ class Supervisor:
         return [found for uid in self._layout.uids() if (found := self.observe(uid)) is not None]
 
     def storage(self, uid: str, empty_dirs: Iterable[str]) -> StorageUse:
-        """What a sandbox takes of the disk: what containers wrote, their logs and messages, and its volumes."""
+        """What a sandbox takes of the disk: what containers wrote, their logs, its volumes. What lies in memory is none."""
         pod = self._layout.pod(uid)
         volumes = {name: pod / "volumes" / name for name in empty_dirs}
         volumes = {name: path for name, path in volumes.items() if not os.path.ismount(path)}
         written = {
-            unit: [
-                path for a in self._layout.attempts(uid, unit) for path in (a.directory / "upper", a.message, *a.logs)
-            ]
+            unit: [path for a in self._layout.attempts(uid, unit) for path in (a.directory / "upper", *a.logs)]
             for unit in self._layout.units(uid)
         }
         found = usage.measure([*volumes.values(), *(path for paths in written.values() for path in paths)])
