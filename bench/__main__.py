@@ -20,6 +20,7 @@ RESULTS = HERE / "results"
 NEEDS_ROOT = {"pod_start", "vm_start", "fabric", "fabric_enforce", "datapath", "datapath_guest"}
 BENCHMARKS: dict[str, list[str]] = {
     "api_throughput": [],
+    "api_stalls": [],
     "plane_scale": [],
     "pod_start": [],
     "vm_start": [],

@@ -26,8 +26,8 @@ def commands(command: Any, path: str, parent: Any = None) -> list[tuple[str, Any
     context = command.context_class(command, info_name=path.rsplit(" ", 1)[-1], parent=parent)
     found = [(path, command, context)]
     for name in command.list_commands(context) if hasattr(command, "list_commands") else ():
-        child = command.get_command(context, name)
-        if child is not None and not child.hidden:
+        _, child, _ = command.resolve_command(context, [name])
+        if not child.hidden:
             found += commands(child, f"{path} {name}", context)
     return found
 

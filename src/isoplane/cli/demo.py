@@ -9,9 +9,9 @@ from enum import StrEnum
 import typer
 from rich.console import Console
 
-from isoplane.cli.terminal import FINDING
+from isoplane.cli.terminal import FINDING, command_line
 
-app = typer.Typer(add_completion=False)
+app = command_line()
 
 
 class Scene(StrEnum):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import typer
 
-from isoplane.cli.terminal import DATA, FINDING, default_data_dir, fail, waiting
+from isoplane.cli.terminal import DATA, FINDING, command_line, default_data_dir, fail, waiting
 
-app = typer.Typer(add_completion=False)
+app = command_line()
 
 STOP_SECONDS = 60.0
 

@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from isoplane.cli.terminal import BAD_INPUT, DATA, FINDING, Output, default_data_dir, fail, waiting
+from isoplane.cli.terminal import BAD_INPUT, DATA, FINDING, Output, command_line, default_data_dir, fail, waiting
 
 if TYPE_CHECKING:
     from isoplane.node.images import ImageStore, ProgressCallback, StoredImage
 
-app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="Load, list and remove OCI images of the local store."
-)
+app = command_line("Load, list and remove OCI images of the local store.", group=True)
 
 T = TypeVar("T")
 

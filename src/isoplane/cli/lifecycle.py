@@ -10,9 +10,10 @@ from enum import StrEnum
 
 import typer
 
+from isoplane.cli.terminal import command_line
 from isoplane.workload.lifecycle import ALIGNMENT, TRANSITIONS, UNREACHABLE
 
-app = typer.Typer(add_completion=False, help="Print the life cycle that containers and VMs share.")
+app = command_line("Print the life cycle that containers and VMs share.")
 
 
 class Form(StrEnum):

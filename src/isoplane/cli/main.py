@@ -7,9 +7,10 @@ import sys
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand
 
 from isoplane import __version__
+from isoplane.cli.terminal import PLAIN, Group
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("isoplane.cli.up", "Serve the API and run workloads on this machine, in the foreground."),
@@ -32,22 +33,26 @@ COMMANDS: dict[str, tuple[str, str]] = {
 """Command → (module with a Typer ``app``, its line in the help)."""
 
 
-class LazyGroup(TyperGroup):
-    """Knows every command by name and loads it when it is asked for."""
+class LazyGroup(Group):
+    """Knows every command by its line, which is all that help and completion ask for; the one that is run is loaded."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(COMMANDS)
+    def __init__(self, **attributes: Any) -> None:
+        lines = {name: TyperCommand(name, help=line, short_help=line) for name, (_, line) in COMMANDS.items()}
+        super().__init__(**{**attributes, "commands": lines})
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS:
-            return None
-        module, line = COMMANDS[cmd_name]
-        app = importlib.import_module(module).app
-        command = typer.main.get_command(app)
-        command.name = cmd_name
-        command.help = command.help or line
-        command.short_help = line
-        return command
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, None if name is None else load(name), rest
+
+
+def load(name: str) -> Any:
+    """The command itself, with all its options."""
+    module, line = COMMANDS[name]
+    command = typer.main.get_command(importlib.import_module(module).app)
+    command.name = name
+    command.help = command.help or line
+    command.short_help = line
+    return command
 
 
 app = typer.Typer(
@@ -55,8 +60,8 @@ app = typer.Typer(
     name="isoplane",
     help="One control plane for containers and virtual machines.",
     no_args_is_help=True,
-    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+    **PLAIN,
 )
 
 

@@ -27,7 +27,7 @@ from isoplane.cli.policy_inputs import (
     with_input,
     with_workloads,
 )
-from isoplane.cli.terminal import DONE, FINDING, Output, say
+from isoplane.cli.terminal import DONE, FINDING, Output, command_line, say
 from isoplane.policy.explain import Explanation
 from isoplane.policy.explain import explain as explain_connection
 from isoplane.policy.foreign import could_select
@@ -43,11 +43,8 @@ if TYPE_CHECKING:
     from isoplane.policy.table import Tables
 
 # Each command imports what it alone needs when it runs: three manifests are explained before HTTP and TLS are loaded.
-app = typer.Typer(
-    help="Explain, compare and check NetworkPolicies for Pods and virtual machines alike, offline or live.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+app = command_line(
+    "Explain, compare and check NetworkPolicies for Pods and virtual machines alike, offline or live.", group=True
 )
 
 

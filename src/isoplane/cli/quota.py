@@ -16,7 +16,7 @@ import orjson
 import typer
 
 from isoplane.cli.manifests import ManifestError, read
-from isoplane.cli.terminal import FINDING, Output, fail, say
+from isoplane.cli.terminal import FINDING, Output, command_line, fail, say
 from isoplane.client.http import HttpApi
 from isoplane.client.kubeconfig import load
 from isoplane.client.problems import KubeconfigProblem
@@ -42,12 +42,7 @@ from isoplane.quota.model import Admit
 from isoplane.quota.offline import Answer, Unreadable, answers, describe, namespace_of, resource_of
 from isoplane.workload.adapters import stands_for_machine, workload_resources
 
-app = typer.Typer(
-    help="Explain what a quota would admit, whom it would evict, and why.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = command_line("Explain what a quota would admit, whom it would evict, and why.", group=True)
 
 LOOKED_AT = (
     RESOURCEQUOTAS,

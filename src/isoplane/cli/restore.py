@@ -6,9 +6,9 @@ from pathlib import Path
 
 import typer
 
-from isoplane.cli.terminal import DATA, FINDING, default_data_dir, fail
+from isoplane.cli.terminal import DATA, FINDING, command_line, default_data_dir, fail
 
-app = typer.Typer(add_completion=False)
+app = command_line()
 
 
 @app.command()

@@ -16,9 +16,9 @@ from typing import Any
 
 import typer
 
-from isoplane.cli.terminal import DATA, DONE, FINDING, Output, default_data_dir, fail
+from isoplane.cli.terminal import DATA, DONE, FINDING, Output, command_line, default_data_dir, fail
 
-app = typer.Typer(add_completion=False)
+app = command_line()
 
 _SANDBOXES = {"containers": "oci/pods", "virtual machines": "qemu/machines"}
 

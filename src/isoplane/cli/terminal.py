@@ -9,19 +9,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 DONE, FINDING, BAD_INPUT = 0, 1, 2
 PATIENCE, AGAIN = 2.0, 10.0
 """Seconds after which a wait is told, and between two words about it."""
 
+PLAIN: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False}
+"""How help and errors are printed: as plain text. Loading rich takes longer than most commands do, and it eats brackets."""
 
 DATA: Path | None = typer.Option(
     None, "--data", help="Data directory.", show_default="/var/lib/isoplane, or ~/.local/share"
 )
 """The option of every command that works on a data directory; ``default_data_dir`` is what its absence means."""
+
+
+def command_line(help: str | None = None, *, group: bool = False) -> typer.Typer:
+    """The app of a command, or of a group of them."""
+    return typer.Typer(cls=Group, help=help, no_args_is_help=group, add_completion=False, **PLAIN)
+
+
+class Group(TyperGroup):
+    """Its help tells of each command the whole first sentence, where the library cuts it off."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(1000)) for name, command in found if command])
 
 
 class Output(StrEnum):

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from isoplane.cli.terminal import BAD_INPUT, DATA, FINDING, default_data_dir, fail
+from isoplane.cli.terminal import BAD_INPUT, DATA, FINDING, command_line, default_data_dir, fail
 
 if TYPE_CHECKING:
     from isoplane.plane import Plane
 
-app = typer.Typer(add_completion=False)
+app = command_line()
 
 
 class RuntimeChoice(StrEnum):

@@ -8,9 +8,9 @@ import platform
 import typer
 
 from isoplane import __version__
-from isoplane.cli.terminal import Output
+from isoplane.cli.terminal import Output, command_line
 
-app = typer.Typer(add_completion=False)
+app = command_line()
 
 KUBERNETES = "1.37"
 KUBEVIRT = "kubevirt.io/v1"

@@ -16,11 +16,9 @@ from typing import Any
 
 import typer
 
-from isoplane.cli.terminal import FINDING, default_data_dir, fail, find_kubeconfig
+from isoplane.cli.terminal import FINDING, command_line, default_data_dir, fail, find_kubeconfig
 
-app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="Start, stop, restart, pause and watch virtual machines."
-)
+app = command_line("Start, stop, restart, pause and watch virtual machines.", group=True)
 
 _NAME = typer.Argument(..., help="The virtual machine.")
 _NAMESPACE = typer.Option("default", "--namespace", "-n", help="Its namespace.")

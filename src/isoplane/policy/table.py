@@ -12,7 +12,6 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from hashlib import blake2b
 
 from isoplane.policy import addresses
 from isoplane.policy.model import Exposed
@@ -24,6 +23,8 @@ Route = tuple[int, int, int]
 
 def digest(*parts: object) -> str:
     """A stable name for content: 16 hexadecimal digits."""
+    from hashlib import blake2b  # with OpenSSL, which whoever only asks for a verdict need not load
+
     return blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
 
