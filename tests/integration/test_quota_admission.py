@@ -244,7 +244,7 @@ async def test_raising_a_limit_and_removing_a_quota_wake(plane: QuotaPlane) -> N
     assert (await plane.used("a"))["requests.cpu"] == "8"
     await plane.api.delete(RESOURCEQUOTAS, "q", "a")
     assert not (await plane.api.get(PODS, "three", "a"))["spec"].get("schedulingGates")
-    assert plane.accounts().config("a") is None
+    assert plane.accounts().limits("a") is None
 
 
 async def test_taking_the_gate_away_by_hand_changes_nothing(plane: QuotaPlane) -> None:

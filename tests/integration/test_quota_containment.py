@@ -90,7 +90,7 @@ async def test_a_fault_at_any_step_stays_in_its_namespace(
         await _write_all(plane, "a", "2")
         for found in (await plane.api.list(PODS, "a")).items:
             await plane.gone(found["metadata"]["name"], "a")
-        assert [f for f in await repair(plane.store, plane.plugin, lambda: plane.now) if f.namespace != "a"] == []
+        assert [f for f in await repair(plane.store, plane.plugin, lambda: plane.now) if f.tenant != "a"] == []
         assert await plane.used("a") == {"cpu": "0"}
         await plane.pod("again", "a", cpu="2")
         assert await plane.used("a") == {"cpu": "2"}

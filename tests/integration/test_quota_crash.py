@@ -327,7 +327,7 @@ async def test_what_is_wrong_is_repaired_told_and_nobody_is_left_waiting(tmp_pat
         await plane.store.transact(harm)
         assert plane.accounts().charge("a", uid) is not None
         found = await repair(plane.store, plane.plugin, lambda: plane.now)
-        assert {f.namespace for f in found} == {"a"}
+        assert {f.tenant for f in found} == {"a"}
         assert not (await plane.api.get(PODS, "second", "a"))["spec"].get("schedulingGates")
         check(plane)
         audit = plane.store.state.rows("quota.audit").values()

@@ -8,7 +8,7 @@ keeps them in rows of the store, so that they change in the object's own transac
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +19,7 @@ from isoplane.quota.model import (
     Budget,
     Charge,
     Cohort,
+    Limits,
     Policy,
     Quota,
     Totals,
@@ -81,6 +82,32 @@ class Accounts(ABC):
     def policy(self, tenant: str) -> Policy: ...
 
     @abstractmethod
+    def limits(self, tenant: str) -> Limits | None:
+        """Both of these; None where nothing concerns quota: nobody is charged there."""
+
+    @abstractmethod
+    def set_limits(self, tenant: str, limits: Limits) -> None:
+        """Sums and cohorts are counted anew by the caller."""
+
+    @abstractmethod
+    def forget(self, tenant: str) -> None:
+        """Drop all that is kept of a tenant; nobody waits there."""
+
+    @abstractmethod
+    def tenants(self) -> Iterable[str]:
+        """Those with limits."""
+
+    @abstractmethod
+    def cohorts(self) -> Iterable[str]: ...
+
+    @abstractmethod
+    def define_cohort(self, cohort: Cohort, members: Sequence[str]) -> None:
+        """Its sums are counted anew by the caller."""
+
+    @abstractmethod
+    def drop_cohort(self, name: str) -> None: ...
+
+    @abstractmethod
     def cohort(self, name: str) -> Cohort | None: ...
 
     @abstractmethod
@@ -109,10 +136,6 @@ class Accounts(ABC):
     @abstractmethod
     def idle(self, tenant: str) -> None:
         """Nobody waits there: ``busy`` need not name it."""
-
-    @abstractmethod
-    def managed(self, tenant: str) -> bool:
-        """Whether anything in a tenant concerns quota: nobody is charged elsewhere."""
 
     @abstractmethod
     def spend_budgets(self, leaving: Iterable[Charge], now: float) -> None:
@@ -173,6 +196,10 @@ class Accounts(ABC):
 
     def totals(self, tenant: str, quota: str) -> Totals:
         return self.book(tenant).quotas.get(quota) or Totals()
+
+    def managed(self, tenant: str) -> bool:
+        """Whether anything in a tenant concerns quota: nobody is charged elsewhere."""
+        return self.limits(tenant) is not None
 
     def whole(self, tenant: str) -> Totals:
         return self.book(tenant).whole
@@ -335,6 +362,14 @@ class Accounts(ABC):
             everyone.claimed[resource] = everyone.claimed.get(resource, 0) + now_claimed - claimed
 
     # from scratch
+
+    def put_entry(self, charge: Charge) -> None:
+        """Write an entry as it is found to be; sums are counted anew by the caller."""
+        self._keep_charge(charge)
+
+    def drop_entry(self, charge: Charge) -> None:
+        """Likewise, of one that nothing stands for."""
+        self._drop_charge(charge)
 
     def recount(self, tenant: str, objects: Mapping[str, int] | None = None) -> Book:
         """The book that the entries of a tenant add up to; ``objects`` are the counts of what is no workload."""

@@ -112,4 +112,12 @@ class SetUsage:
     hard: Mapping[str, int]
 
 
-Effect = Admit | Gate | Release | Refuse | Preempt | Notify | Warn | Audit | SetUsage
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """The books were not what the objects add up to, and are now. ``tenant`` '' for cohorts."""
+
+    tenant: str
+    what: str
+
+
+Effect = Admit | Gate | Release | Refuse | Preempt | Notify | Warn | Audit | SetUsage | Repaired

@@ -15,13 +15,15 @@ For a shell: one engine for one batch of events at one moment.
 
 **Events** (events.py).  ``Requested`` a workload wants in; ``Changed`` it began to run, ended, was resized, or asks
 again; ``Terminating``, ``Removed`` it leaves; ``ObjectCreated``, ``ObjectRemoved`` something else that quotas count;
-``TimePassed``.  A shell reports what it could not do as ``NotWritten``, and a victim that was gone at once as
-``Removed``: as further events of the same batch.
+``LimitsChanged`` quotas or policy of a tenant; ``CohortsChanged`` cohorts, or the nodes under them; ``TimePassed``.  A
+shell reports what it could not do as ``NotWritten``, and a victim that was gone at once as ``Removed``: as further
+events of the same batch.  A tenant whose limits are new is counted from the objects that are there (census.py): what runs
+is charged, admitted or not, and nobody leaves for it.
 
 **Effects** (effects.py).  ``Admit``, ``Gate``, ``Refuse`` answer the workload of the event; ``Release`` and ``Gate``
-concern those who wait; ``Preempt`` a victim; ``Notify``, ``Warn``, ``Audit``, ``SetUsage`` tell.  They are to be carried
-out in order.  ``Refuse`` undoes the whole batch in a shell whose batch is one write (the embedded one); a shell that
-only observes what exists already asks with ``queues`` true and treats a refusal as a wait outside the queue.
+concern those who wait; ``Preempt`` a victim; ``Notify``, ``Warn``, ``Audit``, ``SetUsage``, ``Repaired`` tell.  They are
+to be carried out in order.  ``Refuse`` undoes the whole batch in a shell whose batch is one write (the embedded one); a
+shell that only observes what exists already asks with ``queues`` true and treats a refusal as a wait outside the queue.
 
 **Who persists what.**  The books are the accounts': charges, places in the queue with their reservations, sums.  The
 embedded shell keeps them as rows that change in the transaction of the object, so an effect that fails undoes its
@@ -32,8 +34,8 @@ that write fails it acts on nothing, and takes the books back with ``accounts.at
 may be written late.
 
 **What the engine asks back.**  :class:`Inventory` reads the objects behind the books: whether a charge's object is still
-there and how long it takes to end, and whether a namespace is closing.  Budgets (``accounts.budgets``) are read when
-victims are sought, and spent by ``accounts.spend_budgets``.
+there and how long it takes to end, who is there, and whether a namespace is closing.  Budgets (``accounts.budgets``)
+are read when victims are sought, and spent by ``accounts.spend_budgets``.
 
 Invariants, of every tenant's quotas, after every event: U ≤ H and U − evicting + reserved ≤ H, unless H was lowered or something
 runs that nobody admitted; then nothing is admitted until it fits again.
@@ -46,22 +48,21 @@ from dataclasses import replace
 from isoplane.quota import effects, events, places
 from isoplane.quota.audit import Entry
 from isoplane.quota.charge import charge_of
+from isoplane.quota.configuring import Configuring
 from isoplane.quota.decide import MAX_PLANS, decide, missing
 from isoplane.quota.effects import Effect
 from isoplane.quota.explain import preempted, refusal, waits_for, would_evict
 from isoplane.quota.lines import full_counts, growth_lines
-from isoplane.quota.model import Admit, Amounts, Ask, Charge, Deny, Victim, Wait, Waiting
+from isoplane.quota.model import NEVER, Admit, Amounts, Ask, Charge, Deny, Victim, Wait, Waiting
 from isoplane.quota.release import ask_of
-from isoplane.quota.waking import RESERVATION_SLACK, Inventory, Waking
+from isoplane.quota.waking import RESERVATION_SLACK, Inventory
 from isoplane.workload.adapters import QUOTA_GATE
 from isoplane.workload.shape import Claim
 
 __all__ = ["Engine", "Inventory"]
 
-NEVER = "Never"
 
-
-class Engine(Waking):
+class Engine(Configuring):
     """The rules, over the books of one moment."""
 
     def accounting(self, tenant: str) -> str:
@@ -88,8 +89,14 @@ class Engine(Waking):
             case events.ObjectCreated():
                 self._object_created(event)
             case events.ObjectRemoved():
+                self._may_forget[event.tenant] = None
                 if self._counts(event.tenant, event.amounts):
                     self.accounts.count(event.tenant, event.amounts, -1)
+            case events.LimitsChanged():
+                self._limits_changed(event)
+            case events.CohortsChanged():
+                if self._cohorts_changed(event.cohorts) and event.verify:
+                    self._effects.append(effects.Repaired("", "the sums were not those of the members"))
             case events.TimePassed():
                 self.room(event.tenant)
             case events.NotWritten():
@@ -257,6 +264,7 @@ class Engine(Waking):
         tenant, uid, removed = event.tenant, event.uid, isinstance(event, events.Removed)
         if not self.accounts.managed(tenant):
             return
+        self._may_forget[tenant] = None
         pending, charge = self.accounts.waiter(tenant, uid), self.accounts.charge(tenant, uid)
         if event.successor_of and charge is not None and not (charge.evicting or charge.finished):
             if removed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from isoplane.quota.model import Amounts, Waiting
+from isoplane.quota.model import Amounts, Cohort, Limits, Waiting
 from isoplane.workload.shape import Claim
 
 
@@ -79,6 +79,25 @@ class ObjectRemoved:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitsChanged:
+    """The quotas or the policy of a tenant were written. ``limits``: what they say now; None: there are none any more."""
+
+    tenant: str
+    limits: Limits | None
+    verify: bool = False
+    """At a start: compare the books with the objects even if nothing changed, and report what was wrong as ``Repaired``."""
+
+
+@dataclass(frozen=True, slots=True)
+class CohortsChanged:
+    """A cohort, or a node that gives it capacity, changed. ``cohorts``: all that there are."""
+
+    cohorts: tuple[Cohort, ...]
+    verify: bool = False
+    """As in :class:`LimitsChanged`."""
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """Nothing happened in a tenant but time: reservations may have ended, minimum run times may be over."""
 
@@ -93,4 +112,15 @@ class NotWritten:
     """The place it had before."""
 
 
-Event = Requested | Changed | Terminating | Removed | ObjectCreated | ObjectRemoved | TimePassed | NotWritten
+Event = (
+    Requested
+    | Changed
+    | Terminating
+    | Removed
+    | ObjectCreated
+    | ObjectRemoved
+    | LimitsChanged
+    | CohortsChanged
+    | TimePassed
+    | NotWritten
+)

@@ -5,14 +5,14 @@ What is done inside ``attempt`` is undone when that raises: every change notes h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
 from isoplane.quota.accounts import NO_POLICY, Accounts, Book
 from isoplane.quota.line import WaitingLine
-from isoplane.quota.model import Budget, Charge, Cohort, Policy, Quota, Waiting
+from isoplane.quota.model import Budget, Charge, Cohort, Limits, Policy, Quota, Waiting
 from isoplane.quota.view import CohortTotals
 
 
@@ -115,8 +115,38 @@ class Ledger(Accounts):
     def budgets(self, tenant: str) -> Iterable[Budget]:
         return self._budgets.get(tenant, ())
 
+    def limits(self, tenant: str) -> Limits | None:
+        if tenant not in self._quotas and tenant not in self._policies:
+            return None
+        return Limits(self.quotas(tenant), self.policy(tenant))
+
+    def set_limits(self, tenant: str, limits: Limits) -> None:
+        self._note_limits()
+        self._quotas[tenant], self._policies[tenant] = limits.quotas, limits.policy
+
+    def forget(self, tenant: str) -> None:
+        self._note_limits()
+        self._quotas.pop(tenant, None)
+        self._policies.pop(tenant, None)
+        for charge in list(self.charges(tenant)):
+            self._drop_charge(charge)
+        self._books.pop(tenant, None)
+
     def tenants(self) -> Iterable[str]:
-        return sorted({*self._quotas, *self._policies, *self._charges, *self._lines})
+        return sorted({*self._quotas, *self._policies})
+
+    def cohorts(self) -> Iterable[str]:
+        return list(self._cohorts)
+
+    def define_cohort(self, cohort: Cohort, members: Sequence[str]) -> None:
+        self._note_limits()
+        self._cohorts[cohort.name], self._members[cohort.name] = cohort, dict.fromkeys(members)
+
+    def drop_cohort(self, name: str) -> None:
+        self._note_limits()
+        del self._cohorts[name]
+        self._members.pop(name, None)
+        self._cohort_totals.pop(name, None)
 
     def charge(self, tenant: str, uid: str) -> Charge | None:
         return self._charges.get(tenant, {}).get(uid)
@@ -136,9 +166,6 @@ class Ledger(Accounts):
 
     def idle(self, tenant: str) -> None:
         """``busy`` is always exact here."""
-
-    def managed(self, tenant: str) -> bool:
-        return tenant in self._quotas or tenant in self._policies
 
     def spend_budgets(self, leaving: Iterable[Charge], now: float) -> None:
         for charge in leaving:

@@ -14,6 +14,8 @@ Amounts = Mapping[str, int]
 
 _STORED = "count/"
 
+NEVER = "Never"
+"""The preemptionPolicy of a workload for which nobody leaves."""
 DEFAULT_ACCOUNTING = "GuestPlusOverhead"
 DEFAULT_MAX_PENDING = 10_000
 DEFAULT_MAX_GRACE = 300
@@ -72,6 +74,19 @@ class Policy:
         """The part of N that is kept even while unused."""
         lent = self.lending.get(resource)
         return 0 if lent is None else max(0, self.guaranteed.get(resource, 0) - lent)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the quotas and the policy of a tenant say."""
+
+    quotas: tuple[Quota, ...] = ()
+    policy: Policy = field(default_factory=Policy)
+
+    @property
+    def counted(self) -> frozenset[str]:
+        """Every name that some quota limits."""
+        return frozenset(name for quota in self.quotas for name in quota.hard)
 
 
 @dataclass(frozen=True, slots=True)

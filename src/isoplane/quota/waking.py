@@ -6,7 +6,7 @@ docstring is the interface.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Protocol
@@ -14,6 +14,7 @@ from typing import Protocol
 from isoplane.quota import effects, places
 from isoplane.quota.accounts import Accounts
 from isoplane.quota.audit import Act, Entry, entries
+from isoplane.quota.census import Observed
 from isoplane.quota.effects import Effect
 from isoplane.quota.explain import waits_for
 from isoplane.quota.model import Admit, Ask, Charge, Decision, Wait, Waiting
@@ -33,6 +34,14 @@ class Inventory(Protocol):
 
     def grace(self, charge: Charge) -> int | None:
         """Seconds that the workload takes to end at most, by its own wish; None: its object is not there (any more)."""
+        ...
+
+    def workloads(self, tenant: str, accounting: str) -> Iterable[Observed]:
+        """Everyone of a tenant who is there, counted in that mode."""
+        ...
+
+    def counts(self, tenant: str, names: Set[str]) -> Mapping[str, int]:
+        """How many objects that are no workloads a tenant has, by the names (``count/configmaps``) that are asked for."""
         ...
 
     def closing(self, tenant: str) -> bool:
@@ -55,6 +64,8 @@ class Waking:
         self._woken: set[str] = set()
         self._unwritable: set[str] = set()
         """uids of those who could not be released in this batch."""
+        self._may_forget: dict[str, None] = {}
+        """Tenants in which perhaps nothing concerns quota any more."""
         self._publish: dict[str, None] = {}
         """Tenants whose quotas' use is published, changed or not."""
 

@@ -17,8 +17,8 @@ Every rule is in isoplane.quota; its engine (quota/engine.py) decides, and nothi
 
 from isoplane.server.quota_admission.metrics import quota_families
 from isoplane.server.quota_admission.plugin import QuotaAdmission
-from isoplane.server.quota_admission.repair import Finding, repair
+from isoplane.server.quota_admission.repair import repair
 from isoplane.server.quota_admission.trail import decisions_summary
 from isoplane.server.quota_admission.usage import usage_summary
 
-__all__ = ["Finding", "QuotaAdmission", "decisions_summary", "quota_families", "repair", "usage_summary"]
+__all__ = ["QuotaAdmission", "decisions_summary", "quota_families", "repair", "usage_summary"]

@@ -8,7 +8,7 @@ run, costs a rebuild and never a mistake.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from functools import cache
 
@@ -18,17 +18,17 @@ from isoplane.objects.metadata import Object
 from isoplane.objects.selectors import from_object
 from isoplane.quota.accounts import Accounts, Book
 from isoplane.quota.line import WaitingLine
-from isoplane.quota.model import Budget, Charge, Cohort, Policy, Quota, Waiting
+from isoplane.quota.model import Budget, Charge, Cohort, Limits, Policy, Quota, Waiting
 from isoplane.quota.view import CohortTotals
 from isoplane.server.quota_admission import rows
-from isoplane.server.quota_admission.rows import CohortConfig, TenantConfig
+from isoplane.server.quota_admission.rows import CohortConfig
 from isoplane.store.record import Record
 from isoplane.store.transaction import Transaction
 from isoplane.store.view import ReadView
 from isoplane.workload.adapters import workload_resources
 
 _NOBODY: Set[str] = frozenset()
-_NO_CONFIG = TenantConfig()
+_NO_LIMITS = Limits()
 _NO_BOOK = Book()
 _NO_TOTALS = CohortTotals()
 
@@ -66,7 +66,7 @@ class RowAccounts(Accounts):
         self._txn = txn
         self._lines = lines
         self._dry_run = dry_run
-        self._configs: dict[str, TenantConfig | None] = {}
+        self._configs: dict[str, Limits | None] = {}
         self._books: dict[str, Book] = {}
         self._read: dict[str, Book] = {}
         """Books as they were read, until what is edited is written."""
@@ -76,41 +76,55 @@ class RowAccounts(Accounts):
 
     # configuration
 
-    def config(self, tenant: str) -> TenantConfig | None:
-        """None when nothing in the namespace concerns quota: then nothing is charged there."""
+    def limits(self, tenant: str) -> Limits | None:
         try:
             return self._configs[tenant]
         except KeyError:
-            config = self._configs[tenant] = self._txn.decoded(rows.CONFIG, tenant, rows.decode_config)
-            return config
+            limits = self._configs[tenant] = self._txn.decoded(rows.CONFIG, tenant, rows.decode_config)
+            return limits
 
-    def managed(self, tenant: str) -> bool:
-        return self.config(tenant) is not None
+    def set_limits(self, tenant: str, limits: Limits) -> None:
+        self._txn.put_row(rows.CONFIG, tenant, rows.encode_config(limits))
+        self._configs[tenant] = limits
 
-    def set_config(self, tenant: str, config: TenantConfig | None) -> None:
-        """Write what a namespace's objects say; None forgets it."""
-        if config is None:
-            self._txn.delete_row(rows.CONFIG, tenant)
-        else:
-            self._txn.put_row(rows.CONFIG, tenant, rows.encode_config(config))
-        self._configs[tenant] = config
+    def forget(self, tenant: str) -> None:
+        for uid in self._txn.rows(rows.charges_table(tenant)):
+            self._txn.delete_row(rows.charges_table(tenant), uid)
+        self._txn.delete_row(rows.BOOK, tenant)
+        self._txn.delete_row(rows.CONFIG, tenant)
+        self._configs[tenant] = None
+
+    def tenants(self) -> Iterable[str]:
+        return self._txn.rows(rows.CONFIG)
 
     def quotas(self, tenant: str) -> tuple[Quota, ...]:
-        return (self.config(tenant) or _NO_CONFIG).quotas
+        return (self.limits(tenant) or _NO_LIMITS).quotas
 
     def policy(self, tenant: str) -> Policy:
-        return (self.config(tenant) or _NO_CONFIG).policy
+        return (self.limits(tenant) or _NO_LIMITS).policy
 
-    def cohort_config(self, name: str) -> CohortConfig | None:
+    def cohorts(self) -> Iterable[str]:
+        return self._txn.rows(rows.COHORT)
+
+    def _cohort(self, name: str) -> CohortConfig | None:
         return self._txn.decoded(rows.COHORT, name, rows.decode_cohort)
 
     def cohort(self, name: str) -> Cohort | None:
-        config = self.cohort_config(name)
+        config = self._cohort(name)
         return Cohort(name, config.capacity, config.max_grace) if config is not None else None
 
     def members(self, cohort: str) -> Iterable[str]:
-        config = self.cohort_config(cohort)
+        config = self._cohort(cohort)
         return config.members if config is not None else ()
+
+    def define_cohort(self, cohort: Cohort, members: Sequence[str]) -> None:
+        config = CohortConfig(cohort.capacity, tuple(members), cohort.max_grace)
+        self._txn.put_row(rows.COHORT, cohort.name, rows.encode_cohort(config))
+
+    def drop_cohort(self, name: str) -> None:
+        self._txn.delete_row(rows.COHORT, name)
+        self._txn.delete_row(rows.COHORT_TOTALS, name)
+        self._totals.pop(name, None)
 
     def budgets(self, tenant: str) -> Iterable[Budget]:
         objects = [record.object() for record in self._txn.list(PODDISRUPTIONBUDGETS, tenant)]
@@ -170,11 +184,6 @@ class RowAccounts(Accounts):
             book = self._books[tenant] = self._originals[tenant].copy()
         return book
 
-    def set_book(self, tenant: str, book: Book) -> None:
-        """Replace the sums, as a recount found them."""
-        mine = self.edit(tenant)
-        mine.quotas, mine.whole = book.quotas, book.whole
-
     def cohort_totals(self, name: str) -> CohortTotals:
         known = self._totals.get(name)
         if known is not None:
@@ -186,10 +195,6 @@ class RowAccounts(Accounts):
         if totals is None:
             totals = self._totals[name] = self.cohort_totals(name).copy()
         return totals
-
-    def set_cohort_totals(self, name: str, totals: CohortTotals) -> None:
-        """Replace a cohort's sums, as a recount found them."""
-        self._totals[name] = totals
 
     # entries
 

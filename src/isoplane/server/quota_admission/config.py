@@ -8,9 +8,8 @@ from typing import Any
 from isoplane.objects import metadata
 from isoplane.objects.kinds import COHORTS, NODES, QUOTAPOLICIES, RESOURCEQUOTAS, Resource
 from isoplane.objects.metadata import Object
-from isoplane.quota.model import Policy
+from isoplane.quota.model import Cohort, Limits, Policy
 from isoplane.quota.read import POLICY_NAME, allocatable, capacity, max_grace, policy_of, quota_of
-from isoplane.server.quota_admission.rows import CohortConfig, TenantConfig
 from isoplane.store.view import ReadView
 
 
@@ -41,24 +40,20 @@ class Change:
         return self.resource is resource and self.namespace == namespace and self.name == name
 
 
-def tenant_config(view: ReadView, namespace: str, change: Change | None) -> TenantConfig | None:
+def limits_of(view: ReadView, namespace: str, change: Change | None) -> Limits | None:
     """What a namespace's objects say; None when there is no quota and no policy."""
     quotas = sorted((quota_of(obj) for obj in objects(view, RESOURCEQUOTAS, namespace, change)), key=lambda q: q.name)
     policies = [o for o in objects(view, QUOTAPOLICIES, namespace, change) if metadata.name(o) == POLICY_NAME]
     if not quotas and not policies:
         return None
-    return TenantConfig(tuple(quotas), policy_of(policies[0]) if policies else Policy())
+    return Limits(tuple(quotas), policy_of(policies[0]) if policies else Policy())
 
 
-def cohort_configs(view: ReadView, change: Change | None, policies: Mapping[str, Policy]) -> dict[str, CohortConfig]:
-    """Every cohort with its capacity and its members. ``policies``: namespace → policy."""
-    found: dict[str, CohortConfig] = {}
+def cohorts_of(view: ReadView, change: Change | None) -> tuple[Cohort, ...]:
+    """Every cohort with its capacity."""
     nodes = list(objects(view, NODES, None, change))
-    for cohort in objects(view, COHORTS, None, change):
-        name = metadata.name(cohort)
-        members = tuple(sorted(tenant for tenant, policy in policies.items() if policy.cohort == name))
-        found[name] = CohortConfig(capacity(cohort, nodes), members, max_grace(cohort))
-    return found
+    cohorts = objects(view, COHORTS, None, change)
+    return tuple(Cohort(metadata.name(obj), capacity(obj, nodes), max_grace(obj)) for obj in cohorts)
 
 
 def promised(policies: Iterable[Policy]) -> dict[str, int]:

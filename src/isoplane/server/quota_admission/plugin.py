@@ -24,9 +24,8 @@ from isoplane.quota.read import quota_of
 from isoplane.server.admission import AdmissionRequest, Operation, Plugin
 from isoplane.server.quota_admission import rows
 from isoplane.server.quota_admission.accounts import Lines
-from isoplane.server.quota_admission.config import Change, same_allocatable
+from isoplane.server.quota_admission.config import same_allocatable
 from isoplane.server.quota_admission.promises import check_promises
-from isoplane.server.quota_admission.reconfigure import cohorts_changed, forget_unused, tenant_changed
 from isoplane.server.quota_admission.session import Session
 from isoplane.store.store import Store
 from isoplane.store.transaction import Transaction
@@ -76,8 +75,6 @@ class QuotaAdmission(Plugin):
         try:
             self._handle(session, request)
             session.finish()
-            if request.resource in _CONFIGURES or request.operation == "DELETE":
-                forget_unused(session, request.namespace)
         except QuotaExceeded:
             if not request.dry_run:
                 self._refused.extend(session.audit)
@@ -118,7 +115,7 @@ class QuotaAdmission(Plugin):
         resource = request.resource
         if resource in _SHARES:
             if request.operation != "DELETE" or request.removes:
-                cohorts_changed(session, Change(resource, "", request.name, request.obj))
+                session.cohorts_changed()
             return
         adapter = adapter_for(resource)
         if adapter is not None:
@@ -134,7 +131,7 @@ class QuotaAdmission(Plugin):
         elif request.operation == "DELETE" and request.removes:
             session.count(-1)
         if resource in _CONFIGURES and (request.operation != "DELETE" or request.removes):
-            tenant_changed(session, request.namespace, resource, request.name, request.obj)
+            session.limits_changed()
         if resource is RESOURCEQUOTAS and request.obj is not None and not request.subresource:
             session.warnings += counts_nothing(quota_of(request.obj))
 

@@ -19,7 +19,7 @@ import orjson
 
 from isoplane.quota.accounts import Book
 from isoplane.quota.audit import Entry
-from isoplane.quota.model import DEFAULT_MAX_GRACE, Amounts, Charge, Policy, Quota, ScopeTerm, Totals, Waiting
+from isoplane.quota.model import DEFAULT_MAX_GRACE, Amounts, Charge, Limits, Policy, Quota, ScopeTerm, Totals, Waiting
 from isoplane.quota.view import CohortTotals
 
 CONFIG, BOOK = "quota.config", "quota.book"
@@ -68,26 +68,13 @@ def waiting_table(tenant: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class TenantConfig:
-    """What a namespace's ResourceQuotas and its QuotaPolicy say."""
-
-    quotas: tuple[Quota, ...] = ()
-    policy: Policy = field(default_factory=Policy)
-
-    @property
-    def counted(self) -> frozenset[str]:
-        """Every name that some quota limits."""
-        return frozenset(name for quota in self.quotas for name in quota.hard)
-
-
-@dataclass(frozen=True, slots=True)
 class CohortConfig:
     capacity: Amounts = field(hash=False)
     members: tuple[str, ...] = ()
     max_grace: int = DEFAULT_MAX_GRACE
 
 
-def encode_config(config: TenantConfig) -> bytes:
+def encode_config(config: Limits) -> bytes:
     policy = config.policy
     return _dumps(
         {
@@ -110,13 +97,13 @@ def encode_config(config: TenantConfig) -> bytes:
     )
 
 
-def decode_config(data: bytes) -> TenantConfig:
+def decode_config(data: bytes) -> Limits:
     raw = _loads(data)
     quotas = tuple(
         Quota(q["name"], q["hard"], tuple(ScopeTerm(s, o, frozenset(v)) for s, o, v in q["scopes"]))
         for q in raw["quotas"]
     )
-    return TenantConfig(quotas, Policy(**raw["policy"]))
+    return Limits(quotas, Policy(**raw["policy"]))
 
 
 def encode_cohort(config: CohortConfig) -> bytes:

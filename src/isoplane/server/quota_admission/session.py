@@ -8,7 +8,7 @@ through admission.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from isoplane.http import apierrors
@@ -19,6 +19,7 @@ from isoplane.objects.errors import ApiError, Forbidden
 from isoplane.objects.kinds import BY_KIND, NAMESPACES
 from isoplane.objects.metadata import Object
 from isoplane.quota import effects, events
+from isoplane.quota.census import Observed
 from isoplane.quota.charge import object_amounts
 from isoplane.quota.effects import Effect
 from isoplane.quota.engine import Engine
@@ -27,6 +28,8 @@ from isoplane.quota.release import RETRY_ANNOTATION
 from isoplane.server import deletion, strategy
 from isoplane.server.admission import AdmissionRequest, Chain
 from isoplane.server.quota_admission.accounts import Lines, stored_record
+from isoplane.server.quota_admission.config import Change, cohorts_of, limits_of
+from isoplane.server.quota_admission.counting import object_counts, observed
 from isoplane.server.quota_admission.telling import Telling, harmless
 from isoplane.server.writes import Writes
 from isoplane.store.record import Record
@@ -47,6 +50,9 @@ class Session(Telling):
     def __init__(self, txn: Transaction, request: AdmissionRequest, lines: Lines) -> None:
         super().__init__(txn, request, lines)
         self.warnings: list[str] = []
+        self.repaired: list[effects.Repaired] = []
+        self._change: Change | None = None
+        """What the write makes of an object that configures quota."""
         self.engine = Engine(self.accounts, self, self.now, harmless)
 
     # what the engine asks about objects
@@ -57,6 +63,12 @@ class Session(Telling):
             return strategy.grace_seconds(self.request.resource, self.request.obj, None)
         record = stored_record(self.txn, charge)
         return None if record is None else strategy.grace_seconds(record.resource, record.object(), None)
+
+    def workloads(self, tenant: str, accounting: str) -> Iterable[Observed]:
+        return observed(self.txn, tenant, accounting, self._change)
+
+    def counts(self, tenant: str, names: Set[str]) -> Mapping[str, int]:
+        return object_counts(self.txn, tenant, names, self._change)
 
     def closing(self, tenant: str) -> bool:
         namespace = self.txn.get(NAMESPACES, "", tenant)
@@ -106,6 +118,28 @@ class Session(Telling):
         event = events.ObjectCreated(tenant, name, amounts) if sign > 0 else events.ObjectRemoved(tenant, amounts)
         self._tell_engine(event)
 
+    def limits_changed(self) -> None:
+        """A ResourceQuota or QuotaPolicy is written, or removed."""
+        request, tenant = self.request, self.request.namespace
+        change = self._change = Change(request.resource, tenant, request.name, request.obj)
+        if request.obj is None:
+            self.forget_told(tenant, request.name)
+        self._tell_engine(events.LimitsChanged(tenant, limits_of(self.txn, tenant, change)))
+
+    def cohorts_changed(self) -> None:
+        """A Cohort or a Node is written, or removed."""
+        request = self.request
+        change = self._change = Change(request.resource, "", request.name, request.obj)
+        self._tell_engine(events.CohortsChanged(cohorts_of(self.txn, change)))
+
+    def verify(self, tenant: str) -> None:
+        """Compare the books of a namespace with its objects, or ('') those of the cohorts."""
+        if tenant:
+            self._tell_engine(events.LimitsChanged(tenant, limits_of(self.txn, tenant, None), verify=True))
+        else:
+            self._tell_engine(events.CohortsChanged(cohorts_of(self.txn, None), verify=True))
+        self.finish()
+
     def _maker(self, obj: Mapping[str, Any]) -> Record | None:
         """The controller that an object names, where it is stored with that uid and of a kind that makes workloads.
 
@@ -154,6 +188,8 @@ class Session(Telling):
                         self.warnings.append(effect.message)
                 case effects.SetUsage():
                     self.set_usage(effect)
+                case effects.Repaired():
+                    self.repaired.append(effect)
                 case effects.Refuse():
                     raise self._refusal(effect)
 
