@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ FOUND = kubectls()
 class ScriptedNode:
     """A node whose every log has three lines, and five more one by one when followed."""
 
-    async def logs(self, resource: Resource, namespace: str, name: str, options: LogOptions) -> AsyncIterator[bytes]:
+    async def logs(
+        self, resource: Resource, namespace: str, name: str, options: LogOptions
+    ) -> AsyncGenerator[bytes, None]:
         kind = "container" if resource is PODS else "serial console"
         lines = [f"{kind} line {n}\n" for n in range(3)]
         if options.previous:

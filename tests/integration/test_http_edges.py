@@ -22,14 +22,18 @@ from websockets.typing import Subprotocol
 from isoplane.client import kubeconfig
 from isoplane.client.streams import NoNode
 from isoplane.http import protocol
+from isoplane.http.app import App
+from isoplane.http.authentication import Authentication, Headers
 from isoplane.http.listener import ListenError
+from isoplane.http.peer import PeerCertificate
 from isoplane.http.tls import Pki
 from isoplane.http.user import User
 from isoplane.server.apiserver import ApiServer, parse_listen
+from isoplane.server.authorization import authorize
 from isoplane.server.bootstrap import bootstrap
-from isoplane.server.endpoints.app import App
 from isoplane.server.endpoints.documents import Documents
 from isoplane.server.endpoints.handlers import Handlers
+from isoplane.server.endpoints.service import ApiService
 from isoplane.server.verbs import Verbs
 from storelib import in_memory
 
@@ -484,11 +488,21 @@ def test_any_request_gets_an_answer_and_no_500(
     assert status < 500 or status == 504
 
 
+class Everybody:
+    """Is the administrator."""
+
+    def known(self, certificate: PeerCertificate | None, headers: Headers) -> User | None:
+        return User("admin", ("system:masters",))
+
+    async def ask(self, certificate: PeerCertificate | None, headers: Headers) -> User | None:
+        return None
+
+
 async def _ask(method: str, path: str, query: dict[str, str], body: bytes) -> int:
     store = in_memory()
     verbs = Verbs(store)
     await bootstrap(verbs)
-    app = App(Handlers(verbs, NoNode()), Documents("test"), lambda: "")
+    app = App(ApiService(Handlers(verbs, NoNode()), Documents("test")), Authentication([Everybody()]), authorize)
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -505,7 +519,6 @@ async def _ask(method: str, path: str, query: dict[str, str], body: bytes) -> in
         "path": path,
         "query_string": urlencode(query).encode(),
         "headers": [(b"content-type", b"application/json")],
-        "isoplane.user": User("admin", ("system:masters",)),
     }
     try:
         async with asyncio.timeout(0.5):

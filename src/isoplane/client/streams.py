@@ -5,7 +5,7 @@ The node's runtime implements it; the server only speaks the wire format around 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,7 +61,7 @@ class ExecSession(Protocol):
 class NodeBackend(Protocol):
     """Raises ``objects.errors``: NotFound (no such container), BadRequest (not started yet), Unavailable."""
 
-    def logs(self, resource: Resource, namespace: str, name: str, options: LogOptions) -> AsyncIterator[bytes]:
+    def logs(self, resource: Resource, namespace: str, name: str, options: LogOptions) -> AsyncGenerator[bytes, None]:
         """The log of a container, or a VM's serial console, in pieces; with ``follow`` until the workload ends."""
         ...
 
@@ -78,7 +78,9 @@ _NOTHING_RUNS = "no node is attached to this server, so nothing can be executed"
 class NoNode:
     """Stands in until a node is attached: says so instead of answering."""
 
-    async def logs(self, resource: Resource, namespace: str, name: str, options: LogOptions) -> AsyncIterator[bytes]:
+    async def logs(
+        self, resource: Resource, namespace: str, name: str, options: LogOptions
+    ) -> AsyncGenerator[bytes, None]:
         raise Unavailable("no node is attached to this server, so it has no logs")
         yield b""
 

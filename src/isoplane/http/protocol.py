@@ -15,7 +15,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 from websockets.http11 import Request
 
-from isoplane.http.user import User
+from isoplane.http.app import App
+from isoplane.http.peer import of_connection
+from isoplane.http.scope import CERTIFICATE, LOST
 from isoplane.http.wire import write_whole
 
 HEADER_SECONDS = 10.0
@@ -39,8 +41,6 @@ _TOO_SLOW = (
     b'"reason":"Timeout","code":408}'
 )
 _JSON_HEAD = b"content-type: application/json\r\n"
-USER = "isoplane.user"
-LOST = "isoplane.lost"
 
 
 def _nothing() -> None: ...
@@ -67,21 +67,21 @@ class Connections(ServerState):
 
 
 class ApiProtocol(HttpToolsProtocol):
-    """Adds to the scope ``isoplane.user`` (User or None) and ``isoplane.lost`` (call it to be told of the end)."""
+    """Adds to the scope the client's certificate and where to register for the end of the connection (``http.scope``)."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         assert isinstance(self.server_state, Connections)
         transport.set_write_buffer_limits(high=FULL_BYTES)
         self._shared = self.server_state
-        self._user = _peer(transport)
+        self._certificate = of_connection(transport.get_extra_info("ssl_object"))
         self._guard: asyncio.TimerHandle | None = self.loop.call_later(HEADER_SECONDS, self._too_slow)
         self._stalled: asyncio.TimerHandle | None = None
         self._in_headers = True
         self._header_bytes = 0
         self._lost_callbacks: list[Callable[[], object]] = []
         self._lifetime: asyncio.TimerHandle | None = None
-        if self._user is None:
+        if self._certificate is None:
             self._shared.anonymous += 1
             self._lifetime = self.loop.call_later(ANONYMOUS_SECONDS, self._drop)
             if self._shared.anonymous > ANONYMOUS:
@@ -136,7 +136,7 @@ class ApiProtocol(HttpToolsProtocol):
         self._in_headers = True
         self._header_bytes = 0
         extra: dict[str, Any] = self.scope  # type: ignore[assignment]
-        extra[USER] = self._user
+        extra[CERTIFICATE] = self._certificate
         extra[LOST] = self._lost_callbacks.append
 
     def on_url(self, url: bytes) -> None:
@@ -160,8 +160,7 @@ class ApiProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Answer at once what needs neither the body nor any waiting; a task is made for everything else."""
-        quick = getattr(app, "quick", None)
-        body = quick(cycle.scope) if quick is not None else None
+        body = app.quick(cycle.scope) if isinstance(app, App) else None
         if body is not None and write_whole(cycle.send, 200, _JSON_HEAD, body):
             cycle.on_response = _nothing
             app.quick_sent()
@@ -195,19 +194,4 @@ class ApiWebSocket(WebSocketsSansIOProtocol):
         if self.response.status_code == 101:
             # The application's task starts after this; it finds the user in its scope.
             extra: dict[str, Any] = self.scope  # type: ignore[assignment]
-            extra[USER] = _peer(self.transport)
-
-
-def _peer(transport: asyncio.Transport) -> User | None:
-    """The user that the client's certificate names: common name and organizations, as Kubernetes reads them."""
-    certificate = transport.get_extra_info("peercert")
-    if not certificate:
-        return None
-    name, groups = "", []
-    for relative in certificate.get("subject", ()):
-        for key, value in relative:
-            if key == "commonName":
-                name = value
-            elif key == "organizationName":
-                groups.append(value)
-    return User(name, (*groups, "system:authenticated")) if name else None
+            extra[CERTIFICATE] = of_connection(self.transport.get_extra_info("ssl_object"))

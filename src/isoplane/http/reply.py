@@ -67,7 +67,13 @@ def bounded(texts: Sequence[str]) -> list[bytes]:
     return made
 
 
-async def send_error(send_: Send, error: ApiError, *, close: bool = False) -> None:
+async def send_error(send_: Send, error: ApiError, *, close: bool = False, upgrade: bool = False) -> None:
+    """``upgrade``: the client asked for a WebSocket, and gets this instead."""
+    if upgrade:
+        headers = [(b"content-type", JSON)]
+        await send_({"type": "websocket.http.response.start", "status": error.code, "headers": headers})
+        await send_({"type": "websocket.http.response.body", "body": orjson.dumps(error.to_status())})
+        return
     after = error.details.get("retryAfterSeconds")
     headers = [(b"retry-after", b"%d" % after)] if after else []
     await send(send_, error.code, orjson.dumps(error.to_status()), close=close, extra=headers)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from isoplane.http import body, query, reply
 from isoplane.http.body import Receive
 from isoplane.http.negotiation import Media, accepted
 from isoplane.http.reply import Send
+from isoplane.http.request_info import RequestInfo
 from isoplane.http.request_options import Call
+from isoplane.http.scope import LOST, Scope
 from isoplane.http.user import User
 from isoplane.objects.decode import decode_body
 from isoplane.objects.metadata import Object
-
-Scope = Mapping[str, Any]
-
 
 T = TypeVar("T")
 LARGE = 128 * 1024
@@ -32,13 +31,14 @@ async def aside(work: Callable[[], T], size: int) -> T:
 class Request:
     """Method, path, query, headers, and the body on demand."""
 
-    __slots__ = ("_headers", "_query", "method", "path", "receive", "scope", "send", "status", "user")
+    __slots__ = ("_headers", "_query", "info", "method", "path", "receive", "scope", "send", "status", "user")
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, user: User) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, user: User, info: RequestInfo) -> None:
         self.scope = scope
         self.receive = receive
         self.send = send
         self.user = user
+        self.info = info
         self.status = 200
         """What was answered, for metrics; a stream begins with 200."""
         self.method: str = scope["method"]
@@ -68,10 +68,12 @@ class Request:
     def media(self) -> Media:
         return accepted(self.all_headers(b"accept"))
 
-    async def answer(self, status: int, data: bytes, *, warnings: Sequence[str] = ()) -> None:
+    async def answer(
+        self, status: int, data: bytes, *, content_type: bytes = reply.JSON, warnings: Sequence[str] = ()
+    ) -> None:
         """Send the whole response."""
         self.status = status
-        await reply.send(self.send, status, data, warnings=warnings)
+        await reply.send(self.send, status, data, content_type=content_type, warnings=warnings)
 
     async def raw(self) -> bytes:
         return await body.read(self.receive, self.header(b"content-length"))
@@ -105,6 +107,6 @@ class Request:
 
     def on_lost(self, callback: Callable[[], object]) -> None:
         """Call ``callback`` when the connection ends before the response does."""
-        register = self.scope.get("isoplane.lost")
+        register = self.scope.get(LOST)
         if register is not None:
             register(callback)

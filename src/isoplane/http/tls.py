@@ -61,13 +61,7 @@ class Pki:
     def server_context(self, names: Sequence[str]) -> ssl.SSLContext:
         """TLS for the listener: HTTP/1.1, a client certificate of our CA when the client shows one."""
         self.server(names)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(self._path("server.crt"), self._path("server.key"))
-        context.load_verify_locations(self._path("ca.crt"))
-        context.verify_mode = ssl.CERT_OPTIONAL
-        context.set_alpn_protocols(["http/1.1"])
-        return context
+        return serving_context(self._path("server.crt"), self._path("server.key"), self.ca.certificate)
 
     def _path(self, name: str) -> Path:
         return self._directory / name
@@ -109,6 +103,20 @@ class Pki:
                 x509.SubjectAlternativeName([_alternative(n) for n in names]), critical=False
             )
         return _identity(builder.sign(signer, hashes.SHA256()), key)
+
+
+def serving_context(certificate: Path, key: Path, authorities: bytes) -> ssl.SSLContext:
+    """TLS for a listener: HTTP/1.1, and a client certificate of one of ``authorities`` (PEM) when the client shows one.
+
+    Which of them has issued it, and what that is worth, is the authentication's to ask.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    context.load_verify_locations(cadata=authorities.decode("ascii"))
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 def _make_ca() -> Identity:

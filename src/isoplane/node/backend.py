@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
 from isoplane.client.informer import Informers
 from isoplane.client.streams import ExecOptions, ExecSession, LogOptions
@@ -50,7 +50,9 @@ class LocalNode:
                 return unit
         raise BadRequest(f"container {wanted} is not valid for {workload.id}, choose one of: [{' '.join(names)}]")
 
-    async def logs(self, resource: Resource, namespace: str, name: str, options: LogOptions) -> AsyncIterator[bytes]:
+    async def logs(
+        self, resource: Resource, namespace: str, name: str, options: LogOptions
+    ) -> AsyncGenerator[bytes, None]:
         """See ``server.node_backend.NodeBackend``."""
         workload = self._workload(resource, namespace, name)
         unit = self._unit(workload, options.container)

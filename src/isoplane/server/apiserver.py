@@ -13,17 +13,21 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from isoplane.client.streams import NodeBackend, NoNode
+from isoplane.http.app import App
+from isoplane.http.authentication import Authentication, ClientCertificates
 from isoplane.http.listener import Listener
+from isoplane.http.peer import Authorities
 from isoplane.http.tls import Pki
 from isoplane.objects.exposition import Registry
 from isoplane.server import kubeconfig
 from isoplane.server.admission import AdmissionPlugin, Chain
+from isoplane.server.authorization import authorize
 from isoplane.server.bootstrap import bootstrap
 from isoplane.server.collectors import process_families, store_families
 from isoplane.server.control import Control
-from isoplane.server.endpoints.app import App
 from isoplane.server.endpoints.documents import Documents
 from isoplane.server.endpoints.handlers import Handlers
+from isoplane.server.endpoints.service import ApiService
 from isoplane.server.local import LocalApi
 from isoplane.server.verbs import Verbs
 from isoplane.store import Store
@@ -89,7 +93,14 @@ class ApiServer:
             pki = Pki(self._data_dir / "pki")
             context = pki.server_context(self._names())
             self._handlers = Handlers(self.verbs, self._node)
-            app = App(self._handlers, Documents(_release()), lambda: self.not_ready, self.metrics)
+            app = App(
+                ApiService(self._handlers, Documents(_release())),
+                Authentication([ClientCertificates(Authorities(pki.ca.certificate))]),
+                authorize,
+                ready=lambda: self.not_ready,
+                metrics=self.metrics,
+                unauthorized="show a client certificate of this server's CA (see its kubeconfig)",
+            )
             self._listener = Listener(app, self._host, self._port, context)
             await self._listener.start()
             self._control = Control(self._data_dir, self.store)

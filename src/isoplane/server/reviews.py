@@ -1,8 +1,8 @@
 """The reviews: questions that are created and answered, never stored: who am I, may I do this, what may I do.
 
 ``kubectl auth can-i``, ``auth whoami`` and clients that look before they act create one of these three kinds and read
-its status.  The answers follow the one rule there is: members of system:masters may do everything, others nothing but
-ask this.  Reading the body and answering over HTTP is the transport's.
+its status.  The answers are the authorization's own, for the very requests that are asked about.  Reading the body and answering
+over HTTP is the transport's.
 Source: the types of k8s.io/api authorization/v1 and authentication/v1.
 """
 
@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from isoplane.http.user import ADMIN_GROUP, User
+from isoplane.http.request_info import RequestInfo
+from isoplane.http.user import User
 from isoplane.objects.errors import BadRequest, Cause, Invalid
 from isoplane.objects.metadata import Object, rfc3339
+from isoplane.server.authorization import authorize, rules_of
 
-_AUTHENTICATED = "system:authenticated"
 _ATTRIBUTES = {
     "resourceAttributes": (
         "namespace", "verb", "group", "version", "resource", "subresource", "name", "fieldSelector", "labelSelector",
@@ -74,34 +75,41 @@ def _allowed(user: User, spec: dict[str, Any]) -> dict[str, Any]:
     unknown = sorted(set(attributes) - set(_ATTRIBUTES[given[0]]))
     if unknown:
         raise BadRequest(f'strict decoding error: unknown field "spec.{given[0]}.{unknown[0]}"')
-    if ADMIN_GROUP in user.groups:
-        return {"allowed": True, "reason": f"members of {ADMIN_GROUP} may do everything"}
-    return {"allowed": False, "reason": f"not a member of {ADMIN_GROUP}; nothing else is authorized yet"}
+    decision = authorize(user, _request(attributes, f"spec.{given[0]}"))
+    return {"allowed": decision.allowed, "reason": decision.reason}
+
+
+def _request(attributes: dict[str, Any], path: str) -> RequestInfo:
+    """The request that is asked about. Raises BadRequest."""
+    asked = {key: value for key, value in attributes.items() if key in RequestInfo._fields}
+    for key, value in asked.items():
+        if not isinstance(value, str):
+            raise BadRequest(f"{path}.{key} must be a string, not {type(value).__name__}")
+    return RequestInfo(**{"verb": "", "path": "", **asked})
 
 
 def _rules(user: User, spec: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(spec.get("namespace"), str) or not spec["namespace"]:
         raise BadRequest("no namespace on request: set spec.namespace")
+    rules = list(rules_of(user))
     resources: list[dict[str, Any]] = [
-        {
-            "verbs": ["create"],
-            "apiGroups": [group],
-            "resources": sorted({r.plural for r in REVIEWS if r.group == group}),
-        }
-        for group in GROUPS
+        {"verbs": list(rule.verbs), "apiGroups": [rule.api_group], "resources": list(rule.resources)}
+        for rule in rules
+        if rule.resources
     ]
     others: list[dict[str, Any]] = [
-        {"verbs": ["get"], "nonResourceURLs": ["/healthz", "/livez", "/readyz", "/version"]}
+        {"verbs": list(rule.verbs), "nonResourceURLs": list(rule.paths)} for rule in rules if rule.paths
     ]
-    if ADMIN_GROUP in user.groups:
-        resources.insert(0, {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]})
-        others.insert(0, {"verbs": ["*"], "nonResourceURLs": ["*"]})
     return {"resourceRules": resources, "nonResourceRules": others, "incomplete": False}
 
 
 def _whoami(user: User, spec: dict[str, Any]) -> dict[str, Any]:
-    groups = [*user.groups, *(() if _AUTHENTICATED in user.groups else (_AUTHENTICATED,))]
-    return {"userInfo": {"username": user.name, "groups": groups}}
+    found: dict[str, Any] = {"username": user.name, "groups": list(user.groups)}
+    if user.uid:
+        found["uid"] = user.uid
+    if user.extra:
+        found["extra"] = {key: list(values) for key, values in user.extra}
+    return {"userInfo": found}
 
 
 REVIEWS: tuple[Review, ...] = (
@@ -117,9 +125,11 @@ for _review in REVIEWS:
     GROUPS.setdefault(_review.group, {}).setdefault(_review.version, []).append(_review)
 
 
-def find(group: str, version: str, plural: str) -> Review | None:
-    """The review at ``/apis/GROUP/VERSION/PLURAL``; None when there is none."""
-    return next((review for review in in_version(group, version) if review.plural == plural), None)
+def find(info: RequestInfo) -> Review | None:
+    """The review that a request is for; None when there is none."""
+    if info.name or info.namespace:
+        return None
+    return next((review for review in in_version(info.group, info.version) if review.plural == info.resource), None)
 
 
 def in_version(group: str, version: str) -> Sequence[Review]:

@@ -17,15 +17,16 @@ import pytest
 from isoplane.client import kubeconfig
 from isoplane.client.http import HttpApi
 from isoplane.http import accepting, protocol
+from isoplane.http.app import App, Service
+from isoplane.http.authentication import Authentication
 from isoplane.http.reply import WARNING_BYTES, WARNINGS, bounded
 from isoplane.http.request_options import Call
 from isoplane.http.watch import GROUP, GROUP_BYTES, Bookmark, groups
 from isoplane.objects.errors import Expired
 from isoplane.objects.kinds import CONFIGMAPS, NAMESPACES
 from isoplane.server.apiserver import ApiServer
+from isoplane.server.authorization import authorize
 from isoplane.server.bootstrap import bootstrap
-from isoplane.server.endpoints.app import App
-from isoplane.server.endpoints.documents import Documents
 from isoplane.server.verbs import Verbs
 from isoplane.store import Store, hub
 from isoplane.store.filters import compile_filter
@@ -203,7 +204,7 @@ async def test_a_request_without_a_path_is_answered() -> None:
     async def send(message: Any) -> None:
         answered.append(message)
 
-    app = App(None, Documents("test"), lambda: "")  # type: ignore[arg-type]
+    app = App(Service(), Authentication([]), authorize)
     scope = {"type": "http", "method": "OPTIONS", "path": "*", "query_string": b"", "headers": []}
     await app(scope, None, send)  # type: ignore[arg-type]
     assert answered[0]["status"] == 401

@@ -8,12 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isoplane.http import request_info
+from isoplane.http.request_metrics import Measured, RequestMetrics
 from isoplane.objects.exposition import Family, Histogram, Registry, Sample, counter, gauge, number, render
 from isoplane.server.collectors import process_families
-from isoplane.server.endpoints.request_metrics import RequestMetrics
 
 GET = ("GET", "", "pods", "")
-WATCH = ("WATCH", "apps", "deployments", "")
+
+
+def begun(requests: RequestMetrics, method: str, url: str, *, served: bool = False) -> Measured:
+    path, _, query = url.partition("?")
+    info = request_info.read(method, path, query.encode())
+    measured = Measured(requests, info)
+    if served:
+        measured.served(info)
+    return measured
 
 
 def test_a_family_is_written_with_help_type_and_samples() -> None:
@@ -89,22 +98,25 @@ def test_requests_are_counted_by_code_and_timed_unless_they_last() -> None:
     requests = RequestMetrics()
     requests.finished(GET, 200, 0.004)
     requests.finished(GET, 404, 0.2)
-    requests.opened(WATCH)
-    requests.refused("GET", 401)
-    requests.refused("BREW", 401)
+    watch = begun(requests, "GET", "/apis/apps/v1/deployments?watch=1", served=True)
+    for method, path in (("GET", "/api/v1/pods"), ("BREW", "/")):
+        refused = begun(requests, method, path)
+        refused.code = 401
+        refused.end()
+    begun(requests, "GET", "/api/v1/pods").end()  # its client left
     text = render(requests.collect())
     for line in (
         'apiserver_request_total{verb="GET",group="",resource="pods",subresource="",code="200"} 1',
         'apiserver_request_total{verb="GET",group="",resource="pods",subresource="",code="404"} 1',
-        'apiserver_request_total{verb="GET",group="",resource="",subresource="",code="401"} 1',
+        'apiserver_request_total{verb="LIST",group="",resource="",subresource="",code="401"} 1',
         'apiserver_request_total{verb="OTHER",group="",resource="",subresource="",code="401"} 1',
         'apiserver_request_duration_seconds_bucket{verb="GET",group="",resource="pods",subresource="",le="0.005"} 1',
         'apiserver_request_duration_seconds_count{verb="GET",group="",resource="pods",subresource=""} 2',
         'apiserver_longrunning_requests{verb="WATCH",group="apps",resource="deployments",subresource=""} 1',
     ):
         assert line in text.splitlines()
-    requests.closed(WATCH)
-    requests.finished(WATCH, 200, 1800.0)
+    watch.code = 200
+    watch.end()
     text = render(requests.collect())
     assert 'apiserver_longrunning_requests{verb="WATCH",group="apps",resource="deployments",subresource=""} 0' in text
     assert 'apiserver_request_duration_seconds_count{verb="WATCH"' not in text

@@ -6,14 +6,21 @@ from typing import Any
 
 import pytest
 
+from isoplane.http import request_info
 from isoplane.http.user import User
 from isoplane.objects.errors import ApiError, BadRequest, Invalid
 from isoplane.server import reviews
 
-ADMIN, OTHER = User("root", ("system:masters",)), User("guest", ("team",))
-WHO = reviews.find("authentication.k8s.io", "v1", "selfsubjectreviews")
-MAY = reviews.find("authorization.k8s.io", "v1", "selfsubjectaccessreviews")
-WHAT = reviews.find("authorization.k8s.io", "v1", "selfsubjectrulesreviews")
+ADMIN, OTHER = User("root", ("system:masters",)), User("guest", ("team", "system:authenticated"))
+
+
+def review(path: str) -> reviews.Review | None:
+    return reviews.find(request_info.read("POST", f"/apis/{path}"))
+
+
+WHO = review("authentication.k8s.io/v1/selfsubjectreviews")
+MAY = review("authorization.k8s.io/v1/selfsubjectaccessreviews")
+WHAT = review("authorization.k8s.io/v1/selfsubjectrulesreviews")
 
 
 def ask(review: reviews.Review | None, user: User, spec: Any = None) -> dict[str, Any]:
@@ -25,6 +32,10 @@ def test_access() -> None:
     for spec in ({"resourceAttributes": {"verb": "get", "resource": "pods"}}, {"nonResourceAttributes": {"path": "/"}}):
         assert ask(MAY, ADMIN, spec)["allowed"] is True
         assert ask(MAY, OTHER, spec)["allowed"] is False
+    itself = {"verb": "create", "group": "authorization.k8s.io", "resource": "selfsubjectaccessreviews"}
+    assert ask(MAY, OTHER, {"resourceAttributes": itself})["allowed"] is True
+    assert ask(MAY, OTHER, {"resourceAttributes": {**itself, "verb": "*"}})["allowed"] is False
+    assert ask(MAY, OTHER, {"nonResourceAttributes": {"verb": "get", "path": "/healthz"}})["allowed"] is True
 
 
 @pytest.mark.parametrize(
@@ -34,6 +45,7 @@ def test_access() -> None:
         ({"resourceAttributes": {}, "nonResourceAttributes": {}}, Invalid),
         ({"resourceAttributes": {"verbs": "get"}}, BadRequest),
         ({"resourceAttributes": []}, BadRequest),
+        ({"resourceAttributes": {"verb": ["get"]}}, BadRequest),
         ([], BadRequest),
     ],
 )
@@ -53,4 +65,5 @@ def test_rules() -> None:
 
 def test_who() -> None:
     assert ask(WHO, OTHER)["userInfo"] == {"username": "guest", "groups": ["team", "system:authenticated"]}
-    assert reviews.find("authorization.k8s.io", "v2", "selfsubjectreviews") is None
+    assert review("authorization.k8s.io/v2/selfsubjectreviews") is None
+    assert review("authorization.k8s.io/v1/namespaces/x/selfsubjectaccessreviews") is None

@@ -39,13 +39,6 @@ def read_options(raw: bytes) -> ExecOptions:
     )
 
 
-async def reject(send: Send, error: ApiError) -> None:
-    """Refuse the upgrade with a Status."""
-    headers = [(b"content-type", b"application/json")]
-    await send({"type": "websocket.http.response.start", "status": error.code, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": orjson.dumps(error.to_status())})
-
-
 async def serve(scope: Mapping[str, Any], receive: Receive, send: Send, node: NodeBackend, record: Record) -> None:
     """Run one command for one client. Raises ApiError before the upgrade is accepted."""
     protocol = next((p for p in PROTOCOLS if p in scope["subprotocols"]), None)

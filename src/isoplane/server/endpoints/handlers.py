@@ -2,206 +2,219 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import cast
 
-import orjson
-
 from isoplane.client.api import PatchKind
 from isoplane.client.streams import NodeBackend
-from isoplane.http import apierrors, query, reply
+from isoplane.http import apierrors, query, reply, streaming
 from isoplane.http.body import Receive
 from isoplane.http.reply import Send
 from isoplane.http.representation import Representation
-from isoplane.http.request import Request, Scope, aside
+from isoplane.http.request import Request, aside
+from isoplane.http.request_info import RequestInfo
 from isoplane.http.request_options import Call, DeleteOptions, check_shape
+from isoplane.http.scope import Scope
+from isoplane.http.watch import Step
 from isoplane.http.wire import write_piece
 from isoplane.objects.decode import APPLY_PATCH, decode_patch
-from isoplane.objects.errors import ApiError, BadRequest, MethodNotAllowed
+from isoplane.objects.errors import BadRequest, MethodNotAllowed
 from isoplane.objects.kinds import ANNOUNCED, Resource
 from isoplane.server import actions, launcher_writes, strategy
 from isoplane.server.endpoints import exec as exec_
 from isoplane.server.endpoints.logs import send_log
-from isoplane.server.endpoints.routes import Route
 from isoplane.server.launcher import machine_of
 from isoplane.server.verbs import Verbs
-from isoplane.server.watching import Step
 from isoplane.store import Record
 
 
 class Handlers:
-    """Dispatch by method and by what the route names."""
+    """Dispatch by the verb and by what it is about."""
 
     def __init__(self, verbs: Verbs, node: NodeBackend) -> None:
         self._verbs = verbs
         self.node = node
 
-    async def handle(self, request: Request, route: Route) -> None:
+    async def handle(self, resource: Resource, request: Request) -> None:
         """Answer the request. Raises ApiError before anything is sent."""
-        method = request.method
-        if route.subresource and route.subresource not in ("status", "finalize"):
-            await self._subresource(request, route)
-        elif method in ("GET", "HEAD"):
-            if route.name:
-                self._allow(route, "get")
-                await self._get(request, route)
-            elif query.boolean(request.query, "watch"):
-                self._allow(route, "watch")
-                await self._watch(request, route)
-            else:
-                self._allow(route, "list")
-                await self._list(request, route)
-        elif method == "POST":
-            self._allow(route, "create", whole=not route.name)
-            await self._create(request, route)
-        elif method == "PUT":
-            self._allow(route, "update", whole=bool(route.name))
-            await self._update(request, route)
-        elif method == "PATCH":
-            self._allow(route, "patch", whole=bool(route.name) and route.subresource != "finalize")
-            await self._patch(request, route)
-        elif method == "DELETE":
-            self._allow(route, "delete" if route.name else "deletecollection", whole=not route.subresource)
-            await (self._delete if route.name else self._delete_collection)(request, route)
-        else:
-            raise MethodNotAllowed(f"the server does not allow the method {method} on the requested resource")
-
-    @staticmethod
-    def _allow(route: Route, verb: str, *, whole: bool = True) -> None:
-        if verb not in route.resource.verbs and route.resource in ANNOUNCED:
-            raise apierrors.not_served_yet(route.resource)
-        if verb not in route.resource.verbs or not whole:
-            raise MethodNotAllowed(
-                f"the server does not allow this method on the requested resource: {verb} {route.resource.qualified}"
-            )
-
-    def _form(self, request: Request, resource: Resource) -> Representation:
-        return Representation(resource, request.media(), request.query.get("includeObject", ""))
+        info = request.info
+        if info.subresource and info.subresource not in ("status", "finalize"):
+            await self._subresource(resource, request)
+            return
+        match info.verb:
+            case "get":
+                _allow(resource, "get")
+                await self._get(resource, request)
+            case "list":
+                query.boolean(request.query, "watch")  # a value that is none is refused, not taken for a list
+                _allow(resource, "list")
+                await self._list(resource, request)
+            case "watch":
+                _allow(resource, "watch")
+                await self._watch(resource, request)
+            case "create":
+                _allow(resource, "create", whole=not info.name)
+                await self._create(resource, request)
+            case "update":
+                _allow(resource, "update", whole=bool(info.name))
+                await self._update(resource, request)
+            case "patch":
+                _allow(resource, "patch", whole=bool(info.name) and info.subresource != "finalize")
+                await self._patch(resource, request)
+            case "delete":
+                _allow(resource, "delete", whole=not info.subresource)
+                await self._delete(resource, request)
+            case "deletecollection":
+                _allow(resource, "deletecollection")
+                await self._delete_collection(resource, request)
+            case _:
+                raise MethodNotAllowed(
+                    f"the server does not allow the method {request.method} on the requested resource"
+                )
 
     # reads
 
-    def stored(self, route: Route) -> bytes | None:
+    def stored(self, resource: Resource, info: RequestInfo) -> bytes | None:
         """The bytes of one stored object; None when there is none, or it is computed."""
-        if route.resource.computed:
+        if resource.computed:
             return None
-        record = self._verbs.store.state.get(route.resource, route.namespace or "", route.name)
+        record = self._verbs.store.state.get(resource, _namespace(resource, info), info.name)
         return None if record is None else record.data
 
-    async def _get(self, request: Request, route: Route) -> None:
-        form = self._form(request, route.resource)
-        record = self._verbs.get(route.resource, route.namespace or "", route.name, mirrored=True)
+    async def _get(self, resource: Resource, request: Request) -> None:
+        form, info = _form(resource, request), request.info
+        record = self._verbs.get(resource, _namespace(resource, info), info.name, mirrored=True)
         await request.answer(200, form.one(record))
 
-    async def _list(self, request: Request, route: Route) -> None:
-        form = self._form(request, route.resource)
-        listing = self._verbs.list(route.resource, _scope(route), query.list_options(request.query), mirrored=True)
+    async def _list(self, resource: Resource, request: Request) -> None:
+        form = _form(resource, request)
+        options = query.list_options(request.query)
+        listing = self._verbs.list(resource, _scope(resource, request.info), options, mirrored=True)
         await request.answer(200, form.many(listing))
 
-    async def _watch(self, request: Request, route: Route) -> None:
-        form = self._form(request, route.resource)
+    async def _watch(self, resource: Resource, request: Request) -> None:
+        form = _form(resource, request)
         options = query.list_options(request.query)
 
         def direct(changes: Sequence[Step]) -> bool:
             """Straight to the socket while it takes data; else the task writes, and waits."""
             return write_piece(request.send, form.lines(changes))
 
-        steps = self._verbs.watch(route.resource, _scope(route), options, direct, mirrored=True)
-        await _stream(request, form, steps)
+        steps = self._verbs.watch(resource, _scope(resource, request.info), options, direct, mirrored=True)
+        await streaming.watch(request, form, steps)
 
     # writes
 
-    async def _create(self, request: Request, route: Route) -> None:
-        form, call = self._form(request, route.resource), request.call()
+    async def _create(self, resource: Resource, request: Request) -> None:
+        form, call = _form(resource, request), request.call()
         obj = await request.decoded(call)
-        record = await self._verbs.create(route.resource, route.namespace or "", obj, call)
+        record = await self._verbs.create(resource, _namespace(resource, request.info), obj, call)
         await request.answer(201, form.one(record), warnings=call.warnings)
 
-    async def _update(self, request: Request, route: Route) -> None:
-        form, call = self._form(request, route.resource), request.call()
+    async def _update(self, resource: Resource, request: Request) -> None:
+        form, call, info = _form(resource, request), request.call(), request.info
         obj = await request.decoded(call)
-        record = await self._verbs.update(
-            route.resource, route.namespace or "", route.name, obj, call, route.subresource
-        )
+        record = await self._verbs.update(resource, _namespace(resource, info), info.name, obj, call, info.subresource)
         await request.answer(200, form.one(record), warnings=call.warnings)
 
-    async def _patch(self, request: Request, route: Route) -> None:
-        form, call = self._form(request, route.resource), request.call()
+    async def _patch(self, resource: Resource, request: Request) -> None:
+        form, call, info = _form(resource, request), request.call(), request.info
         if not query.field_manager(request.query) and request.content_type.startswith(APPLY_PATCH):
             raise BadRequest("fieldManager: is required for apply patch")
         raw = await request.raw()
         kind, patch, repeated = await aside(partial(decode_patch, request.content_type, raw), len(raw))
         call.repeated.extend(repeated)
         record = await self._verbs.patch(
-            route.resource, route.namespace or "", route.name, patch, cast(PatchKind, kind), call, route.subresource
+            resource, _namespace(resource, info), info.name, patch, cast(PatchKind, kind), call, info.subresource
         )
         await request.answer(201 if call.created else 200, form.one(record), warnings=call.warnings)
 
-    async def _delete(self, request: Request, route: Route) -> None:
-        form, call = self._form(request, route.resource), request.call()
+    async def _delete(self, resource: Resource, request: Request) -> None:
+        form, call, info = _form(resource, request), request.call(), request.info
         options = await _delete_options(request, call)
-        deleted = await self._verbs.delete(route.resource, route.namespace or "", route.name, options, call)
+        deleted = await self._verbs.delete(resource, _namespace(resource, info), info.name, options, call)
         record = deleted.record
-        if deleted.removed and not strategy.of(route.resource).returns_deleted:
-            body = reply.success(route.resource, record.name, record.uid)
+        if deleted.removed and not strategy.of(resource).returns_deleted:
+            body = reply.success(resource, record.name, record.uid)
         else:
             body = form.one(record)
         await request.answer(200, body, warnings=call.warnings)
 
-    async def _delete_collection(self, request: Request, route: Route) -> None:
-        form, call = self._form(request, route.resource), request.call()
+    async def _delete_collection(self, resource: Resource, request: Request) -> None:
+        form, call = _form(resource, request), request.call()
         selection = query.list_options(request.query)
         options = await _delete_options(request, call)
-        listing = await self._verbs.delete_collection(route.resource, _scope(route), selection, options, call)
+        listing = await self._verbs.delete_collection(
+            resource, _scope(resource, request.info), selection, options, call
+        )
         await request.answer(200, form.many(listing), warnings=call.warnings)
 
     # subresources
 
-    def _behind(self, route: Route) -> Record:
+    def _behind(self, resource: Resource, info: RequestInfo) -> Record:
         """Whose log is asked for, or where a command is to run: behind a launcher pod it is the machine."""
-        namespace = route.namespace or ""
-        machine = machine_of(self._verbs.store.state, route.resource, namespace, route.name)
-        return machine or self._verbs.get(route.resource, namespace, route.name)
+        machine = machine_of(self._verbs.store.state, resource, info.namespace, info.name)
+        return machine or self._verbs.get(resource, info.namespace, info.name)
 
-    def _commanded(self, route: Route) -> Record:
-        record = self._behind(route)
-        if record.resource is not route.resource:
+    def _commanded(self, resource: Resource, info: RequestInfo) -> Record:
+        record = self._behind(resource, info)
+        if record.resource is not resource:
             raise launcher_writes.refuse_command(record)
         return record
 
-    async def exec(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
+    async def exec(self, resource: Resource, info: RequestInfo, scope: Scope, receive: Receive, send: Send) -> None:
         """Run a command; raises ApiError before the connection is upgraded."""
-        await exec_.serve(scope, receive, send, self.node, self._commanded(route))
+        await exec_.serve(scope, receive, send, self.node, self._commanded(resource, info))
 
-    async def _subresource(self, request: Request, route: Route) -> None:
-        if route.subresource == "log" and request.method == "GET":
-            await send_log(request, self.node, self._behind(route))
+    async def _subresource(self, resource: Resource, request: Request) -> None:
+        info = request.info
+        if info.subresource == "log" and request.method == "GET":
+            await send_log(request, self.node, self._behind(resource, info))
             return
-        if route.subresource == "exec":
-            record = self._commanded(route)
+        if info.subresource == "exec":
+            record = self._commanded(resource, info)
             options = exec_.read_options(request.scope["query_string"])
             self.node.check_exec(record.resource, record.namespace, record.name, options)
             raise BadRequest(
                 "exec is served over WebSocket (v5.channel.k8s.io) only; kubectl 1.31 and newer use it by themselves, "
                 "1.29 and 1.30 with KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true"
             )
-        if not actions.exists(route.resource, route.subresource) or request.method not in ("POST", "PUT"):
+        if not actions.exists(resource, info.subresource) or request.method not in ("POST", "PUT"):
             raise MethodNotAllowed(
-                f"the server does not allow {request.method} on {route.resource.qualified}/{route.subresource}"
+                f"the server does not allow {request.method} on {resource.qualified}/{info.subresource}"
             )
         call = request.call()
         body = await request.decoded(call, optional=True)
         check_shape(body)
         call.dry_run = call.dry_run or bool(body.get("dryRun"))
-        await self._verbs.act(route.resource, route.namespace or "", route.name, route.subresource, body, call)
-        code = 202 if route.resource.custom else 201
-        await request.answer(code, reply.success(route.resource, route.name, code=code), warnings=call.warnings)
+        await self._verbs.act(resource, _namespace(resource, info), info.name, info.subresource, body, call)
+        code = 202 if resource.custom else 201
+        await request.answer(code, reply.success(resource, info.name, code=code), warnings=call.warnings)
 
 
-def _scope(route: Route) -> str | None:
+def _allow(resource: Resource, verb: str, *, whole: bool = True) -> None:
+    """``whole``: the path names what the verb needs, and no more."""
+    if verb not in resource.verbs and resource in ANNOUNCED:
+        raise apierrors.not_served_yet(resource)
+    if verb not in resource.verbs or not whole:
+        raise MethodNotAllowed(
+            f"the server does not allow this method on the requested resource: {verb} {resource.qualified}"
+        )
+
+
+def _form(resource: Resource, request: Request) -> Representation:
+    return Representation(resource, request.media(), request.query.get("includeObject", ""))
+
+
+def _namespace(resource: Resource, info: RequestInfo) -> str:
+    """Where the object is: '' for cluster-scoped resources (a namespace is in itself for the authorization only)."""
+    return info.namespace if resource.namespaced else ""
+
+
+def _scope(resource: Resource, info: RequestInfo) -> str | None:
     """The namespace to list: None for all, '' for cluster-scoped resources."""
-    return route.namespace if route.resource.namespaced else ""
+    return (info.namespace or None) if resource.namespaced else ""
 
 
 async def _delete_options(request: Request, call: Call) -> DeleteOptions:
@@ -211,36 +224,3 @@ async def _delete_options(request: Request, call: Call) -> DeleteOptions:
     options = DeleteOptions.read(query.delete_options(request.query, body))
     call.dry_run = call.dry_run or bool(body.get("dryRun"))
     return options
-
-
-async def _stream(request: Request, form: Representation, steps: AsyncGenerator[Sequence[Step], None]) -> None:
-    """Send a watch until its time is over or the client leaves."""
-    task = asyncio.current_task()
-    gone = False
-
-    def lost() -> None:
-        nonlocal gone
-        gone = True
-        if task is not None:
-            task.cancel()
-
-    request.on_lost(lost)
-    send = request.send
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
-    try:
-        # The header goes out now: a client must not wait for the first event to know that its watch stands.
-        await send({"type": "http.response.body", "body": b"", "more_body": True})
-        async for group in steps:
-            piece = form.lines(group)
-            if not write_piece(send, piece):
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-    except ApiError as error:
-        line = orjson.dumps({"type": "ERROR", "object": error.to_status()}) + b"\n"
-        await send({"type": "http.response.body", "body": line, "more_body": True})
-    except asyncio.CancelledError:
-        if not gone:
-            raise
-        return
-    finally:
-        await steps.aclose()
-    await send({"type": "http.response.body", "body": b""})

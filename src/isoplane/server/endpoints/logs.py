@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import replace
 
 from isoplane.client.streams import LogOptions, NodeBackend
-from isoplane.http import query, reply
+from isoplane.http import query, streaming
 from isoplane.http.request import Request
 from isoplane.objects.errors import BadRequest
 from isoplane.objects.kinds import VIRTUALMACHINEINSTANCES
@@ -40,46 +39,9 @@ def read_options(asked: query.Query, now: float) -> LogOptions:
 
 
 async def send_log(request: Request, node: NodeBackend, record: Record, clock: Clock | None = None) -> None:
-    """Stream the log; an error before the first byte is a Status, a later one ends the stream."""
+    """Stream the log; an error before the first byte is a Status, a later one breaks the stream off."""
     options = read_options(request.query, (clock or time.time)())
     if record.resource is VIRTUALMACHINEINSTANCES and options.container in CONTAINERS:
         options = replace(options, container="")
     pieces = node.logs(record.resource, record.namespace, record.name, options)
-    task = asyncio.current_task()
-    gone = False
-
-    def lost() -> None:
-        nonlocal gone
-        gone = True
-        if task is not None:
-            task.cancel()
-
-    request.on_lost(lost)
-    started = False
-    try:
-        if options.follow:
-            started = True
-            await _begin(request)
-        async for piece in pieces:
-            if not started:
-                started = True
-                await _begin(request)
-            if piece:
-                await request.send({"type": "http.response.body", "body": piece, "more_body": True})
-    except asyncio.CancelledError:
-        if not gone:
-            raise
-        return
-    finally:
-        close = getattr(pieces, "aclose", None)
-        if close is not None:
-            await close()
-    if started:
-        await request.send({"type": "http.response.body", "body": b""})
-    else:
-        await reply.send(request.send, 200, b"", content_type=_TEXT)
-
-
-async def _begin(request: Request) -> None:
-    await request.send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", _TEXT)]})
-    await request.send({"type": "http.response.body", "body": b"", "more_body": True})
+    await streaming.stream(request, pieces, content_type=_TEXT, at_once=options.follow)

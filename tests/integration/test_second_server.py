@@ -1,0 +1,214 @@
+"""A server that keeps nothing, on the parts of ``isoplane.http``: an aggregated API behind a front proxy, and a webhook.
+
+What kube-apiserver needs of such a server, over real TLS: identity by the proxy's headers, delegated authorization, lists as
+tables, watches, health without credentials, and AdmissionReview.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from isoplane.http import streaming
+from isoplane.http.app import App, Handle, Service
+from isoplane.http.authentication import Authentication, ClientCertificates, FrontProxy
+from isoplane.http.authorization import Decision
+from isoplane.http.items import EncodedObject, Listing
+from isoplane.http.listener import Listener
+from isoplane.http.peer import Authorities
+from isoplane.http.representation import Representation
+from isoplane.http.request import Request
+from isoplane.http.request_info import RequestInfo
+from isoplane.http.request_options import Call
+from isoplane.http.tls import Identity, Pki, serving_context
+from isoplane.http.user import User
+from isoplane.http.watch import Bookmark, ObjectEvent, Step
+from isoplane.objects.errors import Expired, NotFound
+from isoplane.objects.kinds import WORKLOADS
+
+BASE = "/apis/isoplane.io/v1alpha1"
+ONE = f"{BASE}/namespaces/a/workloads"
+
+
+def workload(name: str, revision: int) -> EncodedObject:
+    meta = {
+        "name": name,
+        "namespace": "a",
+        "resourceVersion": str(revision),
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+    }
+    return EncodedObject.of({"apiVersion": "isoplane.io/v1alpha1", "kind": "Workload", "metadata": meta})
+
+
+class Workloads(Service):
+    """Two objects, a watch that tells of a third, and a webhook that lets nothing through."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[User, RequestInfo]] = []
+        self.present = [workload("one", 3), workload("two", 5)]
+
+    def authorize(self, user: User, info: RequestInfo) -> Decision | None:
+        if info.path.startswith(("/healthz", "/admit")):
+            return Decision(True)
+        return Decision(True) if info.path == "/metrics" and "system:masters" in user.groups else None
+
+    async def ask(self, user: User, info: RequestInfo) -> Decision:
+        """In place of a SubjectAccessReview."""
+        await asyncio.sleep(0)
+        self.asked.append((user, info))
+        return Decision(info.namespace == "a" and "team-a" in user.groups, "team-a has namespace a")
+
+    def find(self, info: RequestInfo) -> Handle | None:
+        if info.path == "/admit" and info.verb == "post":
+            return self._admit
+        verbs: dict[str, Handle] = {"get": self._get, "list": self._list, "watch": self._watch}
+        return verbs.get(info.verb) if info.resource == WORKLOADS.plural else None
+
+    def _form(self, request: Request) -> Representation:
+        return Representation(WORKLOADS, request.media(), request.query.get("includeObject", ""))
+
+    async def _get(self, request: Request) -> None:
+        for item in self.present:
+            if item.object()["metadata"]["name"] == request.info.name:
+                await request.answer(200, self._form(request).one(item))
+                return
+        raise NotFound(f"there is no {request.info.name}")
+
+    async def _list(self, request: Request) -> None:
+        await request.answer(200, self._form(request).many(Listing(self.present, 5)))
+
+    async def _watch(self, request: Request) -> None:
+        await streaming.watch(request, self._form(request), self._steps())
+
+    async def _steps(self) -> AsyncGenerator[Sequence[Step], None]:
+        yield [ObjectEvent("ADDED", workload("three", 7)), Bookmark(7)]
+        await asyncio.sleep(0.01)
+        yield [ObjectEvent("DELETED", workload("one", 8))]
+        raise Expired("too old")
+
+    async def _admit(self, request: Request) -> None:
+        review = await request.decoded(Call())
+        answer = {"uid": review["request"]["uid"], "allowed": False, "status": {"message": "not here"}}
+        await request.answer(200, orjson.dumps({**review, "response": answer}))
+
+
+class Cluster:
+    """The CAs, and the server with whoever may ask it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.serving, self.clients, self.proxies = (Pki(directory / name) for name in ("serving", "clients", "proxies"))
+        self.serving.server(["127.0.0.1"])
+        self.service = Workloads()
+        context = serving_context(
+            directory / "serving" / "server.crt",
+            directory / "serving" / "server.key",
+            self.clients.ca.certificate + self.proxies.ca.certificate,
+        )
+        chain = Authentication(
+            [
+                FrontProxy(Authorities(self.proxies.ca.certificate), ["front-proxy"]),
+                ClientCertificates(Authorities(self.clients.ca.certificate)),
+            ]
+        )
+        app = App(self.service, chain, self.service.authorize, ask=self.service.ask)
+        self.listener = Listener(app, "127.0.0.1", 0, context)
+
+    def client(self, identity: Identity | None, headers: dict[str, str] | None = None) -> httpx.AsyncClient:
+        context = ssl.create_default_context(cadata=self.serving.ca.certificate.decode())
+        if identity is not None:
+            pem = self.directory / "client.pem"
+            pem.write_bytes(identity.certificate + identity.key)
+            context.load_cert_chain(pem)
+        return httpx.AsyncClient(base_url=f"https://127.0.0.1:{self.listener.port}", verify=context, headers=headers)
+
+    def proxy(self, user: str = "ann", name: str = "front-proxy", **more: str) -> httpx.AsyncClient:
+        headers = {"X-Remote-User": user, "X-Remote-Group": "team-a", **more}
+        return self.client(self.proxies.client(name, ["system:masters"]), headers)
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    made = Cluster(tmp_path)
+    await made.listener.start()
+    yield made
+    await made.listener.stop()
+
+
+async def test_a_proxy_says_who_asks_and_another_who_may(cluster: Cluster) -> None:
+    async with cluster.proxy(**{"X-Remote-Extra-Scopes%2fA": "x", "X-Remote-Uid": "u1"}) as client:
+        assert (await client.get(f"{ONE}/two")).json()["metadata"]["name"] == "two"
+        user, info = cluster.service.asked[-1]
+        assert user == User("ann", ("team-a", "system:authenticated"), "u1", (("scopes/a", ("x",)),))
+        assert (info.verb, info.group, info.resource, info.namespace, info.name) == (
+            "get", "isoplane.io", "workloads", "a", "two",
+        )  # fmt: skip
+        refused = (await client.get(f"{BASE}/namespaces/b/workloads")).json()
+        assert (refused["code"], refused["reason"]) == (403, "Forbidden")
+        assert refused["message"] == (
+            'workloads.isoplane.io is forbidden: User "ann" cannot list resource "workloads" in API group "isoplane.io" in '
+            'the namespace "b": team-a has namespace a'
+        )
+        # What there is none of is told to those alone who may ask for it.
+        assert (await client.get(f"{BASE}/namespaces/a/others")).status_code == 404
+        assert (await client.get(f"{BASE}/namespaces/b/others")).status_code == 403
+
+
+async def test_nobody_else_is_believed(cluster: Cluster) -> None:
+    """The headers of a client are nothing, nor are the groups of a certificate that only a proxy's CA has issued."""
+    forged = {"X-Remote-User": "ann", "X-Remote-Group": "team-a"}
+    async with cluster.client(cluster.clients.client("eve", ["team-b"]), forged) as client:
+        assert (await client.get(ONE)).status_code == 403
+        assert cluster.service.asked[-1][0].name == "eve"
+    async with cluster.client(None, forged) as client:
+        assert (await client.get(ONE)).status_code == 401
+        assert (await client.get("/healthz")).text == "ok"
+        assert (await client.get("/metrics")).status_code == 401
+    async with cluster.proxy(name="somebody") as client:
+        answer = await client.get(ONE)
+        assert answer.status_code == 401
+        assert "somebody is no proxy" in answer.json()["message"]
+    async with cluster.client(cluster.proxies.client("front-proxy", ["system:masters"])) as client:
+        assert (await client.get("/metrics")).status_code == 401, "a proxy that names nobody asks for nobody"
+    async with cluster.client(cluster.clients.client("root", ["system:masters"]), forged) as client:
+        metrics = (await client.get("/metrics")).text
+        refused = 'apiserver_request_total{verb="LIST",group="",resource="",subresource="",code="403"} 1'
+        assert refused in metrics.splitlines(), "what nobody may ask for has no name"
+
+
+async def test_lists_are_tables_and_watches_are_events(cluster: Cluster) -> None:
+    async with cluster.proxy() as client:
+        assert [item["metadata"]["name"] for item in (await client.get(ONE)).json()["items"]] == ["one", "two"]
+        as_table = {"accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+        table = (await client.get(ONE, headers=as_table)).json()
+        assert table["kind"] == "Table"
+        assert [row["cells"][0] for row in table["rows"]] == ["one", "two"]
+        assert table["metadata"]["resourceVersion"] == "5"
+        for headers, kind in (({}, "Workload"), (as_table, "Table")):
+            async with client.stream("GET", ONE, params={"watch": "1"}, headers=headers) as answer:
+                events = [json.loads(line) async for line in answer.aiter_lines()]
+            assert [event["type"] for event in events] == ["ADDED", "BOOKMARK", "DELETED", "ERROR"]
+            assert events[0]["object"]["kind"] == kind
+            assert events[1]["object"]["metadata"]["resourceVersion"] == "7"
+            assert events[3]["object"]["code"] == 410
+
+
+async def test_a_webhook_reviews_admission(cluster: Cluster) -> None:
+    review: dict[str, Any] = {
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {"uid": "7", "operation": "CREATE"},
+    }  # fmt: skip
+    async with cluster.client(None) as client:
+        post = partial(client.post, "/admit", params={"timeout": "10s"})
+        answer = (await post(json=review)).json()
+        assert answer["response"] == {"uid": "7", "allowed": False, "status": {"message": "not here"}}
+        assert (await post(content=b"{", headers={"content-type": "application/json"})).status_code == 400
+        assert (await client.get("/admit")).status_code == 404

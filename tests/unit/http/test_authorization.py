@@ -1,0 +1,53 @@
+"""One function decides, for whoever asks: the administrators, who is known, and everybody."""
+
+from __future__ import annotations
+
+import pytest
+
+from isoplane.http.authorization import forbidden
+from isoplane.http.request_info import RequestInfo, read
+from isoplane.http.user import ANONYMOUS, SYSTEM, User
+from isoplane.server.authorization import authorize
+
+SOMEBODY = User("somebody", ("team",)).authenticated()
+REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+
+
+@pytest.mark.parametrize(
+    ("line", "who"),
+    [
+        ("GET /healthz", "all"), ("HEAD /livez", "all"), ("GET /readyz/ping", "all"), ("GET /version", "all"),
+        ("POST /healthz", "admins"), ("GET /healthzz", "admins"), ("GET /", "admins"), ("GET /metrics", "admins"),
+        ("GET /apis", "admins"), ("GET /api/v1/namespaces/healthz", "admins"), ("GET /api/v1/pods", "admins"),
+        ("BREW /api/v1/pods", "admins"), ("OPTIONS *", "admins"),
+        (f"POST {REVIEW}", "known"), (f"GET {REVIEW}", "admins"), (f"POST {REVIEW}/x/y", "admins"),
+        ("POST /apis/authentication.k8s.io/v1/selfsubjectreviews", "known"),
+        ("POST /apis/authentication.k8s.io/v1/selfsubjectaccessreviews", "admins"),
+        ("POST /apis/authorization.k8s.io/v1/subjectaccessreviews", "admins"),
+    ],
+)  # fmt: skip
+def test_who_may(line: str, who: str) -> None:
+    method, path = line.split()
+    info = read(method, path)
+    assert authorize(SYSTEM, info).allowed
+    assert authorize(SOMEBODY, info).allowed == (who in ("known", "all"))
+    assert authorize(ANONYMOUS, info).allowed == (who == "all")
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        (
+            read("GET", "/api/v1/namespaces/a/pods/p/log"),
+            'pods "p" is forbidden: User "somebody" cannot get resource "pods/log" in API group "" in the namespace "a": why',
+        ),
+        (
+            read("GET", "/apis/apps/v1/deployments"),
+            'deployments.apps is forbidden: User "somebody" cannot list resource "deployments" in API group "apps" at the '
+            "cluster scope: why",
+        ),
+        (read("GET", "/metrics"), 'forbidden: User "somebody" cannot get path "/metrics": why'),
+    ],
+)
+def test_refusals_are_worded_as_upstreams(info: RequestInfo, message: str) -> None:
+    assert forbidden(SOMEBODY, info, "why").message == message
