@@ -92,13 +92,14 @@ class Plane:
         self._watchdog = watchdog or Watchdog()
         self.node_name = options.node_name or default_node_name()
         self.quota = QuotaAdmission()
+        self._impossible = ImpossibleAdmission()
         self.server = ApiServer(
             options.data_dir,
             options.listen,
             options.kubeconfig_path,
             key_file=options.encryption_key,
             disk_reserve=options.disk_reserve,
-            admission=admission_plugins(self.quota, allow_probe_host=options.allow_probe_host),
+            admission=admission_plugins(self.quota, self._impossible, allow_probe_host=options.allow_probe_host),
         )
         self.informers: Informers
         self._undo: list[tuple[str, Callable[[], Awaitable[None]]]] = []
@@ -157,6 +158,7 @@ class Plane:
         )
         self._undo.append(("node agent", self.agent.stop))
         await self.agent.start()
+        self._impossible.offer = parts.offer()
         self.server.node = LocalNode(self.informers, parts.runtimes)
         manager = Manager(self.informers, self._controllers(recorder))
         self._undo.append(("controllers", manager.stop))
@@ -220,7 +222,9 @@ class Plane:
         await take_down(assembly.make(self.options.data_dir, self.options.node), grace=TAKE_DOWN_GRACE)
 
 
-def admission_plugins(quota: QuotaAdmission, *, allow_probe_host: bool = False) -> list[AdmissionPlugin]:
+def admission_plugins(
+    quota: QuotaAdmission, impossible: ImpossibleAdmission | None = None, *, allow_probe_host: bool = False
+) -> list[AdmissionPlugin]:
     """What looks at every write, in order; quota last, for what it decides on must be what is stored."""
     return [
         AcceptedStamp(),
@@ -229,7 +233,7 @@ def admission_plugins(quota: QuotaAdmission, *, allow_probe_host: bool = False) 
         LimitRangeAdmission(),
         PolicyAdmission(),
         *(() if allow_probe_host else (ProbeHostAdmission(),)),
-        ImpossibleAdmission(),
+        impossible or ImpossibleAdmission(),
         IneffectiveAdmission(),
         quota,
     ]

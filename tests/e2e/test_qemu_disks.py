@@ -14,6 +14,7 @@ import pytest
 from isoplane.node.images.build import Entry, write_layout
 from isoplane.node.images.store import ImageStore
 from isoplane.node.runtime.protocol import Materials, NetworkAttachment
+from isoplane.workload import impossible
 from qemu_support import Harness, guest_store, machine_spec, machine_workload
 from support import require
 
@@ -130,15 +131,19 @@ async def test_the_guest_sees_its_disks_and_writes_last(plane: Harness, store: I
     assert host_disk.stat().st_size == 2**20
 
 
-async def test_scsi_and_sata_disks_reach_the_guest(plane: Harness) -> None:
+@pytest.mark.parametrize("machine", ["pc", "q35"])
+async def test_scsi_and_sata_disks_reach_the_guest(plane: Harness, machine: str) -> None:
     """The demo guest has no drivers for them; the machine's own block statistics say that the firmware read them."""
-    disks = [{"name": "a", "disk": {"bus": "scsi"}}, {"name": "b", "disk": {"bus": "sata"}}, {"name": "c", "cdrom": {}}]
+    sata = ["b", "d", "e", *(("f", "g") if machine == "q35" else ())]
+    disks = [{"name": "a", "disk": {"bus": "scsi"}}, *({"name": name, "disk": {"bus": "sata"}} for name in sata)]
     volumes = [
-        {"name": "a", "emptyDisk": {"capacity": "1Mi"}},
-        {"name": "b", "emptyDisk": {"capacity": "1Mi"}},
+        *({"name": name, "emptyDisk": {"capacity": "1Mi"}} for name in ("a", *sata)),
         {"name": "c", "cloudInitNoCloud": {"userData": "#cloud-config\n"}},
     ]
-    workload = machine_workload(machine_spec(domain={"devices": {"disks": disks}}, volumes=volumes))
+    devices = {"disks": [*disks, {"name": "c", "cdrom": {}}]}
+    spec = machine_spec(domain={"devices": devices, "machine": {"type": machine}}, volumes=volumes)
+    assert list(impossible.machine(spec)) == [], "as many as are admitted"
+    workload = machine_workload(spec)
     await plane.run(workload)
     await plane.says(workload.uid, "press Enter")
 

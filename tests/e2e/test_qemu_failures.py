@@ -21,6 +21,7 @@ from isoplane.node.runtime.protocol import Materials, NetworkAttachment, Runtime
 from isoplane.node.runtime.qemu import QemuRuntime, probe
 from isoplane.node.runtime.qemu import runtime as runtime_module
 from isoplane.node.runtime.qemu.cgroup import Limits, hierarchies
+from isoplane.workload.machine_offer import KNOWN
 from isoplane.workload.shape import UnitState
 from qemu_support import Harness, guest_store, machine_spec, machine_workload, traces_of
 
@@ -125,12 +126,16 @@ async def test_host_disks_and_secrets_that_are_missing(plane: Harness, tmp_path:
     await plane.says(workload.uid, "from-base64")
 
 
+TOO_MUCH = "512Ti"
+"""Memory that QEMU itself refuses."""
+
+
 async def test_a_cpu_model_that_qemu_does_not_know(plane: Harness) -> None:
     failure = await refusal(plane, machine_spec(domain={"cpu": {"model": "NoSuchCPU"}}))
     assert "NoSuchCPU" in failure.message
     # A failed start can be tried again with the same attempt once the cause is gone.
-    workload = machine_workload(machine_spec(domain={"cpu": {"model": "NoSuchCPU"}}))
-    with pytest.raises(RuntimeFailure):
+    workload = machine_workload(machine_spec(memory=TOO_MUCH))
+    with pytest.raises(RuntimeFailure, match="QEMU could not start"):
         await plane.run(workload)
     healed = machine_workload(machine_spec(), uid=workload.uid)
     await plane.runtime.start_unit(healed, healed.units[0], 0, Materials())
@@ -214,6 +219,30 @@ async def test_the_probe_believes_a_boot_only(tmp_path: Path) -> None:
     assert (await probe.probe_host(binary, memory, "tcg")).accelerator == "tcg"
 
 
+async def test_qemu_is_asked_once_for_the_names_it_knows(tmp_path: Path) -> None:
+    binary, memory = probe.find_binary(), tmp_path / "host.json"
+    found = await probe.probe_offer(binary, memory)
+    assert found.has_model("EPYC")
+    assert found.has_machine("q35")
+    assert found.has_feature("aes")
+    assert not found.has_model("EPYC-Nonesuch")
+    unknown = {
+        *(name for name in found.cpu_models if not KNOWN.has_model(name)),
+        *(name for name in found.cpu_features if not KNOWN.has_feature(name)),
+        *(
+            name
+            for name in found.machine_types
+            if name.startswith(("pc-i440fx", "pc-q35")) and not KNOWN.has_machine(name)
+        ),
+    }
+    assert unknown == set(), "the simulated plane admits what this host would run"
+    begin = time.monotonic()
+    assert await probe.probe_offer(binary, memory) == found
+    assert time.monotonic() - begin < 0.1, "remembered"
+    host = await probe.probe_host(binary, memory, "tcg")
+    assert (host.accelerator, await probe.probe_offer(binary, memory)) == ("tcg", found), "one memory for both"
+
+
 async def test_a_full_disk_is_said_and_survived(tmp_path: Path, store: ImageStore) -> None:
     small = tmp_path / "small"
     small.mkdir()
@@ -273,8 +302,8 @@ async def test_a_guest_whose_disk_finds_no_space_waits_and_goes_on(tmp_path: Pat
 
 
 async def test_nothing_of_a_start_that_failed_is_left(plane: Harness, tmp_path: Path) -> None:
-    workload = machine_workload(machine_spec(domain={"cpu": {"model": "NoSuchCPU"}}))
-    with pytest.raises(RuntimeFailure):
+    workload = machine_workload(machine_spec(memory=TOO_MUCH))
+    with pytest.raises(RuntimeFailure, match="QEMU could not start"):
         await plane.run(workload)
     await plane.runtime.remove(workload.uid)
     assert traces_of(tmp_path) == []

@@ -62,7 +62,7 @@ def make(data_dir: Path, options: NodeOptions) -> NodeParts:
     def enforcement(node: str, informers: Informers, wake: Callable[[str], None], events: Events) -> NodeEnforcement:
         return NodeEnforcement(node, fabric, informers, wake, events)
 
-    return NodeParts(runtimes, fabric, machine, enforcement)
+    return NodeParts(runtimes, fabric, machine, enforcement, lambda: machines.offer)
 
 
 def _version(path: str) -> str:

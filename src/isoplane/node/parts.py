@@ -12,6 +12,7 @@ from isoplane.node.register import Machine
 from isoplane.node.runtime.protocol import Runtime
 from isoplane.node.runtime.simulated import CONTAINER_PACE, MACHINE_PACE, Pace
 from isoplane.node.seams import Enforcement, Events
+from isoplane.workload.machine_offer import KNOWN, MachineOffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +43,5 @@ class NodeParts:
     machine: Callable[[], Machine]
     enforcement: Callable[[str, Informers, Callable[[str], None], Events], Enforcement] | None = None
     """(node, caches, wake, events) → what guards the ports; None: nothing does."""
+    offer: Callable[[], MachineOffer] = lambda: KNOWN
+    """What machines can be had of it, once its runtimes have started."""

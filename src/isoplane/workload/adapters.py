@@ -14,6 +14,7 @@ from isoplane.objects import metadata
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, Resource
 from isoplane.objects.metadata import Object
 from isoplane.workload.health import Health
+from isoplane.workload.machine_offer import MachineOffer
 from isoplane.workload.shape import Claim, Observed, Stage, Workload
 from isoplane.workload.wording import Wording
 
@@ -132,8 +133,8 @@ class Adapter(Protocol):
         """A line for each field that it sets and that changes nothing here."""
         ...
 
-    def impossible(self, obj: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """(path, why) for each field that it sets and that can never run here."""
+    def impossible(self, obj: Mapping[str, Any], offer: MachineOffer) -> list[tuple[str, str]]:
+        """(path, why) for each field that it sets and that can never run here, on a host that offers this."""
         ...
 
 

@@ -15,6 +15,7 @@ from isoplane.workload import common, impossible, limits, requests
 from isoplane.workload.adapters import QUOTA_GATE, Report, Waiting, Write
 from isoplane.workload.fields import pod as fields
 from isoplane.workload.health import Health
+from isoplane.workload.machine_offer import MachineOffer
 from isoplane.workload.shape import (
     Attachment,
     Claim,
@@ -155,7 +156,7 @@ class PodAdapter:
     def ineffective(self, obj: Mapping[str, Any]) -> list[str]:
         return [f"{where}: has no effect: {why}" for where, why in fields.WARNED.found(obj)]
 
-    def impossible(self, obj: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def impossible(self, obj: Mapping[str, Any], offer: MachineOffer) -> list[tuple[str, str]]:
         return list(impossible.pod(obj.get("spec") or {}))
 
     def report(self, obj: Mapping[str, Any], report: Report, now: float) -> Object:

@@ -24,6 +24,7 @@ from isoplane.workload.fields import machine as fields
 from isoplane.workload.health import Health
 from isoplane.workload.interfaces import exposed_ports
 from isoplane.workload.limits import vmi_violations
+from isoplane.workload.machine_offer import MachineOffer
 from isoplane.workload.overhead import vcpus
 from isoplane.workload.shape import (
     Attachment,
@@ -167,8 +168,8 @@ class MachineAdapter:
     def ineffective(self, obj: Mapping[str, Any]) -> list[str]:
         return [f"{where}: has no effect: {why}" for where, why in fields.WARNED.found(obj)]
 
-    def impossible(self, obj: Mapping[str, Any]) -> list[tuple[str, str]]:
-        return list(impossible.machine(obj.get("spec") or {}))
+    def impossible(self, obj: Mapping[str, Any], offer: MachineOffer) -> list[tuple[str, str]]:
+        return list(impossible.machine(obj.get("spec") or {}, offer))
 
     def report(self, obj: Mapping[str, Any], report: Report, now: float) -> Object:
         new, spec = common.copy(obj), obj.get("spec") or {}

@@ -19,6 +19,7 @@ from isoplane.server.impossible_admission import ImpossibleAdmission
 from isoplane.workload import impossible
 from isoplane.workload.fields import machine
 from isoplane.workload.fields.table import expand, steps
+from isoplane.workload.machine_offer import KNOWN, MachineOffer, machine_offer
 from unit.workload import samples
 
 
@@ -60,6 +61,43 @@ CASES: list[tuple[dict[str, Any], str]] = [
         nested(("domain", "firmware", "kernelBoot", "container"), {"image": "i", "kernelPath": "", "initrdPath": "/i"}),
         "domain.firmware.kernelBoot.container.kernelPath",
     ),
+    (nested(("domain", "machine", "type"), "pc-q35-rhel9.2.0"), "domain.machine.type"),
+    (nested(("domain", "cpu"), {"sockets": 64, "cores": 4, "threads": 1}), "domain.cpu"),
+    (nested(("domain", "cpu", "model"), "Pentium 5"), "domain.cpu.model"),
+    (nested(("domain", "cpu", "model"), "host,migratable=off"), "domain.cpu.model"),
+    (nested(("domain", "cpu", "features"), [{"name": "telepathy"}]), "domain.cpu.features[0].name"),
+    (nested(("domain", "cpu", "features"), [{"name": "aes", "policy": "maybe"}]), "domain.cpu.features[0].policy"),
+    (nested(("domain", "memory", "guest"), "2Mi"), "domain.memory.guest"),
+    (nested(("domain", "firmware", "uuid"), "mine"), "domain.firmware.uuid"),
+    (nested(("domain", "firmware", "kernelBoot", "kernelArgs"), "a\0b"), "domain.firmware.kernelBoot.kernelArgs"),
+    ({"volumes": [{"name": "v", "emptyDisk": {"capacity": "1"}}]}, "volumes[0].emptyDisk.capacity"),
+    ({"volumes": [{"name": "v", "hostDisk": {"path": "a", "type": "Disk"}}]}, "volumes[0].hostDisk.path"),
+    (
+        {"volumes": [{"name": "v", "cloudInitNoCloud": {"userData": "x", "userDataBase64": "eA=="}}]},
+        "volumes[0].cloudInitNoCloud",
+    ),
+    (
+        {"volumes": [{"name": "v", "cloudInitNoCloud": {"userDataBase64": "%"}}]},
+        "volumes[0].cloudInitNoCloud.userDataBase64",
+    ),
+    (
+        {"volumes": [{"name": "v", "cloudInitNoCloud": {"secretRef": {}}}]},
+        "volumes[0].cloudInitNoCloud.secretRef.name",
+    ),
+    ({"volumes": [{"name": "v", "configMap": {}}]}, "volumes[0].configMap.name"),
+    ({"volumes": [{"name": "v", "secret": {}}]}, "volumes[0].secret.secretName"),
+    (
+        {"volumes": [{"name": "v", "configMap": {"name": "c", "volumeLabel": "x" * 17}}]},
+        "volumes[0].configMap.volumeLabel",
+    ),
+    ({"volumes": [{"name": f"v{n}", "emptyDisk": {"capacity": "1Mi"}} for n in range(28)]}, "volumes"),
+    (
+        {
+            "volumes": [{"name": f"v{n}", "emptyDisk": {"capacity": "1Mi"}} for n in range(5)],
+            **nested(("domain", "devices", "disks"), [{"name": f"v{n}", "disk": {"bus": "sata"}} for n in range(5)]),
+        },
+        "domain.devices.disks",
+    ),
 ]
 
 
@@ -74,7 +112,14 @@ def test_admission_and_the_runtime_refuse_the_same(more: dict[str, Any], path: s
 
 @pytest.mark.parametrize(
     "disk",
-    [{"cdrom": {"bus": "virtio"}}, {"cdrom": {"bus": "usb"}}, {"io": "some"}, {"io": "native", "cache": "writeback"}],
+    [
+        {"cdrom": {"bus": "virtio"}},
+        {"cdrom": {"bus": "usb"}},
+        {"io": "some"},
+        {"io": "native", "cache": "writeback"},
+        {"cache": "much"},
+        {"serial": "a\0b"},
+    ],
     ids=str,
 )
 def test_disks_that_cannot_be(disk: dict[str, Any]) -> None:
@@ -92,9 +137,15 @@ def test_a_usual_machine_is_possible_and_the_volumes_are_those_that_the_runtime_
     assert set(machine.VOLUMES) == set(_READERS)
 
 
-def ask(resource: Resource, obj: dict[str, Any], old: dict[str, Any] | None = None, user: User = SYSTEM) -> list[str]:
+def ask(
+    resource: Resource,
+    obj: dict[str, Any],
+    old: dict[str, Any] | None = None,
+    user: User = SYSTEM,
+    offer: MachineOffer = KNOWN,
+) -> list[str]:
     operation = "UPDATE" if old else "CREATE"
-    plugin = ImpossibleAdmission()
+    plugin = ImpossibleAdmission(offer)
     assert plugin.handles(resource, operation, "")  # type: ignore[arg-type]
     request = AdmissionRequest(
         operation,  # type: ignore[arg-type]
@@ -119,6 +170,15 @@ def test_it_is_refused_when_it_is_written_and_what_is_stored_may_be_labelled() -
     assert ask(VIRTUALMACHINES, stopped, vm) == [], "what stood there before does not keep it from being stopped"
     pod = samples.pod(runtimeClassName="kata")
     assert ask(PODS, pod) == ["spec.runtimeClassName"]
+    local = samples.pod(securityContext={"seccompProfile": {"type": "Localhost", "localhostProfile": "a.json"}})
+    seccomp = "spec.securityContext.seccompProfile"
+    assert ask(PODS, local) == [f"{seccomp}.type", f"{seccomp}.localhostProfile"]
+    own = samples.pod()
+    own["spec"]["containers"][0]["securityContext"] = {"seccompProfile": {"type": "Localhost"}}
+    assert ask(PODS, own) == ["spec.containers[0].securityContext.seccompProfile.type"]
+    assert ask(PODS, samples.pod(volumes=[{"name": "v", "hostPath": {"path": "a"}}])) == [
+        "spec.volumes[0].hostPath.path"
+    ]
     assert ask(PODS, samples.pod()) == []
 
 
@@ -179,3 +239,31 @@ def test_kubevirts_examples_are_taken_as_far_as_they_can_run() -> None:
     assert parse(vmi(DISK, devices=SATA)["spec"]).disks[0].bus == "sata"
     assert ask(VIRTUALMACHINEINSTANCES, vmi(DISK, **WINDOWS)) == []
     assert ask(VIRTUALMACHINEINSTANCES, vmi(CLAIM, **WINDOWS)) == ["spec.volumes[0].persistentVolumeClaim"]
+
+
+OLD = machine_offer(["qemu64", "EPYC", "EPYC-v1"], ["aes", "sse4.1", "lahf-lm"], ["pc", "q35", "pc-q35-7.2"])
+
+
+@pytest.mark.parametrize(
+    ("more", "by_name", "here"),
+    [
+        (nested(("domain", "cpu", "model"), "EPYC"), [], []),
+        (nested(("domain", "cpu", "model"), "EPYC-v1"), [], []),
+        (nested(("domain", "cpu", "model"), "EPYC-v2"), [], ["spec.domain.cpu.model"]),
+        (nested(("domain", "cpu", "model"), "EPYC-Genoa"), [], ["spec.domain.cpu.model"]),
+        (nested(("domain", "cpu", "model"), "host-passthrough"), [], []),
+        (nested(("domain", "cpu", "features"), [{"name": "lahf_lm"}, {"name": "sse4_1"}]), [], []),
+        (nested(("domain", "cpu", "features"), [{"name": "avx2"}]), [], ["spec.domain.cpu.features[0].name"]),
+        (nested(("domain", "machine", "type"), "pc-q35-7.2"), [], []),
+        (nested(("domain", "machine", "type"), "pc-q35-9.1"), [], ["spec.domain.machine.type"]),
+    ],
+    ids=str,
+)
+def test_names_are_those_of_the_hosts_qemu(more: dict[str, Any], by_name: list[str], here: list[str]) -> None:
+    vmi = samples.vmi()
+    vmi["spec"] = merged(vmi["spec"], more)
+    assert ask(VIRTUALMACHINEINSTANCES, vmi) == by_name, "the simulated plane knows every release's names"
+    assert ask(VIRTUALMACHINEINSTANCES, vmi, offer=OLD) == here
+    if here:
+        with pytest.raises(RuntimeFailure, match="this host's QEMU has no"):
+            parse(vmi["spec"], OLD)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from isoplane.objects import names
-from isoplane.objects.rules import probes, resources, security
+from isoplane.objects.rules import downward, probes, resources, security
 from isoplane.objects.rules.report import Report
 
 PROTOCOLS = ("SCTP", "TCP", "UDP")
@@ -126,8 +126,9 @@ def _environment(path: str, environment: list[dict[str, Any]], report: Report) -
         for field in ("configMapKeyRef", "secretKeyRef"):
             if source.get(field) is not None and not source[field].get("key"):
                 report.required(f"{where}.valueFrom.{field}.key")
-        if source.get("fieldRef") is not None and not source["fieldRef"].get("fieldPath"):
-            report.required(f"{where}.valueFrom.fieldRef.fieldPath")
+        downward.check_field(f"{where}.valueFrom.fieldRef", source.get("fieldRef"), report, variable=True)
+        amount = source.get("resourceFieldRef")
+        downward.check_resource(f"{where}.valueFrom.resourceFieldRef", amount, report, variable=True)
 
 
 def _mounts(path: str, mounts: list[dict[str, Any]], volumes: set[str], report: Report) -> None:

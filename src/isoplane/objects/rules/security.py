@@ -16,15 +16,31 @@ _NUMBERS = ("runAsUser", "runAsGroup")
 
 def check_container(path: str, container: dict[str, Any], report: Report) -> None:
     """A container's own securityContext; ``path`` is the container's."""
-    _numbers(f"{path}.securityContext", container.get("securityContext") or {}, _NUMBERS, report)
+    security, path = container.get("securityContext") or {}, f"{path}.securityContext"
+    _numbers(path, security, _NUMBERS, report)
+    _seccomp(f"{path}.seccompProfile", security.get("seccompProfile"), report)
 
 
 def check_pod(spec: dict[str, Any], report: Report) -> None:
     """``spec.securityContext`` of a Pod."""
     security, path = spec.get("securityContext") or {}, "spec.securityContext"
     _numbers(path, security, (*_NUMBERS, "fsGroup"), report)
+    _seccomp(f"{path}.seccompProfile", security.get("seccompProfile"), report)
     for index, group in enumerate(security.get("supplementalGroups") or ()):
         _number(f"{path}.supplementalGroups[{index}]", group, report)
+
+
+def _seccomp(path: str, profile: dict[str, Any] | None, report: Report) -> None:
+    if profile is None:
+        return
+    kind, name = profile.get("type"), profile.get("localhostProfile")
+    if not kind:
+        report.required(f"{path}.type", "type is required when seccompProfile is set")
+    report.one_of(f"{path}.type", kind, ("Localhost", "RuntimeDefault", "Unconfined"))
+    if kind == "Localhost" and not name:
+        report.required(f"{path}.localhostProfile", "must be set when seccomp type is Localhost")
+    elif kind and kind != "Localhost" and name is not None:
+        report.invalid(f"{path}.localhostProfile", name, "can only be set when seccomp type is Localhost")
 
 
 def _numbers(path: str, security: dict[str, Any], fields: tuple[str, ...], report: Report) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from isoplane.objects import names
+from isoplane.objects.rules import downward
 from isoplane.objects.rules.containers import check_relative
 from isoplane.objects.rules.report import Report
 
@@ -53,11 +54,17 @@ def _source(path: str, volume: dict[str, Any], report: Report) -> None:
 
 def _files(path: str, source: dict[str, Any], report: Report) -> None:
     _mode(f"{path}.defaultMode", source.get("defaultMode"), report)
+    for index, inner in enumerate(source.get("sources") or ()):
+        for field in ("configMap", "secret", "downwardAPI"):
+            if inner.get(field) is not None:
+                _files(f"{path}.sources[{index}].{field}", inner[field], report)
     for index, item in enumerate(source.get("items") or ()):
         where = f"{path}.items[{index}]"
         if not item.get("path"):
             report.required(f"{where}.path")
         check_relative(f"{where}.path", item.get("path"), report)
+        downward.check_field(f"{where}.fieldRef", item.get("fieldRef"), report, variable=False)
+        downward.check_resource(f"{where}.resourceFieldRef", item.get("resourceFieldRef"), report, variable=False)
         _mode(f"{where}.mode", item.get("mode"), report)
 
 

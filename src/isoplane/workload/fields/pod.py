@@ -81,8 +81,7 @@ HONOURED: Honoured = {
     ),
     "unit/test_node_oci_recipe.py::test_privileges_lift_the_masks": f"{_C}.securityContext.privileged",
     "unit/test_node_oci_surroundings.py::test_nobody_is_unconfined_who_did_not_choose_it": (
-        f"{_C}.securityContext.seccompProfile.{{localhostProfile,type}} "
-        "spec.securityContext.seccompProfile.{localhostProfile,type}"
+        f"{_C}.securityContext.seccompProfile.type spec.securityContext.seccompProfile.type"
     ),
     "unit/workload/test_sysctls.py::test_only_what_is_safe_or_allowed": "spec.securityContext.sysctls[].{name,value}",
     "e2e/test_oci_containers.py::test_interactive_exec_by_pipes": f"{_C}.stdin",
@@ -162,6 +161,15 @@ REFUSED = Table(
         only=(True,),
     ),
     Rule(f"{_C}.securityContext.procMount", "/proc is always masked here; remove the field", only=("Unmasked",)),
+    Rule(
+        f"{_C}.securityContext.seccompProfile.type spec.securityContext.seccompProfile.type",
+        "profiles of the node's own are not loaded here; use RuntimeDefault or Unconfined",
+        only=("Localhost",),
+    ),
+    Rule(
+        f"{_C}.securityContext.seccompProfile.localhostProfile spec.securityContext.seccompProfile.localhostProfile",
+        "profiles of the node's own are not loaded here; remove the field",
+    ),
     Rule(f"{_C}.volumeDevices", "there are no block volumes here; use volumeMounts"),
     Rule(f"{_C}.env[].valueFrom.fileKeyRef", "variables are not read from files here; use a ConfigMap or a Secret"),
     Rule("spec.ephemeralContainers", "containers cannot be added to a Pod here; use `kubectl exec`"),

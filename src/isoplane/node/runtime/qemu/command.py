@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 
 from isoplane.node.runtime.protocol import NetworkAttachment
 from isoplane.node.runtime.qemu.disks import BootFiles, DiskFile
@@ -163,12 +165,19 @@ def _disks(domain: Domain, files: BootFiles) -> list[str]:
         argv += ["-device", "virtio-scsi-pci,id=scsi0"]
     if "usb" in buses:
         argv += ["-device", "qemu-xhci,id=usb0"]
+    ports = sata_ports(domain.machine)
     for index, disk in enumerate(domain.disks):
         node = f"disk{index}"
         for block in _nodes(node, disk, files.disks[disk.name]):
             argv += ["-blockdev", json.dumps(block, separators=(",", ":"))]
-        argv += ["-device", _device(node, disk)]
+        argv += ["-device", _device(node, disk, next(ports) if disk.bus == "sata" else {})]
     return argv
+
+
+def sata_ports(machine: str) -> Iterator[dict[str, str]]:
+    """Where disks go one after the other: QEMU itself would put all of them on the first port."""
+    for port in count():
+        yield {"bus": f"ide.{port}"} if "q35" in machine else {"bus": f"ide.{port // 2}", "unit": str(port % 2)}
 
 
 def _nodes(node: str, disk: Disk, file: DiskFile) -> list[dict[str, object]]:
@@ -196,11 +205,11 @@ def _format_node(name: str, driver: str, file: str, read_only: bool) -> dict[str
     return {"driver": driver, "node-name": name, "file": file, "read-only": read_only}
 
 
-def _device(node: str, disk: Disk) -> str:
+def _device(node: str, disk: Disk, place: dict[str, str]) -> str:
     kind = {"virtio": "virtio-blk-pci", "usb": "usb-storage"}.get(disk.bus)
     if kind is None:
         kind = {"sata": "ide", "scsi": "scsi"}[disk.bus] + ("-cd" if disk.cdrom else "-hd")
-    more = {"id": f"{node}-device", "drive": node}
+    more = {"id": f"{node}-device", "drive": node} | place
     if disk.serial:
         more["serial"] = disk.serial
     if disk.boot_order:

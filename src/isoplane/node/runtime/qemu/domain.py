@@ -7,22 +7,17 @@ Host paths and files are none of its business: see disks.py.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from isoplane.node.runtime.qemu.fields import Spec, amount, items, mapping, positive, refuse, required, text
 from isoplane.node.runtime.qemu.volumes import Source, parse_volumes
 from isoplane.workload import impossible
-from isoplane.workload.impossible import INTERFACE_MODELS, MACHINE_TYPE, field_of
+from isoplane.workload.impossible_machine import FEATURE_SIGNS, INTERFACE_MODELS, field_of
+from isoplane.workload.machine_offer import HOST_MODELS, KNOWN, MachineOffer
 
 MIB = 2**20
-LEAST_MEMORY = 16 * MIB
 BUSES = ("virtio", "sata", "scsi", "usb")
-CACHES = ("", "none", "writethrough", "writeback")
-_CPU_NAME = re.compile(r"[A-Za-z0-9_.-]+")
-
-_FEATURE_SIGNS = {"require": "+", "force": "+", "optional": "+", "disable": "-", "forbid": "-"}
 _NEED_AGENT = {"exec", "guestAgentPing"}
 
 
@@ -90,8 +85,11 @@ class Domain:
     """Whether a probe needs the QEMU guest agent's channel."""
 
 
-def parse(spec: Spec) -> Domain:
-    """Read a VMI's spec. Raises RuntimeFailure(CREATE_CONFIG) naming the field that is wrong or cannot be given."""
+def parse(spec: Spec, offer: MachineOffer = KNOWN) -> Domain:
+    """Read a VMI's spec. Raises RuntimeFailure(CREATE_CONFIG) naming the field that is wrong or cannot be given.
+
+    ``offer``: the names that this host's QEMU takes.
+    """
     domain = mapping(spec.get("domain"), "domain")
     for where, value in (
         ("domain.devices.disks", field_of(domain, "devices", "disks")),
@@ -100,7 +98,7 @@ def parse(spec: Spec) -> Domain:
     ):
         items(value, where)
     text(field_of(domain, "machine", "type"), "domain.machine.type")
-    for path, why in impossible.machine(spec):
+    for path, why in impossible.machine(spec, offer):
         raise refuse(path.removeprefix("spec."), why)
     firmware = mapping(domain.get("firmware"), "domain.firmware")
     kernel_boot = _kernel_boot(firmware)
@@ -135,9 +133,7 @@ def _cpu(domain: Spec) -> Cpu:
     if not shape and (asked := _resource(domain, "cpu")) is not None:
         shape["sockets"] = max(1, amount(asked, "domain.resources"))
     model = text(cpu.get("model"), "domain.cpu.model")
-    if model and not _CPU_NAME.fullmatch(model):
-        raise refuse("domain.cpu.model", f"{model!r} is not the name of a CPU model")
-    if model in ("host-model", "host-passthrough"):
+    if model in HOST_MODELS:
         model = ""
     return Cpu(shape.get("sockets", 1), shape.get("cores", 1), shape.get("threads", 1), model, _features(cpu))
 
@@ -147,11 +143,7 @@ def _features(cpu: Spec) -> tuple[str, ...]:
     for index, feature in enumerate(items(cpu.get("features"), "domain.cpu.features")):
         path = f"domain.cpu.features[{index}]"
         name, policy = required(feature, "name", path), text(feature.get("policy"), f"{path}.policy") or "require"
-        if not _CPU_NAME.fullmatch(name):
-            raise refuse(f"{path}.name", f"{name!r} is not the name of a CPU feature")
-        if policy not in _FEATURE_SIGNS:
-            raise refuse(f"{path}.policy", f"{policy!r} is not one of {', '.join(_FEATURE_SIGNS)}")
-        found.append(_FEATURE_SIGNS[policy] + name)
+        found.append(FEATURE_SIGNS[policy] + name)
     return tuple(found)
 
 
@@ -161,17 +153,11 @@ def _memory(domain: Spec) -> int:
     asked = guest if guest is not None else _resource(domain, "memory")
     if asked is None:
         raise refuse("domain.memory.guest", "say how much memory the guest has, e.g. 256Mi")
-    memory = amount(asked, path)
-    if memory < LEAST_MEMORY:
-        raise refuse(path, f"{asked} is less than a machine can start with (16Mi)")
-    return memory
+    return amount(asked, path)
 
 
 def _machine(domain: Spec) -> str:
-    kind = text(field_of(domain, "machine", "type"), "domain.machine.type") or "pc"
-    if not MACHINE_TYPE.fullmatch(kind):
-        raise refuse("domain.machine.type", f"{kind!r} is not supported: use pc (the default) or q35")
-    return kind
+    return text(field_of(domain, "machine", "type"), "domain.machine.type") or "pc"
 
 
 def _kernel_boot(firmware: Spec) -> KernelBoot | None:
@@ -214,8 +200,6 @@ def _disk(name: str, source: Source, path: str, declared: Spec) -> Disk:
     if bus not in BUSES or (cdrom and bus in ("virtio", "usb")):
         raise refuse(f"{path}.{kind}.bus", f"{bus!r} is not a bus for a {kind}; use one of {', '.join(BUSES[:3])}")
     cache = text(declared.get("cache"), f"{path}.cache")
-    if cache not in CACHES:
-        raise refuse(f"{path}.cache", f"{cache!r} is not one of none, writethrough, writeback")
     return Disk(
         name,
         source,

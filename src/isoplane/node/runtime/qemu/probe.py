@@ -22,6 +22,7 @@ from typing import Any
 from isoplane.node.programs import which
 from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
 from isoplane.node.runtime.qemu.command import KVM, TCG
+from isoplane.workload.machine_offer import MachineOffer, machine_offer
 
 BINARY = "qemu-system-x86_64"
 MEMORY = Path("/run/isoplane-qemu.json")
@@ -80,44 +81,75 @@ async def probe_host(binary: str, memory: Path, accelerator: str | None = None) 
 
     ``memory`` is the file that remembers the answers.  Raises RuntimeFailure when QEMU does not run at all.
     """
-    found = os.stat(binary)
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    known: dict[str, Any] = {"boot": boot, "qemu": f"{found.st_size}-{found.st_mtime_ns}"}
-    try:
-        remembered = json.loads(memory.read_bytes())
-        if known.items() <= remembered.items():
-            known = remembered
-        if known.get("accelerator") == TCG and not 0 <= time.time() - known["probed"] < DOUBT_SECONDS:
-            del known["accelerator"]
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
-        pass
+    known = _remembered(binary, memory)
     before = dict(known)
+    if known.get("accelerator") == TCG and not 0 <= time.time() - known.get("probed", 0.0) < DOUBT_SECONDS:
+        del known["accelerator"]
     if "version" not in known:
         known["version"] = await _version(binary)
     if accelerator is None and "accelerator" not in known:
         usable = os.access("/dev/kvm", os.R_OK | os.W_OK)
         known["accelerator"] = KVM if usable and await boots(binary, KVM) else TCG
         known["probed"] = time.time()
+    _remember(memory, known, before)
+    major, minor = known["version"]
+    return Host(binary, (major, minor), accelerator or known["accelerator"])
+
+
+async def probe_offer(binary: str, memory: Path) -> MachineOffer:
+    """The processors, features and machine types that this QEMU has. Raises RuntimeFailure when it does not run at all."""
+    known = _remembered(binary, memory)
+    before = dict(known)
+    if "offer" not in known:
+        processors, machines = [await _told(binary, option, "help") for option in ("-cpu", "-machine")]
+        listed, _, features = processors.partition("Recognized CPUID flags:")
+        known["offer"] = [
+            re.findall(r"^(?:x86 )?\s*([\w.-]+)", listed.partition("\n")[2], re.MULTILINE),
+            features.split(),
+            re.findall(r"^([\w.-]+)", machines.partition("\n")[2], re.MULTILINE),
+        ]
+    _remember(memory, known, before)
+    return machine_offer(*known["offer"])
+
+
+def _remembered(binary: str, memory: Path) -> dict[str, Any]:
+    """What is known of this QEMU since the host started; at least which one it is."""
+    found = os.stat(binary)
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    known: dict[str, Any] = {"boot": boot, "qemu": f"{found.st_size}-{found.st_mtime_ns}"}
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        remembered = json.loads(memory.read_bytes())
+        if known.items() <= remembered.items():
+            known = remembered
+    return known
+
+
+def _remember(memory: Path, known: dict[str, Any], before: dict[str, Any]) -> None:
     if known != before:
         with contextlib.suppress(OSError):  # Nowhere to remember it: the next plane asks again.
             fresh = memory.with_suffix(f".{os.getpid()}")
             fresh.write_text(json.dumps(known))
             fresh.rename(memory)
-    major, minor = known["version"]
-    return Host(binary, (major, minor), accelerator or known["accelerator"])
 
 
 async def _version(binary: str) -> list[int]:
+    told = await _told(binary, "--version")
+    match = re.search(r"version (\d+)\.(\d+)", told)
+    if match is None:
+        raise RuntimeFailure(RuntimeReason.SANDBOX, f"{binary} --version does not work: {told.strip()}")
+    return [int(match[1]), int(match[2])]
+
+
+async def _told(binary: str, *arguments: str) -> str:
     child = await asyncio.create_subprocess_exec(
-        binary, "--version", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        binary, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     output, errors = await child.communicate()
-    match = re.search(rb"version (\d+)\.(\d+)", output)
-    if child.returncode or match is None:
+    if child.returncode:
         said = (errors or output).decode(errors="replace").strip()
-        raise RuntimeFailure(RuntimeReason.SANDBOX, f"{binary} --version does not work: {said}")
-    return [int(match[1]), int(match[2])]
+        raise RuntimeFailure(RuntimeReason.SANDBOX, f"{binary} {' '.join(arguments)} does not work: {said}")
+    return output.decode(errors="replace")
 
 
 async def boots(binary: str, accelerator: str, timeout: float = PROBE_TIMEOUT) -> bool:

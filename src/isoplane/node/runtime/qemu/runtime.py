@@ -30,10 +30,11 @@ from isoplane.node.runtime.qemu.command import KVM, TCG, Identity
 from isoplane.node.runtime.qemu.disks import ImageSource, make_files
 from isoplane.node.runtime.qemu.domain import Domain, parse
 from isoplane.node.runtime.qemu.machine import Machine
-from isoplane.node.runtime.qemu.probe import MEMORY, Host, find_binary, probe_host
+from isoplane.node.runtime.qemu.probe import MEMORY, Host, find_binary, probe_host, probe_offer
 from isoplane.node.runtime.qemu.records import Run, Sandbox
 from isoplane.node.runtime.qemu.serial import stamp
 from isoplane.workload.eviction import StorageUse
+from isoplane.workload.machine_offer import KNOWN
 from isoplane.workload.shape import Observed, RunState, Unit, Workload
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class QemuRuntime:
         self._machines: dict[str, Machine] = {}
         self._callbacks: list[Callable[[str], None]] = []
         self._binary = ""
+        self.offer = KNOWN
         self._forced = accelerator
         self._probe: asyncio.Task[Host] | None = None
         self._ticker: asyncio.Task[None] | None = None
@@ -68,6 +70,7 @@ class QemuRuntime:
     async def start(self) -> None:
         """Find QEMU, probe KVM in the background, adopt what runs. Raises RuntimeFailure without QEMU or a directory."""
         self._binary = find_binary()
+        self.offer = await probe_offer(self._binary, MEMORY)
         try:
             self._machines_dir.mkdir(parents=True, exist_ok=True)
             self._root.chmod(0o700)
@@ -156,7 +159,7 @@ class QemuRuntime:
         """Make what is missing of a machine's files, and write down what there is."""
         unit = workload.units[0]
         files = await make_files(
-            parse(unit.recipe),
+            parse(unit.recipe, self.offer),
             machine.directory,
             machine.memory,
             self._images,
@@ -193,7 +196,7 @@ class QemuRuntime:
     ) -> None:
         if machine.sandbox is None:
             raise RuntimeFailure(RuntimeReason.RUN, f"machine {workload.key} is not prepared")
-        domain = parse(unit.recipe)
+        domain = parse(unit.recipe, self.offer)
         host = await self.host()
         run = Run(attempt, host.accelerator)
         holds: list[int] = []

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from isoplane.node.runtime.qemu.fields import Spec, amount, items, mapping, refuse, required, text
-
-_SECTOR = 512
+from isoplane.workload.impossible_machine import SECTOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +92,7 @@ def _capacity(volume: Spec, path: str) -> int:
     if volume.get("capacity") is None:
         raise refuse(f"{path}.capacity", "required")
     capacity = amount(volume["capacity"], f"{path}.capacity")
-    if capacity < _SECTOR:
-        raise refuse(f"{path}.capacity", f"{volume['capacity']} is less than one sector")
-    return -(-capacity // _SECTOR) * _SECTOR
+    return -(-capacity // SECTOR) * SECTOR
 
 
 def _container_disk(volume: Spec, path: str) -> Source:
@@ -110,8 +107,6 @@ def _empty_disk(volume: Spec, path: str) -> Source:
 
 def _host_disk(volume: Spec, path: str) -> Source:
     where, kind = required(volume, "path", path), text(volume.get("type"), f"{path}.type") or "Disk"
-    if not where.startswith("/"):
-        raise refuse(f"{path}.path", f"{where!r} is not an absolute path")
     if kind not in ("Disk", "DiskOrCreate"):
         raise refuse(f"{path}.type", f"{kind!r} is not one of Disk, DiskOrCreate")
     create = kind == "DiskOrCreate"
@@ -126,13 +121,10 @@ def _cloud_init(volume: Spec, path: str) -> Source:
         reference = mapping(volume.get(key), f"{path}.{key}")
         return "" if volume.get(key) is None else required(reference, "name", f"{path}.{key}")
 
-    user = inline("userData"), inline("userDataBase64"), secret("secretRef")
-    network = inline("networkData"), inline("networkDataBase64"), secret("networkDataSecretRef")
-    if sum(map(bool, user)) > 1:
-        raise refuse(path, "give one of userData, userDataBase64 and secretRef")
-    if sum(map(bool, network)) > 1:
-        raise refuse(path, "give one of networkData, networkDataBase64 and networkDataSecretRef")
-    return CloudInit(*user, *network)
+    return CloudInit(
+        *(inline("userData"), inline("userDataBase64"), secret("secretRef")),
+        *(inline("networkData"), inline("networkDataBase64"), secret("networkDataSecretRef")),
+    )
 
 
 def _object_files(prefix: str, name_field: str) -> Reader:
