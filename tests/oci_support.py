@@ -13,6 +13,7 @@ from pathlib import Path
 
 from isoplane.node.images import ImageStore
 from isoplane.node.images.demo import build_demo
+from isoplane.node.runtime.oci import OciRuntime
 from isoplane.node.runtime.oci.layout import Layout
 
 
@@ -36,6 +37,15 @@ def demo_images() -> Path:
     if failures:
         raise failures[0]
     return root
+
+
+async def remove_all(data_dir: Path) -> None:
+    """End and remove every container below a data directory, whatever a test left there."""
+    runtime = OciRuntime(data_dir, ImageStore(demo_images()))
+    await runtime.start()
+    for observed in await runtime.observe_all():
+        await runtime.remove(observed.uid)
+    await runtime.close()
 
 
 def traces_of(data_dir: Path) -> list[str]:

@@ -6,9 +6,11 @@ import base64
 import json
 import os
 import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from isoplane.client.streams import ExecOptions
 from isoplane.node import formats, mounting
@@ -19,7 +21,7 @@ from isoplane.node.runtime.oci.layout import Layout, read_json
 from isoplane.node.runtime.protocol import Materials
 from isoplane.workload.pod import PodAdapter
 from isoplane.workload.shape import UnitState, Workload
-from oci_support import demo_images, traces_of
+from oci_support import demo_images, remove_all, traces_of
 from qemu_support import Harness, guest_store, machine_spec, machine_workload
 from qemu_support import traces_of as machine_traces_of
 from support import require
@@ -79,34 +81,41 @@ def as_an_earlier_version_left_it(layout: Layout) -> None:
     mounting.leave_memory(layout.memory)
 
 
+@pytest_asyncio.fixture
+async def data(tmp_path: Path) -> AsyncIterator[Path]:
+    """A data directory, whose containers are removed whatever happens."""
+    require("crun", "runc", "conmon", "skopeo", "umoci", root=True)
+    yield tmp_path
+    await remove_all(tmp_path)
+    assert traces_of(tmp_path) == []
+
+
 @pytest.mark.parametrize("name", ["crun", "runc"])
-async def test_no_file_on_the_disk_has_a_secret_of_a_containers_environment(tmp_path: Path, name: str) -> None:
-    require(name, "conmon", "skopeo", "umoci", root=True)
-    workload, layout = declare("w"), Layout(tmp_path)
-    runtime = await started(tmp_path, name)
+async def test_no_file_on_the_disk_has_a_secret_of_a_containers_environment(data: Path, name: str) -> None:
+    workload, layout = declare("w"), Layout(data)
+    runtime = await started(data, name)
     await runtime.prepare(workload, MATERIALS)
     await runtime.start_unit(workload, workload.units[0], 0, MATERIALS)
     session = await runtime.open_exec("w", "c", ExecOptions(command=("/bin/sh",), tty=False, stdin=True))
     assert await says(runtime) == VALUE
-    assert holding(tmp_path, on_disk=True) == []
+    assert holding(data, on_disk=True) == []
     assert {path.name for path in holding(layout.memory, on_disk=True)} >= {"config.json"}, "the search finds nothing"
     assert any(path.name.startswith("exec-") for path in holding(layout.memory, on_disk=True))
     await session.close()
     await runtime.close()
-    runtime = await started(tmp_path, name)
+    runtime = await started(data, name)
     assert await says(runtime) == VALUE
-    assert holding(tmp_path, on_disk=True) == []
+    assert holding(data, on_disk=True) == []
     await runtime.remove("w")
-    assert traces_of(tmp_path) == []
+    assert traces_of(data) == []
     await runtime.close()
     assert not layout.memory.exists()
 
 
 @pytest.mark.parametrize("name", ["crun", "runc"])
-async def test_what_an_earlier_version_left_on_the_disk_moves_while_containers_run(tmp_path: Path, name: str) -> None:
-    require(name, "conmon", "skopeo", "umoci", root=True)
-    workload, waiting, layout = declare("w"), declare("v"), Layout(tmp_path)
-    runtime = await started(tmp_path, name)
+async def test_what_an_earlier_version_left_on_the_disk_moves_while_containers_run(data: Path, name: str) -> None:
+    workload, waiting, layout = declare("w"), declare("v"), Layout(data)
+    runtime = await started(data, name)
     for one in (workload, waiting):
         await runtime.prepare(one, MATERIALS)
         await runtime.start_unit(one, one.units[0], 0, MATERIALS)
@@ -115,9 +124,9 @@ async def test_what_an_earlier_version_left_on_the_disk_moves_while_containers_r
     as_an_earlier_version_left_it(layout)
     [(_, attempt)] = [found for found in layout.everything() if found[0] == "v"]
     os.mkfifo(layout.root / "state" / layout.container_id("v", "c", 0) / "exec.fifo")
-    assert len(holding(tmp_path, on_disk=True)) >= 2
-    runtime = await started(tmp_path, name)
-    assert holding(tmp_path, on_disk=True) == []
+    assert len(holding(data, on_disk=True)) >= 2
+    runtime = await started(data, name)
+    assert holding(data, on_disk=True) == []
     assert not (layout.root / "state").exists()
     assert await runtime.observe("w") == before
     assert await says(runtime) == VALUE
@@ -130,18 +139,17 @@ async def test_what_an_earlier_version_left_on_the_disk_moves_while_containers_r
     for uid in ("w", "v"):
         await runtime.remove(uid)
     await runtime.close()
-    assert traces_of(tmp_path) == []
+    assert traces_of(data) == []
 
 
-async def test_containers_whose_memory_was_unmounted_end_and_can_be_started_again(tmp_path: Path) -> None:
-    require("crun", "conmon", "skopeo", "umoci", root=True)
-    workload, layout = declare("w"), Layout(tmp_path)
-    runtime = await started(tmp_path, "crun")
+async def test_containers_whose_memory_was_unmounted_end_and_can_be_started_again(data: Path) -> None:
+    workload, layout = declare("w"), Layout(data)
+    runtime = await started(data, "crun")
     await runtime.prepare(workload, MATERIALS)
     await runtime.start_unit(workload, workload.units[0], 0, MATERIALS)
     await runtime.close()
     mounting.leave_memory(layout.memory)
-    runtime = await started(tmp_path, "crun")
+    runtime = await started(data, "crun")
     observed = await runtime.observe("w")
     assert observed is not None
     assert observed.unit("c").state is UnitState.EXITED
@@ -149,7 +157,7 @@ async def test_containers_whose_memory_was_unmounted_end_and_can_be_started_agai
     assert await says(runtime) == VALUE
     await runtime.remove("w")
     await runtime.close()
-    assert traces_of(tmp_path) == []
+    assert traces_of(data) == []
 
 
 async def test_no_file_on_the_disk_has_a_secret_of_a_machine(tmp_path: Path) -> None:

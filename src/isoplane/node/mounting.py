@@ -63,11 +63,11 @@ def leave_memory(directory: Path) -> None:
             raise
 
 
-def mounts_below(directory: Path) -> list[str]:
-    """Mount points at or below a directory in the caller's namespace, the innermost first."""
+def mounts_below(directory: Path, pid: int | str = "thread-self") -> list[str]:
+    """Mount points at or below a directory as a process sees them, by default the caller; the innermost first."""
     prefix = str(directory)
     found = []
-    for line in Path("/proc/thread-self/mountinfo").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines():
         point = line.split(" ")[4].replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
         if point == prefix or point.startswith(prefix + "/"):
             found.append(point)

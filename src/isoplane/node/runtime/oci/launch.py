@@ -14,6 +14,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ from typing import Any
 from isoplane.node import mounting, trees
 from isoplane.node.formats import CONTAINER_START
 from isoplane.node.images import Image, ImageError
-from isoplane.node.runtime.oci import kernel, processes, spec, volumes
+from isoplane.node.runtime.oci import guarded, kernel, processes, spec, volumes
 from isoplane.node.runtime.oci.launcher import CommandFailure, Launcher, last_line
-from isoplane.node.runtime.oci.layout import Attempt, Layout, write_json
+from isoplane.node.runtime.oci.layout import Attempt, Layout, read_json, write_json
 from isoplane.node.runtime.oci.observe import has_started
 from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
 
@@ -113,6 +114,7 @@ class Starter:
             self._layout.config(launch.container_id).write_text(json.dumps(document))
             attempt.message.touch(mode=0o666)
             os.chmod(attempt.message, 0o666)
+            write_json(self._layout.mounted(launch.container_id), guarded.identities(mounts))
             self._mount_rootfs(launch)
         except OSError as error:
             raise _failure(RuntimeReason.CREATE, launch, str(error)) from None
@@ -125,7 +127,15 @@ class Starter:
         self.release(attempt, launch.container_id)
 
     def release(self, attempt: Attempt, container_id: str) -> None:
-        """Let a created container go over its start line; one that went before is left alone."""
+        """Let a created container go over its start line; one that went before is left alone.
+
+        One in which a volume lies over the kernel's places is killed instead.
+        """
+        try:
+            self._verify(attempt, container_id)
+        except RuntimeFailure as failure:
+            processes.send(_process(attempt), signal.SIGKILL)
+            raise RuntimeFailure(failure.reason, f"container {attempt.unit!r}: {failure.message}") from None
         if self.launcher.tools.runtime == "crun" and self._open_gate(container_id):
             return
         try:
@@ -135,6 +145,17 @@ class Starter:
                 return
             message = f"container {attempt.unit!r} could not be started: {error}"
             raise RuntimeFailure(RuntimeReason.RUN, message) from None
+
+    def _verify(self, attempt: Attempt, container_id: str) -> None:
+        known = read_json(self._layout.mounted(container_id))
+        if known is None or has_started(self._layout, container_id):
+            return
+        pid = _process(attempt)
+        try:
+            guarded.verify(pid, known)
+        except OSError as error:
+            if processes.alive(pid, 0):
+                raise RuntimeFailure(RuntimeReason.RUN, f"its mounts cannot be read: {error}") from None
 
     def _open_gate(self, container_id: str) -> bool:
         """What `crun start` does, without a process for it: one byte into the FIFO at which the container waits.
@@ -214,6 +235,10 @@ class Starter:
         if (self._layout.state / container_id).exists():
             self.launcher.isolated(lambda: self._delete(container_id))
         trees.remove_tree(self._layout.bundle(container_id))
+
+
+def _process(attempt: Attempt) -> int:
+    return int((read_json(attempt.process) or {}).get("pid") or 0) or processes.read_pid(attempt.pid)
 
 
 def _created(launch: Launch, report: bytes) -> int:

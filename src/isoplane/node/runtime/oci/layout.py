@@ -3,7 +3,7 @@
     oci/boot                                    which boot of the host the rest is about
     oci/memory/                                 a file system in memory: what holds Secrets, and must not reach a disk
     oci/memory/state/                           the low-level runtime's own state (--root), config.json copied in it
-    oci/memory/bundles/<container id>/          config.json, and the processes that are executed in the container
+    oci/memory/bundles/<container id>/          config.json, mounted.json, and the processes executed in the container
     oci/exits/<container id>                    exit codes, written by conmon
     oci/trash/                                  what is being deleted
     oci/pods/<uid>/sandbox.json                 written last by prepare: who it is, where it is plugged in
@@ -151,6 +151,10 @@ class Layout:
 
     def bundle(self, container_id: str) -> Path:
         return self.bundles / container_id
+
+    def mounted(self, container_id: str) -> Path:
+        """Which volumes its mounts are: see ``guarded``."""
+        return self.bundle(container_id) / "mounted.json"
 
     def config(self, container_id: str) -> Path:
         """What the low-level runtime is told of a container: its environment with its Secrets, too."""

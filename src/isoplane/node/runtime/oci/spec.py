@@ -12,7 +12,7 @@ from typing import Any
 from isoplane.node.runtime.oci.users import User
 
 _CPU_PERIOD = 100_000
-_MASKED = (
+MASKED = (
     "/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
     "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
 )  # fmt: skip
@@ -93,7 +93,7 @@ def document(container: Container, rootfs: str = "rootfs") -> dict[str, Any]:
         "rootfsPropagation": "rslave" if any(m.propagation != "rprivate" for m in container.mounts) else "rprivate",
     }
     if not privileged:
-        linux["maskedPaths"], linux["readonlyPaths"] = list(_MASKED), list(_READ_ONLY)
+        linux["maskedPaths"], linux["readonlyPaths"] = list(MASKED), list(_READ_ONLY)
     if privileged and container.devices:
         linux["devices"] = [
             {"path": d.path, "type": d.kind, "major": d.major, "minor": d.minor, "fileMode": d.mode, "uid": d.uid,
