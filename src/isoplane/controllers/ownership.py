@@ -61,6 +61,14 @@ class Item:
         """Whether an owner of that kind can be looked up at all: served, and not namespaced above a cluster-scoped item."""
         return owner.resource is not None and (bool(self.namespace) or not owner.resource.namespaced)
 
+    def means(self, owner: Reference, known: Item) -> bool:
+        """Whether the object of that uid is the one that is named: of that kind and name, and in a place where it may own."""
+        return (owner.resource, owner.name, self.owner_namespace(owner)) == (
+            known.resource,
+            known.name,
+            known.namespace,
+        )
+
     def owner_namespace(self, owner: Reference) -> str:
         return self.namespace if owner.resource is not None and owner.resource.namespaced else ""
 
@@ -207,13 +215,17 @@ class Graph:
 
     def _waits(self, item: Item) -> bool:
         """Whether a dependent has to go before the item: one that blocks it and does not itself wait for the item."""
-        blocking = self._blocking.get(item.uid)
+        blocking: set[str] = set()
+        for uid in self._blocking.get(item.uid, ()):
+            dependent = self.items.get(uid)
+            # A reference that only has the uid right holds nobody up: it could be in anybody's namespace.
+            if dependent is None or not any(o.uid == item.uid and dependent.means(o, item) for o in dependent.owners):
+                continue
+            if not dependent.foreground and uid != item.uid:
+                return True
+            blocking.add(uid)
         if not blocking:
             return False
-        for uid in blocking:
-            dependent = self.items.get(uid)
-            if dependent is not None and not dependent.foreground and uid != item.uid:
-                return True
         above = self._above(item)
         return above is not None and not blocking <= above
 
@@ -240,10 +252,10 @@ class Graph:
         unknown: list[Reference] = []
         for owner in item.owners:
             known = self.items.get(owner.uid)
-            if known is not None and known.namespace != item.owner_namespace(owner):
+            if known is not None and not item.means(owner, known):
                 # The same uid elsewhere is not this owner; the server confirms it.
                 known = None
-            if known is not None and owner.uid not in absent:
+            if known is not None:
                 (waiting if known.foreground else solid).append(owner)
             elif not item.reaches(owner) or owner.uid in present:
                 solid.append(owner)
@@ -254,7 +266,7 @@ class Graph:
         if unknown:
             return Ask(tuple(unknown))
         if solid:
-            lost = frozenset(o.uid for o in (*dangling, *waiting))
+            lost = frozenset(o.uid for o in (*dangling, *waiting)) - {o.uid for o in solid}
             return Disown(lost) if lost else None
         if waiting and self._dependents.get(item.uid):
             return Delete("Foreground")

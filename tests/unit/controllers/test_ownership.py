@@ -118,6 +118,30 @@ def test_an_owner_of_that_uid_in_another_namespace_is_asked_for() -> None:
     assert made.decide("b", absent={"a"}) == Delete("Background")
 
 
+def test_an_owner_is_the_one_of_that_kind_and_name_too() -> None:
+    for reference in (Reference("a", "other", CONFIGMAPS, True), Reference("a", "a", SECRETS, True)):
+        dependent = Item("b", CONFIGMAPS, "ns", "b", (reference,))
+        made = graph(item("a"), dependent)
+        assert made.decide("b") == Ask((reference,))
+        assert made.decide("b", absent={"a"}) == Delete("Background")
+        # Beside a right reference with the same uid it takes nothing away.
+        right = Reference("a", "a", CONFIGMAPS, True)
+        made = graph(item("a"), Item("b", CONFIGMAPS, "ns", "b", (right, reference)))
+        assert made.decide("b", absent={"a"}) is None
+
+
+def test_what_only_has_the_uid_right_holds_no_owner_up() -> None:
+    """Else whoever knows a uid could keep another namespace's object from going, by a dependent with a finalizer."""
+    owner = item("a", finalizers=(FOREGROUND,), deleting=True)
+    for namespace, resource, name in (("other", CONFIGMAPS, "a"), ("ns", SECRETS, "a"), ("ns", CONFIGMAPS, "x")):
+        reference = Reference("a", name, resource, True)
+        held = Item("b", CONFIGMAPS, namespace, "b", (reference,), frozenset({"example.com/held"}), True)
+        assert graph(owner, held).decide("a") == LetGo()
+    cluster = Item("n", NODES, "", "n", (Reference("a", "a", CONFIGMAPS, True),), frozenset({"example.com/held"}), True)
+    assert graph(owner, cluster).decide("a") == LetGo()
+    assert graph(owner, item("b", "a", finalizers=("example.com/held",), deleting=True)).decide("a") == Wait()
+
+
 def test_a_namespaced_item_may_have_a_cluster_scoped_owner() -> None:
     lease = Item("l", LEASES, "kube-node-lease", "n", (Reference("n", "n", NODES, False),))
     assert graph(Item("n", NODES, "", "n"), lease).decide("l") is None
