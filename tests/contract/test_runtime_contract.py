@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -396,6 +397,16 @@ async def test_following_ends_with_the_unit(bench: Bench) -> None:
         lines = [line async for line in stream]
     assert not bench.case.speaks or any(LINE.encode() in line for line in lines)
     assert all(line.endswith(b"\n") for line in lines)
+
+
+async def test_every_line_bears_its_time_when_asked(bench: Bench) -> None:
+    runtime = await bench.instance()
+    await bench.running(runtime, Behaviour.SUCCEED)
+    stream = runtime.logs("w1", "u0", follow=True, tail_lines=None, since=None, previous=False, timestamps=True)
+    async with asyncio.timeout(bench.case.patience):
+        lines = [line async for line in stream]
+    assert lines
+    assert all(re.match(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}(Z|[+-]\d\d:\d\d) ", line) for line in lines), lines
 
 
 async def test_exec_collects_output_and_exit_code(bench: Bench) -> None:

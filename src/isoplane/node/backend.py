@@ -13,6 +13,12 @@ from isoplane.objects.kinds import Resource
 from isoplane.workload.adapters import adapter_for
 from isoplane.workload.shape import Unit, UnitRole, Workload
 
+_WHY_NO_LOG = {
+    "ErrImagePull": "image can't be pulled",
+    "ImagePullBackOff": "trying and failing to pull image",
+}
+"""The kubelet's words for what it waits for (validateContainerLogStatus)."""
+
 
 class LocalNode:
     """Answers for the workloads that run on this machine."""
@@ -78,7 +84,20 @@ class LocalNode:
                 if left <= 0:
                     return
         except RuntimeFailure as failure:
-            raise BadRequest(f"container {unit.name} of {workload.id} has no log: {failure.message}") from failure
+            raise BadRequest(self._no_log(resource, workload, unit, options, failure)) from failure
+
+    def _no_log(
+        self, resource: Resource, workload: Workload, unit: Unit, options: LogOptions, failure: RuntimeFailure
+    ) -> str:
+        """Why there is no log, in the kubelet's words where the unit waits to start."""
+        which = f'container "{unit.name}" in {resource.singular} "{workload.name}"'
+        if options.previous:
+            return f"previous terminated {which} not found"
+        adapter, obj = adapter_for(resource), self._informers.of(resource).get(workload.namespace, workload.name)
+        waiting = adapter.trouble(obj, unit.name) if adapter is not None and obj is not None else None
+        if waiting is None or not waiting.reason:
+            return f"container {unit.name} of {workload.id} has no log: {failure.message}"
+        return f"{which} is waiting to start: {_WHY_NO_LOG.get(waiting.reason, waiting.reason)}"
 
     def check_exec(self, resource: Resource, namespace: str, name: str, options: ExecOptions) -> None:
         """See ``server.node_backend.NodeBackend``."""

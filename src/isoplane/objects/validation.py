@@ -10,14 +10,19 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
+import orjson
+
 from isoplane.objects.errors import ApiError, BadRequest, Cause, Invalid
-from isoplane.objects.kinds import Resource
+from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Resource
 from isoplane.objects.rules import for_kind, meta
 from isoplane.objects.rules.report import Report
 from isoplane.objects.schema.structure import Node, structure
 from isoplane.objects.schema.validator import is_plain, type_causes
 
 _MAX_UNKNOWN = 100
+_ENDS_AT_THE_HOST = (PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES)
+_NUL = b"\\u0000"
+"""How JSON writes it; where the bytes are absent no string has to be looked at."""
 
 
 def validate(resource: Resource, obj: dict[str, Any]) -> list[Cause]:
@@ -27,7 +32,23 @@ def validate(resource: Resource, obj: dict[str, Any]) -> list[Cause]:
     report = Report()
     meta.check(resource, obj.get("metadata") or {}, report)
     for_kind(resource).check(obj, report)
+    if resource in _ENDS_AT_THE_HOST and _NUL in orjson.dumps(obj.get("spec")):
+        _without_nul(obj.get("spec"), "spec", report)
     return report.causes
+
+
+def _without_nul(value: Any, path: str, report: Report) -> None:
+    """No command line, file name or environment of the host can hold a NUL, and any string may end in one."""
+    if isinstance(value, str):
+        if "\0" in value:
+            report.invalid(path, value, "must not contain the character NUL")
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            _without_nul(key, path, report)
+            _without_nul(one, f"{path}.{key}", report)
+    elif isinstance(value, list):
+        for index, one in enumerate(value):
+            _without_nul(one, f"{path}[{index}]", report)
 
 
 def validate_update(resource: Resource, new: dict[str, Any], old: dict[str, Any]) -> list[Cause]:

@@ -87,10 +87,19 @@ class Registry:
         return [snapshot(projection.resource, obj, self._store.revision) for obj in projection.project(view, namespace)]
 
     def get(self, resource: Resource, namespace: str, name: str) -> Record:
-        for record in self.records(resource, namespace):
+        """By its name; a derived one also by its source's name, where that is unambiguous. Raises NotFound."""
+        records = self.records(resource, namespace)
+        for record in records:
             if record.name == name:
                 return record
-        raise apierrors.not_found(resource, name)
+        # PREFIX.NAME of the kind's short name and the object's: a name without its prefix is what people type.
+        meant = [record for record in records if record.name.partition(".")[2] == name]
+        if len(meant) == 1 and isinstance(self._projections.get(resource), Derived):
+            return meant[0]
+        missing = apierrors.not_found(resource, name)
+        if len(meant) > 1:
+            raise NotFound(f"{missing}: did you mean {' or '.join(record.name for record in meant)}?")
+        raise missing
 
     def list(self, resource: Resource, namespace: str | None, options: ListOptions) -> Listing[Record]:
         """Always the present state in one page: computed kinds have no past to page through."""

@@ -26,6 +26,7 @@ from isoplane.server.deletion import Deleted
 from isoplane.server.launcher import LAUNCHERS, launcher_pod, machine_of
 from isoplane.server.strategy import Clock
 from isoplane.server.watching import Direct, Step, watch_steps
+from isoplane.server.workload_events import translated
 from isoplane.server.writes import Writes
 from isoplane.store import Record, Store, Transaction
 from isoplane.store.mirror import Mirror
@@ -68,6 +69,7 @@ class Verbs:
         """``namespace`` None: all. Raises BadRequest, Invalid, Expired."""
         if resource.computed:
             return self.computed.list(resource, namespace, options)
+        options = translated(resource, options)
         try:
             return listing.list_records(self.store, resource, namespace, options, _mirror(resource, mirrored))
         except Expired as error:
@@ -85,6 +87,7 @@ class Verbs:
         """Steps in commit groups until the watch's time is over. Raises BadRequest, Invalid, Expired at once."""
         if resource.computed:
             return self.computed.watch(resource, namespace, options, self._monotonic)
+        options = translated(resource, options)
         mirror = _mirror(resource, mirrored)
         return watch_steps(self.store, resource, namespace, options, self._monotonic, direct, mirror)
 

@@ -129,6 +129,10 @@ class Adapter(Protocol):
         """What one LimitRange holds against a new object."""
         ...
 
+    def trouble(self, obj: Mapping[str, Any], unit: str = "") -> Waiting | None:
+        """What keeps it (or one unit of it) from running well, as its status tells; None while nothing does."""
+        ...
+
     def ineffective(self, obj: Mapping[str, Any]) -> list[str]:
         """A line for each field that it sets and that changes nothing here."""
         ...

@@ -15,8 +15,12 @@ from isoplane.workload.adapters import (
     PRIORITY_HANDLE,
     TRANSITIONS_ANNOTATION,
     Report,
+    Waiting,
 )
 from isoplane.workload.shape import GrpcHealth, HttpGet, Port, Probe, RunState, Stage
+
+GATED = "Gated"
+"""The reason of a workload that quota holds back, whatever its kind calls it."""
 
 
 def desired(obj: Mapping[str, Any]) -> RunState:
@@ -173,6 +177,15 @@ def remove_condition(obj: Object, type_: str) -> None:
     state = obj.get("status") or {}
     if state.get("conditions"):
         state["conditions"] = metadata.drop_condition(state["conditions"], type_)
+
+
+def unplaced(obj: Mapping[str, Any]) -> Waiting | None:
+    """Why it has no node yet, where its condition says so; both kinds have the same one."""
+    scheduled = metadata.condition(obj, "PodScheduled") or {}
+    if scheduled.get("status") != "False":
+        return None
+    reason = str(scheduled.get("reason") or "")
+    return Waiting(GATED if reason == "SchedulingGated" else reason, str(scheduled.get("message") or ""))
 
 
 def victim(obj: Mapping[str, Any], reason: str, message: str, now: float) -> Object:

@@ -41,6 +41,9 @@ PHASES: dict[Stage, str] = {
 }
 """Stage → Pod phase. Stopping keeps whatever phase the Pod has."""
 
+_ON_THE_WAY = ("ContainerCreating", "PodInitializing")
+"""Reasons for waiting that are no trouble."""
+
 
 class PodAdapter:
     """Pods as workloads: containers are the units, a veth is the attachment, SIGTERM is the graceful stop."""
@@ -152,6 +155,26 @@ class PodAdapter:
 
     def limit_violations(self, obj: Mapping[str, Any], limit_range: Mapping[str, Any]) -> list[str]:
         return limits.pod_violations(obj.get("spec") or {}, limit_range)
+
+    def trouble(self, obj: Mapping[str, Any], unit: str = "") -> Waiting | None:
+        status = obj.get("status") or {}
+        told = [s for k in ("initContainerStatuses", "containerStatuses") for s in status.get(k) or ()]
+        if unit:
+            waiting = next(((s.get("state") or {}).get("waiting") for s in told if s.get("name") == unit), None)
+            return Waiting(str(waiting.get("reason") or ""), str(waiting.get("message") or "")) if waiting else None
+        if status.get("phase") == "Succeeded":
+            return None
+        if status.get("reason"):
+            return Waiting(str(status["reason"]), str(status.get("message") or ""))
+        if (unplaced := common.unplaced(obj)) is not None:
+            return unplaced
+        for state in (s.get("state") or {} for s in told):
+            waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
+            if waiting.get("reason") not in (None, "", *_ON_THE_WAY):
+                return Waiting(str(waiting["reason"]), str(waiting.get("message") or ""))
+            if ended.get("exitCode"):
+                return Waiting(str(ended.get("reason") or "Error"), str(ended.get("message") or ""))
+        return None
 
     def ineffective(self, obj: Mapping[str, Any]) -> list[str]:
         return [f"{where}: has no effect: {why}" for where, why in fields.WARNED.found(obj)]

@@ -8,7 +8,7 @@ from typing import Any
 from isoplane.objects import metadata, quantity
 from isoplane.objects.kinds import WORKLOADS
 from isoplane.objects.metadata import Object
-from isoplane.workload.adapters import Adapter
+from isoplane.workload.adapters import Adapter, Waiting
 from isoplane.workload.lifecycle import UNREACHABLE
 from isoplane.workload.shape import Stage, Workload
 
@@ -20,6 +20,7 @@ def workload_object(adapter: Adapter, obj: Mapping[str, Any]) -> Object:
     reachable = ready.get("status") != "Unknown"
     enforced = metadata.condition(obj, "NetworkPolicyEnforced") or {}
     meta = obj.get("metadata") or {}
+    trouble = adapter.trouble(obj) or Waiting("")
     kind = workload.id.split("/", 1)[0]
     return {
         "apiVersion": WORKLOADS.api_version,
@@ -46,6 +47,8 @@ def workload_object(adapter: Adapter, obj: Mapping[str, Any]) -> Object:
             "stage": str(workload.stage) if reachable or workload.finished else UNREACHABLE,
             "ready": ready.get("status") == "True",
             "reachable": reachable,
+            "reason": trouble.reason,
+            "message": trouble.message,
             "node": workload.node,
             "ip": workload.address,
             "ips": list(workload.addresses),

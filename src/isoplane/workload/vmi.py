@@ -18,6 +18,7 @@ from isoplane.workload.adapters import (
     PRIORITY_ANNOTATION,
     QUOTA_GATE,
     Report,
+    Waiting,
     Write,
 )
 from isoplane.workload.fields import machine as fields
@@ -164,6 +165,16 @@ class MachineAdapter:
 
     def limit_violations(self, obj: Mapping[str, Any], limit_range: Mapping[str, Any]) -> list[str]:
         return vmi_violations(obj.get("spec") or {}, limit_range)
+
+    def trouble(self, obj: Mapping[str, Any], unit: str = "") -> Waiting | None:
+        status = obj.get("status") or {}
+        for type_, reason in ((ADMITTED, common.GATED), ("Synchronized", "")):
+            told = metadata.condition(obj, type_) or {}
+            if told.get("status") == "False":
+                return Waiting(reason or str(told.get("reason") or ""), str(told.get("message") or ""))
+        if (unplaced := common.unplaced(obj)) is not None:
+            return unplaced
+        return Waiting(str(status["reason"])) if status.get("phase") == "Failed" and status.get("reason") else None
 
     def ineffective(self, obj: Mapping[str, Any]) -> list[str]:
         return [f"{where}: has no effect: {why}" for where, why in fields.WARNED.found(obj)]

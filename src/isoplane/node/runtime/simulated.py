@@ -25,6 +25,7 @@ import orjson
 
 from isoplane.node.formats import SIMULATED_SANDBOX
 from isoplane.node.runtime.protocol import ExecResult, Materials, RuntimeFailure, RuntimeReason
+from isoplane.node.runtime.qemu.serial import stamp
 from isoplane.workload.eviction import StorageUse
 from isoplane.workload.shape import Observed, Unit, UnitObserved, UnitState, Workload
 
@@ -213,9 +214,10 @@ class SimulatedRuntime:
         known = self._sandbox(uid).units.get(unit)
         if previous and (known is None or known.attempt == 0):
             raise RuntimeFailure(RuntimeReason.RUN, f"{unit} has not run before")
-        if known is not None and tail_lines != 0:
+        if known is not None and tail_lines != 0 and (since is None or known.started >= since):
             attempt = known.attempt - previous
-            yield f"simulated {self.name} unit {unit}: started, attempt {attempt}\n".encode()
+            line = f"simulated {self.name} unit {unit}: started, attempt {attempt}\n".encode()
+            yield stamp(known.started, line) if timestamps else line
 
     # the journal
 

@@ -25,6 +25,7 @@ def _workload(obj: Object, now: float) -> list[Cell]:
         spec.get("priority") or 0,
         _asked(spec) or NONE,
         transitions_text(status.get("transitions")) or NONE,
+        _reason(status),
         NONE if revision is None else str(revision),
         spec.get("uid") or "",
     ]
@@ -37,6 +38,12 @@ def _asked(spec: Object) -> str:
     if guest and overhead and "memory" in request:
         request["memory"] = f"{request['memory']}: guest {guest} + overhead {overhead}"
     return amounts_text(request)
+
+
+def _reason(status: dict[str, Any]) -> str:
+    """The reason; of one that only waits for room also the message, which says what is missing."""
+    reason, message = str(status.get("reason") or ""), str(status.get("message") or "")
+    return f"{reason}: {message}" if reason in ("Unschedulable", "Gated") and message else reason
 
 
 def transitions_text(entries: Any) -> str:
@@ -109,6 +116,7 @@ PRINTERS = {
             Column("Priority", "Its priority, resolved.", "integer"),
             Column("Request", "What it asks of a node."),
             Column("Transitions", "How long the way to each stage took."),
+            Column("Reason", "What keeps it from running well."),
             Column("Policy", "The revision of the network policies enforced for it.", wide=True),
             Column("UID", "The uid of the object that declares it.", wide=True),
         ),
