@@ -13,8 +13,8 @@ from isoplane.objects.kinds import CONFIGMAPS, PODS, SECRETS, Resource
 from isoplane.objects.metadata import Object
 from isoplane.workload import common, impossible, limits, requests
 from isoplane.workload.adapters import QUOTA_GATE, Report, Waiting, Write
+from isoplane.workload.container_status import container_status
 from isoplane.workload.fields import pod as fields
-from isoplane.workload.health import Health
 from isoplane.workload.machine_offer import MachineOffer
 from isoplane.workload.shape import (
     Attachment,
@@ -23,9 +23,7 @@ from isoplane.workload.shape import (
     RestartRule,
     Stage,
     Unit,
-    UnitObserved,
     UnitRole,
-    UnitState,
     Workload,
 )
 from isoplane.workload.wording import ContainerWording, Wording
@@ -202,7 +200,7 @@ class PodAdapter:
                 declared = spec.get(entries) or ()
                 if declared:
                     status[field] = [
-                        _container_status(c, old.get(c["name"]), report, init=field != "containerStatuses")
+                        container_status(c, old.get(c["name"]), report, init=field != "containerStatuses")
                         for c in declared
                     ]
         status["qosClass"] = status.get("qosClass") or qos_class(spec)
@@ -363,83 +361,6 @@ def _qos_amounts(amounts: Mapping[str, Any] | None) -> dict[str, int]:
     """The CPU and memory that are asked for; others do not count, and 0 is not asked for. Source: kubelet qos.go."""
     found = {name: quantity.amount(name, (amounts or {}).get(name, 0)) for name in ("cpu", "memory")}
     return {name: value for name, value in found.items() if value > 0}
-
-
-def _container_status(
-    container: Mapping[str, Any], old: Mapping[str, Any] | None, report: Report, *, init: bool
-) -> dict[str, Any]:
-    name = container["name"]
-    seen = report.observed.unit(name) if report.observed else UnitObserved(name, UnitState.ABSENT)
-    health = report.health.get(name)
-    waiting = report.waiting.get(name)
-    old = old or {}
-    status: dict[str, Any] = {
-        "name": name,
-        "image": container.get("image") or "",
-        "imageID": seen.image_id or old.get("imageID") or "",
-        "restartCount": max(seen.attempt, int(old.get("restartCount") or 0)),
-        "ready": False,
-        "started": False,
-        "state": {},
-        "lastState": dict(old.get("lastState") or {}),
-    }
-    if seen.handle:
-        status["containerID"] = seen.handle
-    elif old.get("containerID"):
-        status["containerID"] = old["containerID"]
-    _unit_state(status, seen, health, waiting, old, init)
-    return status
-
-
-def _unit_state(
-    status: dict[str, Any],
-    seen: UnitObserved,
-    health: Health | None,
-    waiting: Waiting | None,
-    old: Mapping[str, Any],
-    init: bool,
-) -> None:
-    ended_before = (old.get("state") or {}).get("terminated")
-    if seen.before is not None:
-        status["lastState"] = {"terminated": _terminated(seen.before)}
-    if seen.state in (UnitState.RUNNING, UnitState.PAUSED) and not seen.starting:
-        status["state"] = {"running": {"startedAt": metadata.rfc3339(seen.started_at)}}
-        status["started"] = health.started if health else True
-        status["ready"] = health.ready if health else True
-        if ended_before and seen.attempt > int(old.get("restartCount") or 0):
-            status["lastState"] = {"terminated": ended_before}
-    elif seen.state is UnitState.EXITED:
-        ended = _terminated(seen)
-        if waiting is not None:
-            status["state"] = {"waiting": _waiting(waiting)}
-            status["lastState"] = {"terminated": ended}
-        else:
-            status["state"] = {"terminated": ended}
-            status["ready"] = init and seen.exit_code == 0
-    else:
-        status["state"] = {"waiting": _waiting(waiting or Waiting("ContainerCreating"))}
-        if ended_before:
-            status["lastState"] = {"terminated": ended_before}
-
-
-def _waiting(waiting: Waiting) -> dict[str, str]:
-    return {"reason": waiting.reason, **({"message": waiting.message} if waiting.message else {})}
-
-
-def _terminated(seen: UnitObserved) -> dict[str, Any]:
-    ended: dict[str, Any] = {
-        "exitCode": seen.exit_code if seen.exit_code is not None else (0 if seen.graceful else 137),
-        "reason": seen.reason or ("Completed" if seen.exit_code == 0 else "Error"),
-        "startedAt": metadata.rfc3339(seen.started_at) if seen.started_at else None,
-        "finishedAt": metadata.rfc3339(seen.finished_at) if seen.finished_at else None,
-    }
-    if seen.signal:
-        ended["signal"] = seen.signal
-    if seen.message:
-        ended["message"] = seen.message
-    if seen.handle:
-        ended["containerID"] = seen.handle
-    return ended
 
 
 def _conditions(obj: Object, report: Report, now: float) -> None:
