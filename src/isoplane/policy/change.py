@@ -45,8 +45,10 @@ _GENERATED_PARTS = ("statefulset.kubernetes.io/", "batch.kubernetes.io/", "apps.
 _ALL_PORTS = MAX_PORT + 1
 
 
-_TRIED = 24
-"""How many candidates are applied and compared, those first that seem to open least."""
+_TRIED, _FEWEST = 24, 3
+"""How many candidates are applied and compared, those first that seem to open least; fewer in a large cluster."""
+_COMPARED = 60_000
+"""Endpoints that the comparisons of all candidates may look at in sum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,8 @@ def changes_for(cluster: Cluster, connection: Connection, direction: str) -> lis
     other = INGRESS if direction == EGRESS else EGRESS
     blocked_there = not judge_direction(cluster, connection, other).allowed
     found: list[tuple[int, int, Change]] = []
-    for candidate in candidates[:_TRIED]:
+    tried = min(_TRIED, max(_FEWEST, _COMPARED // (len(directory.endpoints) + 1)))
+    for candidate in candidates[:tried]:
         opened = diff(cluster, candidate.after, candidate.rule.ports)
         if any(each.change == CLOSED for each in opened.differences):
             continue
