@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Set
 
 from tree import modules
 
-KNOWN = [["isoplane.workload.adapters", "isoplane.workload.common", "isoplane.workload.pod", "isoplane.workload.vmi"]]
+KNOWN = [[f"isoplane.workload.{name}" for name in ("adapters", "common", "container_status", "pod", "vmi")]]
 """Circles that are yet to be undone."""
 
 
