@@ -18,13 +18,13 @@ import httpx
 import orjson
 import pytest
 
-from isoplane.http import streaming
+from isoplane.http import protocol, streaming
 from isoplane.http.app import App, Handle, Service
-from isoplane.http.authentication import Authentication, ClientCertificates, FrontProxy
+from isoplane.http.authentication import Authentication, ClientCertificates, FrontProxy, Headers
 from isoplane.http.authorization import Decision
 from isoplane.http.items import EncodedObject, Listing
 from isoplane.http.listener import Listener
-from isoplane.http.peer import Authorities
+from isoplane.http.peer import Authorities, PeerCertificate
 from isoplane.http.representation import Representation
 from isoplane.http.request import Request
 from isoplane.http.request_info import RequestInfo
@@ -32,7 +32,7 @@ from isoplane.http.request_options import Call
 from isoplane.http.tls import Identity, Pki, serving_context
 from isoplane.http.user import User
 from isoplane.http.watch import Bookmark, ObjectEvent, Step
-from isoplane.objects.errors import Expired, NotFound
+from isoplane.objects.errors import Expired, NotFound, Unauthorized, Unavailable
 from isoplane.objects.kinds import WORKLOADS
 
 BASE = "/apis/isoplane.io/v1alpha1"
@@ -70,6 +70,10 @@ class Workloads(Service):
     def find(self, info: RequestInfo) -> Handle | None:
         if info.path == "/admit" and info.verb == "post":
             return self._admit
+        if info.path == "/admit/slow":
+            return self._slow
+        if info.path == "/admit/broken":
+            return lambda request: streaming.stream(request, self._broken())
         verbs: dict[str, Handle] = {"get": self._get, "list": self._list, "watch": self._watch}
         return verbs.get(info.verb) if info.resource == WORKLOADS.plural else None
 
@@ -100,6 +104,34 @@ class Workloads(Service):
         answer = {"uid": review["request"]["uid"], "allowed": False, "status": {"message": "not here"}}
         await request.answer(200, orjson.dumps({**review, "response": answer}))
 
+    async def _slow(self, request: Request) -> None:
+        await asyncio.sleep(0.6)
+        await request.answer(200, b"{}")
+
+    async def _broken(self) -> AsyncGenerator[bytes, None]:
+        yield b"a part"
+        raise Unavailable("the node is gone")
+
+
+class Tokens:
+    """One token, which takes a moment to look up."""
+
+    def __init__(self) -> None:
+        self.seen: set[bytes] = set()
+
+    def known(self, certificate: PeerCertificate | None, headers: Headers) -> User | None:
+        return User("bot", ("team-a",)) if dict(headers).get(b"authorization") in self.seen else None
+
+    async def ask(self, certificate: PeerCertificate | None, headers: Headers) -> User | None:
+        shown = dict(headers).get(b"authorization")
+        if shown is None:
+            return None
+        await asyncio.sleep(0)
+        if shown != b"Bearer good":
+            raise Unauthorized("the token is not valid")
+        self.seen.add(shown)
+        return self.known(certificate, headers)
+
 
 class Cluster:
     """The CAs, and the server with whoever may ask it."""
@@ -118,6 +150,7 @@ class Cluster:
             [
                 FrontProxy(Authorities(self.proxies.ca.certificate), ["front-proxy"]),
                 ClientCertificates(Authorities(self.clients.ca.certificate)),
+                Tokens(),
             ]
         )
         app = App(self.service, chain, self.service.authorize, ask=self.service.ask)
@@ -212,3 +245,32 @@ async def test_a_webhook_reviews_admission(cluster: Cluster) -> None:
         assert answer["response"] == {"uid": "7", "allowed": False, "status": {"message": "not here"}}
         assert (await post(content=b"{", headers={"content-type": "application/json"})).status_code == 400
         assert (await client.get("/admit")).status_code == 404
+
+
+async def test_tokens_are_looked_up_and_known_from_then_on(cluster: Cluster) -> None:
+    for token, code in (("good", 200), ("bad", 401), ("good", 200)):
+        async with cluster.client(None, {"authorization": f"Bearer {token}"}) as client:
+            assert (await client.get(ONE)).status_code == code
+    async with cluster.client(cluster.clients.client("ann", ["team-a"]), {"authorization": "Bearer bad"}) as client:
+        assert (await client.get(ONE)).status_code == 200, "proof that is bad does not hide a good one"
+
+
+async def test_a_connection_is_nobodys_until_somebody_is_proven(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "ANONYMOUS_SECONDS", 0.3)
+    state = cluster.listener._state
+    async with cluster.client(None) as nobody, cluster.client(None, {"authorization": "Bearer good"}) as bot:
+        assert (await bot.get(ONE)).status_code == 200
+        assert state.anonymous == 0
+        slow = await nobody.get("/admit/slow")
+        assert slow.status_code == 200, "what is being answered is answered first"
+        assert slow.headers["connection"] == "close"
+        assert (await bot.get(ONE)).status_code == 200
+        assert cluster.listener.connections == 1
+
+
+async def test_a_stream_that_fails_on_its_way_is_not_taken_for_a_whole_one(cluster: Cluster) -> None:
+    async with cluster.client(None) as client:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.get("/admit/broken")

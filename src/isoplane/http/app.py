@@ -19,7 +19,7 @@ from isoplane.http.reply import Send
 from isoplane.http.request import Request
 from isoplane.http.request_info import RequestInfo
 from isoplane.http.request_metrics import Labels, Measured, RequestMetrics, labels_of
-from isoplane.http.scope import CERTIFICATE, Scope
+from isoplane.http.scope import AUTHENTICATED, CERTIFICATE, Scope
 from isoplane.http.user import ANONYMOUS, User
 from isoplane.objects.errors import ApiError, Forbidden, Internal, NotAcceptable, NotFound, Unauthorized
 from isoplane.objects.exposition import CONTENT_TYPE, Registry
@@ -116,6 +116,7 @@ class App:
         user = self._authentication.known(scope.get(CERTIFICATE), scope["headers"])
         if user is None:
             return None
+        _note(scope, user)
         decision = self._authorize(user, info)
         if decision is None or not decision.allowed:
             return None
@@ -154,6 +155,7 @@ class App:
         user = self._authentication.known(certificate, headers)
         if user is None:
             user = await self._authentication.ask(certificate, headers)
+        _note(scope, user)
         # Who asks to be treated as somebody else must not be answered with their own, greater rights.
         if any(name[:12] == _IMPERSONATE for name, _ in headers):
             raise Forbidden("impersonation is not supported: ask without --as, --as-group and --as-uid")
@@ -186,6 +188,12 @@ class App:
 
     async def _scrape(self, request: Request) -> None:
         await request.answer(200, self._metrics.render(), content_type=CONTENT_TYPE)
+
+
+def _note(scope: Scope, user: User) -> None:
+    """A connection without a certificate is nobody's until a request on it has proven who asks."""
+    if user is not ANONYMOUS and AUTHENTICATED in scope:
+        scope[AUTHENTICATED]()
 
 
 def _nothing_there(info: RequestInfo) -> NotFound:

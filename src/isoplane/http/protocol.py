@@ -13,11 +13,10 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
-from websockets.http11 import Request
 
 from isoplane.http.app import App
 from isoplane.http.peer import of_connection
-from isoplane.http.scope import CERTIFICATE, LOST
+from isoplane.http.scope import AUTHENTICATED, CERTIFICATE, LOST
 from isoplane.http.wire import write_whole
 
 HEADER_SECONDS = 10.0
@@ -32,9 +31,9 @@ UNREAD_BYTES = 128 * 1024 * 1024
 FULL_BYTES = 32 * 1024
 """What one connection may hold before whoever writes to it waits; TLS by itself would take half a megabyte."""
 ANONYMOUS = 256
-"""Connections at once without a client certificate."""
+"""Connections at once without a client certificate on which no request has proven who asks, either."""
 ANONYMOUS_SECONDS = 60.0
-"""How long such a connection may live: what it may ask for is answered at once."""
+"""How long such a connection may live: what it may ask for is answered soon."""
 _TOO_SLOW = (
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 138\r\n\r\n"
     b'{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"the request came too slowly",'
@@ -83,7 +82,7 @@ class ApiProtocol(HttpToolsProtocol):
         self._lifetime: asyncio.TimerHandle | None = None
         if self._certificate is None:
             self._shared.anonymous += 1
-            self._lifetime = self.loop.call_later(ANONYMOUS_SECONDS, self._drop)
+            self._lifetime = self.loop.call_later(ANONYMOUS_SECONDS, self._expire)
             if self._shared.anonymous > ANONYMOUS:
                 transport.abort()
 
@@ -91,12 +90,17 @@ class ApiProtocol(HttpToolsProtocol):
         # From here on the WebSocket's own keep-alive watches over the connection.
         self._release_guard()
         super().handle_websocket_upgrade()
+        upgraded = self.transport.get_protocol()
+        assert isinstance(upgraded, ApiWebSocket)
+        upgraded.ended = self._is_known
+        if upgraded.response.status_code == 101:
+            # The application's task starts after this; it finds in its scope what plain requests have in theirs.
+            extra: dict[str, Any] = upgraded.scope  # type: ignore[assignment]
+            extra[CERTIFICATE], extra[AUTHENTICATED] = self._certificate, self._is_known
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._release_guard()
-        if self._lifetime is not None:
-            self._lifetime.cancel()
-            self._shared.anonymous -= 1
+        self._is_known()
         self._shared.unread.discard(self)
         if self._stalled is not None:
             self._stalled.cancel()
@@ -104,6 +108,22 @@ class ApiProtocol(HttpToolsProtocol):
         for callback in self._lost_callbacks:
             callback()
         self._lost_callbacks.clear()
+
+    def _is_known(self) -> None:
+        """It is nobody's connection no longer: a request on it has proven whose it is, or it has ended."""
+        if self._lifetime is not None:
+            self._lifetime.cancel()
+            self._lifetime = None
+            self._shared.anonymous -= 1
+
+    def _expire(self) -> None:
+        """A nobody's time is over; what is being answered is answered first."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            self._drop()
+            return
+        cycle.keep_alive = False
+        self._lifetime = self.loop.call_later(BODY_SECONDS, self._drop)
 
     def _drop(self) -> None:
         self.transport.abort()
@@ -138,6 +158,8 @@ class ApiProtocol(HttpToolsProtocol):
         extra: dict[str, Any] = self.scope  # type: ignore[assignment]
         extra[CERTIFICATE] = self._certificate
         extra[LOST] = self._lost_callbacks.append
+        if self._certificate is None:
+            extra[AUTHENTICATED] = self._is_known
 
     def on_url(self, url: bytes) -> None:
         self._count(len(url))
@@ -187,11 +209,10 @@ class ApiProtocol(HttpToolsProtocol):
 
 
 class ApiWebSocket(WebSocketsSansIOProtocol):
-    """A connection that was upgraded: the scope tells who is at the other end, as for plain requests."""
+    """A connection that was upgraded: its end is told to the one that it was."""
 
-    def handle_connect(self, event: Request) -> None:
-        super().handle_connect(event)
-        if self.response.status_code == 101:
-            # The application's task starts after this; it finds the user in its scope.
-            extra: dict[str, Any] = self.scope  # type: ignore[assignment]
-            extra[CERTIFICATE] = of_connection(self.transport.get_extra_info("ssl_object"))
+    ended: Callable[[], None] = staticmethod(_nothing)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.ended()

@@ -8,5 +8,7 @@ from typing import Any
 Scope = Mapping[str, Any]
 CERTIFICATE = "isoplane.certificate"
 """The client's PeerCertificate, or None."""
+AUTHENTICATED = "isoplane.authenticated"
+"""Where there is no certificate: call it when the request has proven who asks, and the connection is nobody's no longer."""
 LOST = "isoplane.lost"
 """Call it with what is to be called when the connection ends before the response does."""

@@ -59,7 +59,7 @@ class LocalNode:
     async def logs(
         self, resource: Resource, namespace: str, name: str, options: LogOptions
     ) -> AsyncGenerator[bytes, None]:
-        """See ``server.node_backend.NodeBackend``."""
+        """See ``client.streams.NodeBackend``."""
         workload = self._workload(resource, namespace, name)
         unit = self._unit(workload, options.container)
         runtime = self._runtimes[workload.runtime]
@@ -100,7 +100,7 @@ class LocalNode:
         return f"{which} is waiting to start: {_WHY_NO_LOG.get(waiting.reason, waiting.reason)}"
 
     def check_exec(self, resource: Resource, namespace: str, name: str, options: ExecOptions) -> None:
-        """See ``server.node_backend.NodeBackend``."""
+        """See ``client.streams.NodeBackend``."""
         self._way_in(resource, namespace, name, options)
 
     def _way_in(
@@ -115,7 +115,7 @@ class LocalNode:
         return workload, unit, opener
 
     async def exec(self, resource: Resource, namespace: str, name: str, options: ExecOptions) -> ExecSession:
-        """See ``server.node_backend.NodeBackend``."""
+        """See ``client.streams.NodeBackend``."""
         workload, unit, opener = self._way_in(resource, namespace, name, options)
         try:
             session: ExecSession = await opener(workload.uid, unit.name, options)

@@ -176,6 +176,25 @@ async def test_connections_without_a_certificate_are_bounded(
             writer.close()
 
 
+async def test_refused_upgrades_leave_nothing_behind(server: ApiServer) -> None:
+    """Who asks for a WebSocket and is nobody is refused, and takes nobody's place when gone."""
+    stranger = ssl.create_default_context()
+    stranger.check_hostname, stranger.verify_mode = False, ssl.CERT_NONE
+    upgrade = (
+        b"GET /api/v1/namespaces/default/pods/p/exec?command=id HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\n"
+        b"upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    for _ in range(5):
+        reader, writer = await asyncio.open_connection(*address(server), ssl=stranger)
+        writer.write(upgrade)
+        assert (await reader.read()).startswith(b"HTTP/1.1 401 ")
+        writer.close()
+    assert server._listener is not None
+    async with asyncio.timeout(20):
+        while server._listener._state.anonymous:
+            await asyncio.sleep(0.01)
+
+
 async def test_a_connection_that_is_not_read_holds_little(server: ApiServer, tmp_path: Path) -> None:
     context = kubeconfig.load(tmp_path / "kubeconfig", "").context
     assert context is not None
