@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -10,16 +11,19 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import yaml
 
 from isoplane.client.api import Api
 from isoplane.objects.errors import NotFound
-from isoplane.objects.kinds import EVENTS, PODS
+from isoplane.objects.kinds import CONFIGMAPS, EVENTS, PODS
 from oci_support import demo_images, traces_of
 from plane_process import PlaneProcess
 from support import HOST_TOOLS, require
 
 IMAGE = "isoplane.io/demo/busybox:1"
 LOOP = "while :; do sleep 0.2; done"
+CASES = Path(__file__).parents[1] / "cases"
+RESOURCES = {"Pod": PODS, "ConfigMap": CONFIGMAPS}
 Pod = dict[str, Any]
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.xdist_group("host")]
@@ -46,6 +50,12 @@ class World:
             {**obj, "spec": {**body, "initContainers": inits, "containers": list(containers)}},
             namespace="default",
         )
+
+    async def apply(self, name: str) -> None:
+        """Make what a file of the cases says."""
+        text = (CASES / name).read_text().replace("@SHARED@", str(self.shared))
+        for obj in yaml.safe_load_all(text):
+            await self.api.create(RESOURCES[obj["kind"]], obj, namespace="default")
 
     async def pod(self, name: str) -> Pod:
         return await self.api.get(PODS, name, "default")
@@ -226,10 +236,47 @@ async def out_of_memory(world: World) -> None:
     assert not Path("oom").exists(), "conmon's note belongs to the container, not where the plane was started"
 
 
+async def sub_paths_have_the_group(world: World) -> None:
+    await world.apply("subpath.yaml")
+    await world.phase("subpath", "Succeeded")
+
+
+async def mounted_files_follow(world: World) -> None:
+    await world.apply("configmap-update.yaml")
+
+    async def shows(what: str) -> bool:
+        return world.written("seen") == [what]
+
+    await world.until(lambda: shows('one l="one"'), "the first content")
+    await world.api.patch(CONFIGMAPS, "followed", "default", {"data": {"k": "two"}})
+    await world.api.patch(PODS, "follower", "default", {"metadata": {"labels": {"l": "two"}}})
+    await world.until(lambda: shows('two l="two"'), "the new content", 90)
+
+
+async def a_pods_own_limit_holds(world: World) -> None:
+    await world.apply("pod-level-limit.yaml")
+    (status,) = (await world.phase("podlevel", "Failed"))["status"]["containerStatuses"]
+    assert status["state"]["terminated"]["reason"] == "OOMKilled"
+
+
+async def read_only_goes_down(world: World) -> None:
+    below = world.shared / "tree" / "below"
+    below.mkdir(parents=True, mode=0o777)
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(below)], check=True)  # noqa: ASYNC221
+    try:
+        (below / "there").touch()
+        await world.apply("recursive-readonly.yaml")
+        await world.phase("readonly", "Succeeded")
+        assert sorted(path.name for path in below.iterdir()) == ["there"]
+    finally:
+        subprocess.run(["umount", "--lazy", str(below)], check=True)  # noqa: ASYNC221
+
+
 async def test_the_life_of_pods(world: World) -> None:
     cases = (
         slow_start, sidecar_readiness, sidecar_after_main, sidecar_ignores, sidecar_order, hook_holds_back, hook_fails,
-        probe_grace, nobody_answers_grpc, crash_loop, out_of_memory,
+        probe_grace, nobody_answers_grpc, crash_loop, out_of_memory, sub_paths_have_the_group, mounted_files_follow,
+        a_pods_own_limit_holds, read_only_goes_down,
     )  # fmt: skip
     answers = await asyncio.gather(*(case(world) for case in cases), return_exceptions=True)
     failed = {case.__name__: answer for case, answer in zip(cases, answers, strict=True) if answer is not None}
