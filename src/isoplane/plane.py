@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from isoplane.client.api import Api
@@ -55,7 +56,7 @@ from isoplane.store.lock import refuse_foreign
 from isoplane.store.record import Record
 from isoplane.watchdog import Watchdog
 from isoplane.workload.adapters import adapter_for, workload_resources
-from isoplane.workload.view import workload_object
+from isoplane.workload.view import Place, workload_object
 
 _log = logging.getLogger(__name__)
 
@@ -180,11 +181,14 @@ class Plane:
 
     async def _prepare(self, server: ApiServer) -> None:
         """Before anybody outside can ask: the computed kinds, and a ledger that is right."""
-        server.verbs.computed.register(Derived(WORKLOADS, workload_resources(), project_workload))
+        server.verbs.computed.register(Derived(WORKLOADS, workload_resources(), partial(project_workload, self._place)))
         server.verbs.computed.register(usage_summary())
         server.verbs.computed.register(decisions_summary())
         self.quota.write_refusals_to(server.store)
         await repair(server.store, self.quota)
+
+    def _place(self, namespace: str, uid: str) -> int:
+        return self.quota.queue.place(self.server.store.state, namespace, uid)
 
     def _controllers(self, recorder: Recorder) -> list[Controller]:
         return [
@@ -239,7 +243,7 @@ def admission_plugins(
     ]
 
 
-def project_workload(record: Record) -> Object | None:
+def project_workload(place: Place, record: Record) -> Object | None:
     """The computed Workload of a stored Pod or VMI."""
     adapter = adapter_for(record.resource)
-    return None if adapter is None else workload_object(adapter, record.object())
+    return None if adapter is None else workload_object(adapter, record.object(), place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,19 @@ from quota_plane import QuotaPlane, condition, pod, quota_plane
 
 from isoplane.http.request_options import Call
 from isoplane.http.user import User
+from isoplane.objects.columns import PRINTERS
 from isoplane.objects.errors import Forbidden, Invalid, QuotaExceeded
 from isoplane.objects.kinds import COHORTS, EVENTS, PODS, QUOTAPOLICIES
+from isoplane.plane import project_workload
 from isoplane.quota.decide import decide
 from isoplane.quota.explain import text
 from isoplane.quota.model import Ask, Deny
 from isoplane.server.quota_admission import repair
+from isoplane.server.quota_admission.accounts import Lines
 from isoplane.server.quota_admission.plugin import MAX_QUOTAS
+from isoplane.server.quota_admission.queue import Queue
+
+REASON = [column.name for column in PRINTERS[("isoplane.io", "Workload")].columns].index("Reason")
 
 
 @pytest.fixture
@@ -186,3 +193,45 @@ async def test_a_namespace_has_a_bounded_number_of_quotas(plane: QuotaPlane) -> 
         await plane.quota("a", {"pods": "5"}, "too-many")
     await plane.pod("p")
     assert await plane.used("a", f"more-{MAX_QUOTAS - 2}") == {"pods": "1"}
+
+
+async def test_everyone_who_waits_is_told_its_place(plane: QuotaPlane) -> None:
+    await plane.tenant("a", {"cpu": "1"})
+    await plane.pod("runs")
+    waiting = {
+        name: await plane.pod(name, owner="vm", priority=p) for name, p in (("b", "low"), ("c", "low"), ("d", "high"))
+    }
+
+    def places() -> list[str]:
+        """As the list of workloads shows them; by what writers keep, and by the rows alone."""
+        told = []
+        for queue in (plane.plugin.queue, Queue(Lines())):
+            place = partial(queue.place, plane.store.state)
+            cells = []
+            for name in sorted(waiting):
+                record = plane.store.state.get(PODS, "a", name)
+                view = project_workload(place, record) if record is not None else None
+                if view is not None:
+                    row = PRINTERS[("isoplane.io", "Workload")].row(view, 0)
+                    cells.append(name + " " + str(row[REASON]).partition(",")[0])
+            told.append(", ".join(cells))
+        assert told[0] == told[1]
+        return told[0].split(", ")
+
+    assert places() == ["b Gated: 2nd in the queue", "c Gated: 3rd in the queue", "d Gated: 1st in the queue"]
+    await plane.gone("d")
+    assert places() == ["b Gated: 1st in the queue", "c Gated: 2nd in the queue"]
+    await plane.gone("runs")
+    assert places() == ["b ", "c Gated: 1st in the queue"]
+    with pytest.raises(QuotaExceeded):
+        await plane.pod("nobody-s", cpu="1")
+    assert places() == ["b ", "c Gated: 1st in the queue"]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (112, "112th"), (10_000, "10000th"), (21, "21st")],
+)
+def test_places_are_read_as_ordinals(number: int, text: str) -> None:
+    view = {"metadata": {"name": "w"}, "status": {"reason": "Gated", "message": "short", "queuePosition": number}}
+    assert PRINTERS[("isoplane.io", "Workload")].row(view, 0)[REASON] == f"Gated: {text} in the queue, short"

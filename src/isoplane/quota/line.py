@@ -52,6 +52,11 @@ class WaitingLine:
         """The first that holds nothing."""
         return self._by_uid[self._line[0][2]] if self._line else None
 
+    def place(self, uid: str) -> int:
+        """How many are released before it, and it: 1 for the first; 0 for who has a hold, or is not there."""
+        waiting = self._by_uid.get(uid)
+        return 0 if waiting is None or waiting.held else bisect_left(self._line, waiting.order) + 1
+
     def held(self) -> list[Waiting]:
         """Those with a hold, in order."""
         return [self._by_uid[uid] for _, _, uid in self._held]

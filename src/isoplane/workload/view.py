@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from isoplane.objects import metadata, quantity
@@ -12,9 +12,19 @@ from isoplane.workload.adapters import Adapter, Waiting
 from isoplane.workload.lifecycle import UNREACHABLE
 from isoplane.workload.shape import Stage, Workload
 
+Place = Callable[[str, str], int]
+"""(namespace, uid) → place in the queue from 1 on; 0: in none."""
 
-def workload_object(adapter: Adapter, obj: Mapping[str, Any]) -> Object:
-    """The read-only Workload of an object. Its name is the kind's short name and the object's, so kinds never collide."""
+
+def nowhere(namespace: str, uid: str) -> int:
+    """Where no queue is known."""
+    return 0
+
+
+def workload_object(adapter: Adapter, obj: Mapping[str, Any], place: Place = nowhere) -> Object:
+    """The read-only Workload of an object. Its name is the kind's short name and the object's, so kinds never collide.
+
+    ``place``: where it stands in its namespace's queue for quota; asked of Gated ones."""
     workload = adapter.project(obj)
     ready = metadata.condition(obj, "Ready") or {}
     reachable = ready.get("status") != "Unknown"
@@ -22,6 +32,7 @@ def workload_object(adapter: Adapter, obj: Mapping[str, Any]) -> Object:
     meta = obj.get("metadata") or {}
     trouble = adapter.trouble(obj) or Waiting("")
     kind = workload.id.split("/", 1)[0]
+    position = place(workload.namespace, workload.uid) if workload.stage is Stage.GATED else 0
     return {
         "apiVersion": WORKLOADS.api_version,
         "kind": WORKLOADS.kind,
@@ -49,6 +60,7 @@ def workload_object(adapter: Adapter, obj: Mapping[str, Any]) -> Object:
             "reachable": reachable,
             "reason": trouble.reason,
             "message": trouble.message,
+            **({"queuePosition": position} if position else {}),
             "node": workload.node,
             "ip": workload.address,
             "ips": list(workload.addresses),

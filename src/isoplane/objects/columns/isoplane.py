@@ -41,9 +41,18 @@ def _asked(spec: Object) -> str:
 
 
 def _reason(status: dict[str, Any]) -> str:
-    """The reason; of one that only waits for room also the message, which says what is missing."""
+    """The reason; of one that only waits for room also its place, if any, and the message, which says what is missing."""
     reason, message = str(status.get("reason") or ""), str(status.get("message") or "")
-    return f"{reason}: {message}" if reason in ("Unschedulable", "Gated") and message else reason
+    if reason not in ("Unschedulable", "Gated") or not message:
+        return reason
+    position = status.get("queuePosition") or 0
+    return f"{reason}: {_ordinal(position)} in the queue, {message}" if position else f"{reason}: {message}"
+
+
+def _ordinal(number: int) -> str:
+    """``1st``, ``2nd``, ``3rd``, ``4th`` … ``11th`` … ``21st``."""
+    teens = number % 100 in (11, 12, 13)
+    return f"{number}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
 
 
 def transitions_text(entries: Any) -> str:

@@ -46,6 +46,16 @@ def stored_record(view: ReadView, charge: Charge) -> Record | None:
     return record if record is not None and record.uid == charge.uid else None
 
 
+def read_line(view: ReadView, tenant: str) -> WaitingLine:
+    """Everyone of a tenant who waits, from the rows."""
+    line, table = WaitingLine(), rows.waiting_table(tenant)
+    for uid in view.rows(table):
+        waiting = view.decoded(table, uid, rows.decode_waiting)
+        if waiting is not None:
+            line.put(waiting)
+    return line
+
+
 class Lines:
     """The waiting lines between transactions, each with the counter of the book it was true for."""
 
@@ -216,11 +226,11 @@ class RowAccounts(Accounts):
         version = self.book(tenant).line
         kept = self._lines.kept.get(tenant)
         if self._dry_run:
-            line = self._read_line(tenant)
+            line = read_line(self._txn, tenant)
         elif kept is not None and kept[0] == version:
             line = kept[1]
         else:
-            line = self._read_line(tenant)
+            line = read_line(self._txn, tenant)
             self._lines.kept[tenant] = (version, line)
         self._own_lines[tenant] = line
         return line
@@ -242,15 +252,6 @@ class RowAccounts(Accounts):
 
     def drop_place(self, tenant: str, owner: str) -> None:
         self._txn.delete_row(rows.places_table(tenant), owner)
-
-    def _read_line(self, tenant: str) -> WaitingLine:
-        line = WaitingLine()
-        table = rows.waiting_table(tenant)
-        for uid in self._txn.rows(table):
-            waiting = self._txn.decoded(table, uid, rows.decode_waiting)
-            if waiting is not None:
-                line.put(waiting)
-        return line
 
     def _changed_line(self, tenant: str) -> WaitingLine:
         line = self.line(tenant)

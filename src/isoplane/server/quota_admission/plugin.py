@@ -26,6 +26,7 @@ from isoplane.server.quota_admission import rows
 from isoplane.server.quota_admission.accounts import Lines
 from isoplane.server.quota_admission.config import same_allocatable
 from isoplane.server.quota_admission.promises import check_promises
+from isoplane.server.quota_admission.queue import Queue
 from isoplane.server.quota_admission.session import Session
 from isoplane.store.store import Store
 from isoplane.store.transaction import Transaction
@@ -44,6 +45,8 @@ class QuotaAdmission(Plugin):
 
     def __init__(self) -> None:
         self._lines = Lines()
+        self.queue = Queue(self._lines)
+        """Who stands where, for readers."""
         self._serial: int | None = None
         self._refused: deque[Entry] = deque(maxlen=rows.AUDIT_KEPT)
         """Refusals, whose own transaction is dropped: written with the next one that is not, or by one of their own."""
