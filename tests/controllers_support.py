@@ -87,7 +87,7 @@ class World:
     async def node(self, name: str = "node", cpu: str = "4", memory: str = "8Gi", pods: str = "110") -> Object:
         """A node that is ready."""
         await self.api.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
-        amounts = {"cpu": cpu, "memory": memory, "pods": pods}
+        amounts = {"cpu": cpu, "memory": memory, "pods": pods, "ephemeral-storage": "100Gi"}
         conditions = [{"type": "Ready", "status": "True", "reason": "test"}]
         return await self.status(NODES, name, "", capacity=amounts, allocatable=amounts, conditions=conditions)
 

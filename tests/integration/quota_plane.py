@@ -161,7 +161,7 @@ def vmi(
         "metadata": _meta(name, namespace, handle, owner),
         "spec": {
             "domain": {
-                "devices": {},
+                "devices": {"logSerialConsole": False},  # whose CPU would make every sum uneven
                 "firmware": _KERNEL,
                 "memory": {"guest": guest},
                 "resources": {"requests": {"cpu": cpu}},

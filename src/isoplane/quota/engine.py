@@ -56,6 +56,7 @@ from isoplane.quota.lines import full_counts, growth_lines
 from isoplane.quota.model import NEVER, Admit, Amounts, Ask, Charge, Deny, Victim, Wait, Waiting
 from isoplane.quota.release import ask_of
 from isoplane.quota.waking import RESERVATION_SLACK, Inventory
+from isoplane.workload.accounting import Accounting
 from isoplane.workload.adapters import QUOTA_GATE
 from isoplane.workload.shape import Claim
 
@@ -65,8 +66,8 @@ __all__ = ["Engine", "Inventory"]
 class Engine(Configuring):
     """The rules, over the books of one moment."""
 
-    def accounting(self, tenant: str) -> str:
-        """The mode in which a tenant's machines are counted: what a workload is to be projected with."""
+    def accounting(self, tenant: str) -> Accounting:
+        """The way in which a tenant's machines are counted: what a workload is to be projected with."""
         return self.accounts.policy(tenant).accounting
 
     def ignores(self, tenant: str, uid: str) -> bool:

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from isoplane.workload.accounting import DEFAULT_ACCOUNTING, Accounting
+
 Amounts = Mapping[str, int]
 
 _STORED = "count/"
 
 NEVER = "Never"
 """The preemptionPolicy of a workload for which nobody leaves."""
-DEFAULT_ACCOUNTING = "GuestPlusOverhead"
 DEFAULT_MAX_PENDING = 10_000
 DEFAULT_MAX_GRACE = 300
 
@@ -66,7 +67,7 @@ class Policy:
     migration_reserve: Amounts = field(default_factory=dict, hash=False)
     """Kept free of every quota for the targets of live migrations."""
     cohort: str = ""
-    accounting: str = DEFAULT_ACCOUNTING
+    accounting: Accounting = DEFAULT_ACCOUNTING
     max_pending: int = DEFAULT_MAX_PENDING
     """How many workloads may wait; a further one is refused, whoever made it."""
 

@@ -9,8 +9,9 @@ from typing import Any
 from isoplane.objects import metadata
 from isoplane.objects.quantity import amount, is_cpu, parse
 from isoplane.quota.charge import canonical
-from isoplane.quota.model import DEFAULT_ACCOUNTING, DEFAULT_MAX_GRACE, DEFAULT_MAX_PENDING, Policy, Quota
+from isoplane.quota.model import DEFAULT_MAX_GRACE, DEFAULT_MAX_PENDING, Policy, Quota
 from isoplane.quota.scopes import terms
+from isoplane.workload.accounting import DEFAULT_ACCOUNTING, Accounting
 
 POLICY_NAME = "default"
 """The one QuotaPolicy of a namespace that counts."""
@@ -39,7 +40,10 @@ def policy_of(obj: Mapping[str, Any]) -> Policy:
         lending=_amounts(spec.get("lendingLimit")),
         migration_reserve=_amounts(spec.get("migrationReserve")),
         cohort=str(spec.get("cohort") or ""),
-        accounting=str(spec.get("vmAccounting") or DEFAULT_ACCOUNTING),
+        accounting=Accounting(
+            str(spec.get("vmAccounting") or DEFAULT_ACCOUNTING.mode),
+            str(spec.get("kubevirtVersion") or DEFAULT_ACCOUNTING.kubevirt),
+        ),
         max_pending=DEFAULT_MAX_PENDING if spec.get("maxPending") is None else int(spec["maxPending"]),
     )
 

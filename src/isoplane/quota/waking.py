@@ -19,6 +19,7 @@ from isoplane.quota.effects import Effect
 from isoplane.quota.explain import waits_for
 from isoplane.quota.model import Admit, Ask, Charge, Decision, Wait, Waiting
 from isoplane.quota.release import release
+from isoplane.workload.accounting import Accounting
 
 RESERVATION_SLACK = 120.0
 """Seconds beyond the victims' grace period after which a reservation that was not converted ends."""
@@ -36,7 +37,7 @@ class Inventory(Protocol):
         """Seconds that the workload takes to end at most, by its own wish; None: its object is not there (any more)."""
         ...
 
-    def workloads(self, tenant: str, accounting: str) -> Iterable[Observed]:
+    def workloads(self, tenant: str, accounting: Accounting) -> Iterable[Observed]:
         """Everyone of a tenant who is there, counted in that mode."""
         ...
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from isoplane.objects import metadata
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, Resource
 from isoplane.objects.metadata import Object
+from isoplane.workload.accounting import Accounting
 from isoplane.workload.health import Health
 from isoplane.workload.machine_offer import MachineOffer
 from isoplane.workload.shape import Claim, Observed, Stage, Workload
@@ -80,9 +81,9 @@ class Adapter(Protocol):
     resource: Resource
     wording: Wording
 
-    def claim(self, obj: Mapping[str, Any], mode: str) -> Claim:
-        """The part of :meth:`project` that a quota looks at, its amounts under a QuotaPolicy's vmAccounting ``mode``
-        (``project``'s are under GuestPlusOverhead); a kind that has no modes ignores it. Raises ValueError."""
+    def claim(self, obj: Mapping[str, Any], accounting: Accounting) -> Claim:
+        """The part of :meth:`project` that a quota looks at, its amounts by a QuotaPolicy's ``accounting``
+        (``project``'s are by the default one); a kind that is counted in one way only ignores it. Raises ValueError."""
         ...
 
     def project(self, obj: Mapping[str, Any]) -> Workload:

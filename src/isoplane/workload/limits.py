@@ -3,8 +3,8 @@
 Server admission applies them before quota counts, so that quota counts what was filled in.  Wording and order are
 kube-apiserver's LimitRanger's.  Types beside Container and Pod concern kinds that are not served.
 
-**Virtual machines.** A machine is one guest in one workload, so ``min`` and ``max`` of both types are held against what
-quota counts for it, overhead included: ``min`` against its request, ``max`` against its limit, and where none is stated
+**Virtual machines.** ``min`` and ``max`` of a Container are held against the guest with its overhead, those of a Pod against
+all that quota counts for the machine: ``min`` against its request, ``max`` against its limit, and where none is stated
 against what a guest can take at most: its vCPUs and its memory.  Nothing is filled in, since a machine's own size says
 what it needs, and no ratio is held, since its request is derived from that size.
 """
@@ -17,8 +17,8 @@ from fractions import Fraction
 from typing import Any
 
 from isoplane.objects.quantity import parse, render
-from isoplane.workload.overhead import vcpus
-from isoplane.workload.requests import pod_asks, vmi_limits, vmi_requests
+from isoplane.workload.machine import machine_asks
+from isoplane.workload.requests import pod_asks
 
 ANNOTATION = "kubernetes.io/limit-ranger"
 """On a Pod: what was filled in."""
@@ -91,16 +91,20 @@ def pod_violations(spec: Mapping[str, Any], limit_range: Mapping[str, Any]) -> l
 
 def vmi_violations(spec: Mapping[str, Any], limit_range: Mapping[str, Any]) -> list[str]:
     """What a VMI spec breaks of one LimitRange; see the module about machines."""
-    requests = vmi_requests(spec)
+    asks = machine_asks(spec)
     stated = ((spec.get("domain") or {}).get("resources") or {}).get("limits") or {}
-    most = {**requests, "cpu": max(1000 * vcpus(spec), requests["cpu"])}
-    most.update({name: value for name, value in vmi_limits(spec).items() if name in stated})
-    held = _Held(_rendered(requests), _rendered(most))
     found: list[str] = []
-    for item in _items(limit_range):
-        if item.get("type") in ("Container", "Pod"):
-            known = {side: _known(item.get(side) or {}, held.requests) for side in ("min", "max")}
-            found += _broken({"type": item["type"], **known}, held)
+    for kind, requests, limits in (
+        ("Container", asks.own_requests, asks.own_limits),
+        ("Pod", asks.requests, asks.limits),
+    ):
+        most = {**requests, "cpu": max(asks.guest["cpu"], requests["cpu"])}
+        most.update({name: value for name, value in limits.items() if name in stated})
+        held = _Held(_rendered(requests), _rendered(most))
+        for item in _items(limit_range):
+            if item.get("type") == kind:
+                known = {side: _known(item.get(side) or {}, held.requests) for side in ("min", "max")}
+                found += _broken({"type": kind, **known}, held)
     return list(dict.fromkeys(found))
 
 

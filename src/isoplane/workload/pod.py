@@ -12,6 +12,7 @@ from isoplane.objects import metadata, quantity
 from isoplane.objects.kinds import CONFIGMAPS, PODS, SECRETS, Resource
 from isoplane.objects.metadata import Object
 from isoplane.workload import common, impossible, limits, requests
+from isoplane.workload.accounting import Accounting
 from isoplane.workload.adapters import QUOTA_GATE, Report, Waiting, Write
 from isoplane.workload.container_status import container_status
 from isoplane.workload.fields import pod as fields
@@ -49,7 +50,7 @@ class PodAdapter:
     resource: Resource = PODS
     wording: Wording = ContainerWording()
 
-    def claim(self, obj: Mapping[str, Any], mode: str) -> Claim:
+    def claim(self, obj: Mapping[str, Any], accounting: Accounting) -> Claim:
         return Claim(**_claim(obj))
 
     def project(self, obj: Mapping[str, Any]) -> Workload:

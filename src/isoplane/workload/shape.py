@@ -179,6 +179,8 @@ class Claim:
     """``limits.cpu`` → the units that leave it open, for quotas that insist on it."""
     guest: Mapping[str, int] = field(default_factory=dict, hash=False)
     """What the guest of a machine sees, whatever it costs to run it: cpu (its vCPUs, in millicores) and memory; else empty."""
+    overhead: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """The part of a machine's request that running its guest takes beside what its author asks for; else empty."""
     migrating: bool = False
     """Whether it is moving between nodes: never a victim meanwhile."""
 

@@ -75,9 +75,10 @@ def _made_of(workload: Workload) -> dict[str, Any]:
     if not workload.guest:
         return {}
     found = {"guest": {name: quantity.approximate(name, value) for name, value in sorted(workload.guest.items())}}
-    more = workload.request.get("memory", 0) - workload.guest.get("memory", 0)
-    if more > 0:
-        found["overhead"] = {"memory": quantity.approximate("memory", more)}
+    memory = max(0, workload.request.get("memory", 0) - workload.guest.get("memory", 0))
+    overhead = {name: value for name, value in {**workload.overhead, "memory": memory}.items() if value}
+    if overhead:
+        found["overhead"] = {name: quantity.approximate(name, value) for name, value in sorted(overhead.items())}
     return found
 
 

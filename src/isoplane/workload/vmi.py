@@ -11,7 +11,8 @@ from typing import Any
 from isoplane.objects import metadata
 from isoplane.objects.kinds import CONFIGMAPS, SECRETS, VIRTUALMACHINEINSTANCES, Resource
 from isoplane.objects.metadata import Object
-from isoplane.workload import common, impossible, requests
+from isoplane.workload import common, impossible
+from isoplane.workload.accounting import DEFAULT_ACCOUNTING, Accounting
 from isoplane.workload.adapters import (
     ACCELERATOR_ANNOTATION,
     PREEMPTION_ANNOTATION,
@@ -25,8 +26,8 @@ from isoplane.workload.fields import machine as fields
 from isoplane.workload.health import Health
 from isoplane.workload.interfaces import exposed_ports
 from isoplane.workload.limits import vmi_violations
+from isoplane.workload.machine import MachineAsks, machine_asks, scopes
 from isoplane.workload.machine_offer import MachineOffer
-from isoplane.workload.overhead import vcpus
 from isoplane.workload.shape import (
     Attachment,
     Claim,
@@ -75,17 +76,17 @@ class MachineAdapter:
     resource: Resource = VIRTUALMACHINEINSTANCES
     wording: Wording = MachineWording()
 
-    def claim(self, obj: Mapping[str, Any], mode: str) -> Claim:
-        return Claim(**_claim(obj, mode))
+    def claim(self, obj: Mapping[str, Any], accounting: Accounting) -> Claim:
+        return Claim(**_claim(obj, _asks(obj, accounting)))
 
     def project(self, obj: Mapping[str, Any]) -> Workload:
         spec, status = obj.get("spec") or {}, obj.get("status") or {}
         meta = obj.get("metadata") or {}
         seconds, deadline = common.grace(obj)
         interfaces = status.get("interfaces") or ()
-        claim, ports = _claim(obj, requests.GUEST_PLUS_OVERHEAD), _ports(spec)
+        asks, ports = _asks(obj, DEFAULT_ACCOUNTING), _ports(spec)
         return Workload(
-            **claim,
+            **_claim(obj, asks),
             generation=int(meta.get("generation") or 1),
             labels=metadata.labels(obj),
             annotations=metadata.annotations_of(obj),
@@ -97,7 +98,7 @@ class MachineAdapter:
             acknowledges_stop=True,
             runtime="qemu",
             attachment=Attachment.TAP,
-            units=(_machine(spec, claim["request"], claim["limits"], ports),),
+            units=(_machine(spec, asks, ports),),
             recipe=spec,
             volumes=tuple(spec.get("volumes") or ()),
             references=_references(spec),
@@ -228,12 +229,14 @@ def _addresses(interface: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(one) for one in listed if one))
 
 
-def _claim(obj: Mapping[str, Any], mode: str) -> dict[str, Any]:
-    """The fields of a Claim, its amounts under an accounting mode."""
+def _asks(obj: Mapping[str, Any], accounting: Accounting) -> MachineAsks:
+    return machine_asks(obj.get("spec") or {}, accounting, metadata.annotations_of(obj))
+
+
+def _claim(obj: Mapping[str, Any], asks: MachineAsks) -> dict[str, Any]:
+    """The fields of a Claim."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     gated = _is_gated(obj)
-    even = requests.EVEN_PARITY in metadata.annotations_of(obj)
-    limits = requests.vmi_limits(spec, even_parity=even)
     return {
         "resource": VIRTUALMACHINEINSTANCES,
         "namespace": metadata.namespace(obj),
@@ -243,16 +246,17 @@ def _claim(obj: Mapping[str, Any], mode: str) -> dict[str, Any]:
         "priority": common.recorded_priority(obj),
         "priority_class": common.priority_class(obj),
         "preemption_policy": metadata.annotations_of(obj).get(PREEMPTION_ANNOTATION, "PreemptLowerPriority"),
-        "request": requests.vmi_requests(spec, mode, even_parity=even),
-        "limits": limits,
-        "unspecified": requests.vmi_unspecified(limits),
-        "guest": {"cpu": 1000 * vcpus(spec), "memory": requests.guest_memory(spec)},
+        "request": asks.requests,
+        "limits": asks.limits,
+        "unspecified": asks.unspecified,
+        "guest": asks.guest,
+        "overhead": asks.overhead,
         "disruption_cost": 10,
         "gates": (QUOTA_GATE,) if gated else (),
         "stage": _stage(obj, status, gated),
         "deleting": metadata.is_deleting(obj),
         "owned_by_tenant": metadata.controller_of(obj) is not None,
-        "scopes": requests.vmi_scopes(spec),
+        "scopes": scopes(spec),
     }
 
 
@@ -272,9 +276,7 @@ def _stage(obj: Mapping[str, Any], status: Mapping[str, Any], gated: bool) -> St
     return _STAGES.get(phase, Stage.ACCEPTED)
 
 
-def _machine(
-    spec: Mapping[str, Any], wanted: Mapping[str, int], limits: Mapping[str, int], declared: tuple[Port, ...]
-) -> Unit:
+def _machine(spec: Mapping[str, Any], asks: MachineAsks, declared: tuple[Port, ...]) -> Unit:
     domain = spec.get("domain") or {}
     kernel = ((domain.get("firmware") or {}).get("kernelBoot") or {}).get("container") or {}
     disks = [v["containerDisk"].get("image") for v in spec.get("volumes") or () if v.get("containerDisk")]
@@ -284,11 +286,11 @@ def _machine(
         restart=RestartRule.NEVER,
         image=str(kernel.get("image") or next(iter(disks), "") or ""),
         recipe=spec,
-        cpu_limit=limits.get("cpu", 0),
-        memory_limit=limits.get("memory", 0),
-        cpu_request=wanted.get("cpu", 0),
-        memory_request=wanted.get("memory", 0),
-        storage_limit=limits.get("ephemeral-storage", 0),
+        cpu_limit=asks.own_limits.get("cpu", 0),
+        memory_limit=asks.own_limits.get("memory", 0),
+        cpu_request=asks.own_requests.get("cpu", 0),
+        memory_request=asks.own_requests.get("memory", 0),
+        storage_limit=asks.own_limits.get("ephemeral-storage", 0),
         readiness=common.probe(spec.get("readinessProbe"), ports),
         liveness=common.probe(spec.get("livenessProbe"), ports),
     )

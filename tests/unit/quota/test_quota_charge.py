@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from quota_world import charge
 
+from isoplane.objects.accounting import MODES
 from isoplane.objects.kinds import CONFIGMAPS, PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES
 from isoplane.quota.audit import entries
 from isoplane.quota.charge import amounts, canonical_amounts, charge_of, count_name, counts_nothing, object_amounts
 from isoplane.quota.model import Admit, Ask, Quota, ScopeTerm
 from isoplane.quota.read import capacity, policy_of, quota_of
 from isoplane.quota.scopes import counts, terms
+from isoplane.workload.accounting import DEFAULT_ACCOUNTING, Accounting
 from isoplane.workload.adapters import adapter_for
 from unit.workload import samples
 
@@ -137,7 +139,7 @@ def test_scopes_count_workloads_only() -> None:
 GUEST_NAMES = ("requests.cpu/vmi", "requests.memory/vmi", "requests.instances/vmi")
 
 
-@pytest.mark.parametrize("mode", ["GuestPlusOverhead", "GuestOnly", "Requests"])
+@pytest.mark.parametrize("mode", MODES)
 def test_a_guest_is_counted_by_names_of_its_own(mode: str) -> None:
     """As KubeVirt's application-aware quota does: vCPUs and guest memory, whatever is requested and whatever it costs to run."""
     domain: dict[str, Any] = {"cpu": {"cores": 2, "sockets": 2}, "memory": {"guest": "1Gi"}, "devices": {}}
@@ -145,9 +147,9 @@ def test_a_guest_is_counted_by_names_of_its_own(mode: str) -> None:
     adapter = adapter_for(VIRTUALMACHINEINSTANCES)
     assert adapter is not None
     vmi = {**samples.vmi(), "spec": {"domain": domain}}
-    taken = charge_of(adapter.claim(vmi, mode), created=0).amounts
+    taken = charge_of(adapter.claim(vmi, Accounting(mode)), created=0).amounts
     assert [taken[name] for name in GUEST_NAMES] == [4000, 2**30, 1]
-    ended = charge_of(adapter.claim({**vmi, "status": {"phase": "Succeeded"}}, mode), created=0).amounts
+    ended = charge_of(adapter.claim({**vmi, "status": {"phase": "Succeeded"}}, Accounting(mode)), created=0).amounts
     assert not set(GUEST_NAMES) & set(ended)
 
 
@@ -156,4 +158,4 @@ def test_no_pod_is_counted_as_a_guest() -> None:
     assert adapter is not None
     pod = samples.pod()
     pod["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1", "cpu/vmi": "3", "instances/vmi": "2"}}
-    assert not set(GUEST_NAMES) & set(charge_of(adapter.claim(pod, ""), created=0).amounts)
+    assert not set(GUEST_NAMES) & set(charge_of(adapter.claim(pod, DEFAULT_ACCOUNTING), created=0).amounts)

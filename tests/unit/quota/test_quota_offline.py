@@ -208,12 +208,12 @@ def test_a_machines_memory_is_told_with_what_it_consists_of() -> None:
     quota = {**QUOTA, "spec": {"hard": {"requests.memory": "1Gi"}}}
     (found,) = answers([quota], [machine], 0)
     told = words.text(found.ask, found.decision, found.standing)
-    assert "memory 1.2Gi: guest 1Gi + overhead 236Mi" in told
+    assert "memory 1.3Gi: guest 1Gi + overhead 269.4Mi" in told
     message = words.data(found.ask, found.decision)["message"]
-    assert "requested: requests.memory=1.2Gi" in message
-    assert "memory 1.2Gi: guest 1Gi + overhead 236Mi" in message
+    assert "requested: requests.memory=1.3Gi" in message
+    assert "memory 1.3Gi: guest 1Gi + overhead 269.4Mi" in message
     shown = workload_object(MachineAdapter(), machine)
     assert shown["spec"]["guest"] == {"cpu": "1", "memory": "1Gi"}
-    assert shown["spec"]["overhead"] == {"memory": "236Mi"}
+    assert shown["spec"]["overhead"] == {"cpu": "5m", "ephemeral-storage": "47.7Mi", "memory": "269.4Mi"}
     cells = PRINTERS["isoplane.io", "Workload"].row(shown, 0)
-    assert "cpu: 100m, memory: 1.2Gi: guest 1Gi + overhead 236Mi" in cells
+    assert "cpu: 105m, memory: 1.3Gi: guest 1Gi + overhead 269.4Mi" in cells

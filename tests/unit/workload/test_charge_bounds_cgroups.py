@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isoplane.node.runtime.qemu.command import HEAP, PER_CPU, translation_cache
+from isoplane.objects.accounting import KUBEVIRT_VERSIONS, MODES
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES
+from isoplane.objects.topology import vcpus
 from isoplane.objects.validation import validate
+from isoplane.workload.accounting import Accounting
 from isoplane.workload.adapters import adapter_for
-from isoplane.workload.overhead import vcpus
-from isoplane.workload.requests import ACCOUNTING_MODES, guest_memory
+from isoplane.workload.machine import guest_memory
 from isoplane.workload.shape import UnitRole, Workload
 
 MI = 2**20
@@ -80,16 +82,16 @@ def machine(guest: int, limits: dict[str, Any], requests: dict[str, Any], cores:
     st.fixed_dictionaries({}, optional={"memory": st.sampled_from(["1Mi", "64Mi"])}),
     st.integers(1, 4),
     st.booleans(),
-    st.sampled_from(ACCOUNTING_MODES),
+    st.builds(Accounting, st.sampled_from(MODES), st.sampled_from(KUBEVIRT_VERSIONS)),
 )
 def test_a_machines_cgroup_stays_within_its_charge(
-    guest: int, limits: dict[str, Any], requests: dict[str, Any], cores: int, pinned: bool, mode: str
+    guest: int, limits: dict[str, Any], requests: dict[str, Any], cores: int, pinned: bool, accounting: Accounting
 ) -> None:
     obj = machine(guest, limits, requests, cores, pinned)
     adapter = adapter_for(VIRTUALMACHINEINSTANCES)
     assert adapter is not None
     (unit,) = project(VIRTUALMACHINEINSTANCES, obj).units
-    claim = adapter.claim(obj, mode)
+    claim = adapter.claim(obj, accounting)
     for name, limit in (("cpu", unit.cpu_limit), ("memory", unit.memory_limit)):
         assert (not limit) == (f"limits.{name}" in claim.unspecified)
         assert limit <= claim.limits.get(name, 0)
@@ -100,7 +102,7 @@ def test_a_machine_that_uses_all_of_its_guest_is_not_killed_at_its_limit(guest: 
     """What QEMU takes beside the guest under emulation, its translation cache full, fits into the overhead that is added."""
     obj = machine(guest, {"memory": f"{guest + more}Mi"}, {}, cores, False)
     (unit,) = project(VIRTUALMACHINEINSTANCES, obj).units
-    memory, cpus = guest_memory(obj["spec"]), vcpus(obj["spec"])
+    memory, cpus = guest_memory(obj["spec"]), vcpus(obj["spec"]["domain"])
     qemu = memory // 512 + (HEAP + PER_CPU * cpus) * MI + 2 * MI * translation_cache(memory, cpus, unit.memory_limit)
     assert memory + qemu <= unit.memory_limit
 

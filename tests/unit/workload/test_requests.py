@@ -1,4 +1,4 @@
-"""Effective requests and limits, as Kubernetes and KubeVirt count them."""
+"""Effective requests and limits, of Pods, as Kubernetes counts them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isoplane.workload.requests import (
-    pod_asks,
-    vmi_limits,
-    vmi_requests,
-    vmi_scopes,
-    vmi_unspecified,
-)
+from isoplane.workload.requests import pod_asks
 
 MI = 2**20
 
@@ -114,63 +108,6 @@ def test_scopes(spec: dict[str, Any], scopes: set[str]) -> None:
     assert pod_asks(spec).scopes == scopes
 
 
-GUEST = {"domain": {"cpu": {"cores": 2}, "memory": {"guest": "1Gi"}, "devices": {}}}
-
-
-def test_modes_of_a_machine() -> None:
-    assert vmi_requests(GUEST) == {"cpu": 200, "memory": (1024 + 276) * MI}
-    assert vmi_requests(GUEST, "Requests") == {"cpu": 200, "memory": 1024 * MI}
-    assert vmi_requests(GUEST, "GuestOnly") == {"cpu": 2000, "memory": 1024 * MI}
-    with pytest.raises(ValueError, match="GuestOnly"):
-        vmi_requests(GUEST, "Everything")
-
-
-def test_explicit_requests_of_a_machine_win() -> None:
-    spec = {"domain": {"resources": {"requests": {"cpu": "1500m", "memory": "512Mi"}}, "memory": {"guest": "1Gi"}}}
-    assert vmi_requests(spec, "Requests") == {"cpu": 1500, "memory": 512 * MI}
-
-
-def test_overcommit_and_allocation_ratio() -> None:
-    assert vmi_requests(GUEST, "Requests", memory_overcommit=200, cpu_allocation_ratio=3) == {
-        "cpu": 667,
-        "memory": 512 * MI,
-    }
-
-
-def test_pinned_cpus_count_whole_and_limit_equals_request() -> None:
-    spec = {
-        "domain": {**GUEST["domain"], "cpu": {"cores": 2, "dedicatedCpuPlacement": True, "isolateEmulatorThread": True}}
-    }
-    assert vmi_requests(spec)["cpu"] == 3000
-    assert vmi_limits(spec) == {name: vmi_requests(spec)[name] for name in ("cpu", "memory")}
-
-
-def test_hugepages_hold_the_guest_and_memory_the_rest() -> None:
-    spec = {"domain": {**GUEST["domain"], "memory": {"guest": "1Gi", "hugepages": {"pageSize": "2Mi"}}}}
-    assert vmi_requests(spec) == {"cpu": 200, "hugepages-2Mi": 1024 * MI, "memory": 276 * MI}
-
-
-def test_devices_are_extended_resources() -> None:
-    gpus = [{"name": "a", "deviceName": "vendor.example/gpu"}, {"name": "b", "deviceName": "vendor.example/gpu"}]
-    spec = {"domain": {**GUEST["domain"], "devices": {"gpus": gpus}}}
-    assert vmi_requests(spec, "Requests")["vendor.example/gpu"] == 2
-
-
-def test_limits_of_a_machine() -> None:
-    assert vmi_limits(GUEST) == {}, "what is not stated limits nothing, and is not charged"
-    zero = {"domain": {**GUEST["domain"], "resources": {"limits": {"memory": "0", "cpu": 0}}}}
-    assert vmi_limits(zero) == {}
-    assert vmi_unspecified(vmi_limits(zero)) == {"limits.cpu": ("compute",), "limits.memory": ("compute",)}
-    stated = {"domain": {**GUEST["domain"], "resources": {"limits": {"memory": "2Gi", "cpu": "4"}}}}
-    # The overhead follows the request, which the limit stands in for.
-    assert vmi_limits(stated)["memory"] > 2048 * MI
-    assert vmi_limits(stated)["cpu"] == 4000
-
-
-def test_scopes_of_a_machine() -> None:
-    assert vmi_scopes(GUEST) == {"NotTerminating", "NotBestEffort"}
-
-
 @given(
     st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=5),
     st.lists(st.integers(0, 50), min_size=1, max_size=4),
@@ -183,36 +120,3 @@ def test_the_formula_of_the_sidecar_proposal(inits: list[tuple[int, bool]], main
     }
     steps = [own + sum(m for m, side in inits[:i] if side) for i, (own, _) in enumerate(inits)]
     assert asked(spec)["cpu"] == max([sum(mains) + sum(m for m, side in inits if side), *steps])
-
-
-def test_page_tables_are_counted_for_a_stated_request_alone() -> None:
-    stated = {"domain": {**GUEST["domain"], "resources": {"requests": {"memory": "1Gi"}}}}
-    assert vmi_requests(stated)["memory"] - vmi_requests(GUEST)["memory"] == 2 * MI
-
-
-def test_what_is_set_aside_beside_the_guest_is_counted() -> None:
-    memory = {"guest": "1Gi", "reservedOverhead": {"addedOverhead": "500Mi"}}
-    spec = {"domain": {**GUEST["domain"], "memory": memory}}
-    assert vmi_requests(spec)["memory"] - vmi_requests(GUEST)["memory"] == 500 * MI
-
-
-def test_huge_pages_are_no_part_of_the_memory_limit() -> None:
-    spec = {
-        "domain": {
-            "memory": {"guest": "64Mi", "hugepages": {"pageSize": "2Mi"}},
-            "resources": {"requests": {"memory": "64Mi"}, "limits": {"memory": "128Mi"}},
-        }
-    }
-    overhead = vmi_requests(spec)["memory"]
-    assert vmi_requests(spec)["hugepages-2Mi"] == 64 * MI
-    assert vmi_limits(spec)["memory"] == 64 * MI + overhead
-
-
-@pytest.mark.parametrize(("cores", "isolate", "even", "cpus"), [
-    (2, True, True, 4), (3, True, True, 4), (2, True, False, 3), (2, False, True, 2),
-])  # fmt: skip
-def test_pinned_cpus_are_filled_up_to_an_even_number(cores: int, isolate: bool, even: bool, cpus: int) -> None:
-    cpu = {"cores": cores, "dedicatedCpuPlacement": True, "isolateEmulatorThread": isolate}
-    spec = {"domain": {**GUEST["domain"], "cpu": cpu}}
-    assert vmi_requests(spec, even_parity=even)["cpu"] == 1000 * cpus
-    assert vmi_limits(spec, even_parity=even)["cpu"] == 1000 * cpus

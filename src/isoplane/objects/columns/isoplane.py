@@ -32,11 +32,14 @@ def _workload(obj: Object, now: float) -> list[Cell]:
 
 
 def _asked(spec: Object) -> str:
-    """``cpu: 100m, memory: 1.3Gi: guest 1Gi + overhead 306Mi``: what it asks for, a machine's memory with what it consists of."""
-    request = dict(spec.get("request") or {})
-    guest, overhead = (spec.get("guest") or {}).get("memory"), (spec.get("overhead") or {}).get("memory")
-    if guest and overhead and "memory" in request:
-        request["memory"] = f"{request['memory']}: guest {guest} + overhead {overhead}"
+    """``cpu: 105m, memory: 1.3Gi: guest 1Gi + overhead 306Mi``: what it asks for, a machine's memory with what it consists of.
+
+    What is overhead and nothing else (the storage of a machine that asks for none) is left to the object itself.
+    """
+    guest, overhead = (spec.get("guest") or {}).get("memory"), spec.get("overhead") or {}
+    request = {name: text for name, text in (spec.get("request") or {}).items() if text != overhead.get(name)}
+    if guest and "memory" in overhead and "memory" in request:
+        request["memory"] = f"{request['memory']}: guest {guest} + overhead {overhead['memory']}"
     return amounts_text(request)
 
 

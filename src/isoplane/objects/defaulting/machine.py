@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from isoplane.objects import quantity
+from isoplane.objects import topology
 from isoplane.objects.defaulting.pod import probe, pull_policy
 from isoplane.objects.defaulting.shape import mapping, mappings
 
@@ -56,23 +56,18 @@ def _topology(domain: dict[str, Any]) -> None:
     cpu = domain.setdefault("cpu", {})
     if not isinstance(cpu, dict):
         return
-    if not any(cpu.get(field) for field in ("sockets", "cores", "threads")):
+    if not any(cpu.get(field) for field in topology.PARTS):
         cpu["sockets"] = _cpus(domain)
-    for field in ("sockets", "cores", "threads"):
+    for field in topology.PARTS:
         if not cpu.get(field):
             cpu[field] = 1
 
 
 def _cpus(domain: dict[str, Any]) -> int:
-    resources = mapping(domain, "resources")
-    for field in ("limits", "requests"):
-        amount = (mapping(resources, field) or {}).get("cpu")
-        if amount is not None:
-            try:
-                return max(1, quantity.whole(amount))
-            except (ValueError, TypeError):
-                return 1  # validation says what is wrong with it
-    return 1
+    try:
+        return topology.vcpus(domain)
+    except (ValueError, TypeError, AttributeError):
+        return 1  # validation says what is wrong with it
 
 
 def _attach_volumes(spec: dict[str, Any], devices: Any) -> None:

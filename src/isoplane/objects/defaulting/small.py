@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from isoplane.objects.accounting import GUEST_PLUS_OVERHEAD, NEWEST_KUBEVIRT
 from isoplane.objects.defaulting.shape import mapping, mappings
 
 
@@ -67,4 +68,5 @@ def networkpolicy(obj: dict[str, Any]) -> None:
 def quotapolicy(obj: dict[str, Any]) -> None:
     spec = mapping(obj, "spec")
     if spec is not None:
-        spec.setdefault("vmAccounting", "GuestPlusOverhead")
+        spec.setdefault("vmAccounting", GUEST_PLUS_OVERHEAD)
+        spec.setdefault("kubevirtVersion", NEWEST_KUBEVIRT)

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from isoplane.objects import names, quantity
+from isoplane.objects.accounting import KUBEVIRT_VERSIONS, MODES
 from isoplane.objects.rules.report import Report
 
 _COUNTED = (
@@ -27,7 +28,6 @@ _SCOPES = (
 )  # fmt: skip
 HIGHEST_USER_PRIORITY = 1_000_000_000
 SYSTEM_PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
-_ACCOUNTING = ("GuestPlusOverhead", "GuestOnly", "Requests")
 
 
 def check_resourcequota(obj: dict[str, Any], report: Report) -> None:
@@ -154,7 +154,8 @@ def check_quotapolicy(obj: dict[str, Any], report: Report) -> None:
     spec = obj.get("spec") or {}
     for field in ("guaranteed", "borrowingLimit", "lendingLimit", "migrationReserve"):
         check_amounts(f"spec.{field}", spec.get(field), report)
-    report.one_of("spec.vmAccounting", spec.get("vmAccounting"), _ACCOUNTING)
+    report.one_of("spec.vmAccounting", spec.get("vmAccounting"), MODES)
+    report.one_of("spec.kubevirtVersion", spec.get("kubevirtVersion"), KUBEVIRT_VERSIONS)
     cohort = spec.get("cohort")
     if cohort:
         report.text("spec.cohort", cohort, names.dns_subdomain(cohort))

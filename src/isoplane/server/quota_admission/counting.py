@@ -8,14 +8,14 @@ from isoplane.objects import metadata
 from isoplane.objects.kinds import SERVED, Resource
 from isoplane.quota.census import Observed
 from isoplane.quota.charge import object_amounts
-from isoplane.quota.model import DEFAULT_ACCOUNTING
 from isoplane.server.quota_admission.config import Change, objects
 from isoplane.store.view import ReadView
+from isoplane.workload.accounting import DEFAULT_ACCOUNTING, Accounting
 from isoplane.workload.adapters import adapter_for, workload_resources
 from isoplane.workload.shape import Stage
 
 
-def observed(view: ReadView, tenant: str, accounting: str, change: Change | None) -> Iterator[Observed]:
+def observed(view: ReadView, tenant: str, accounting: Accounting, change: Change | None) -> Iterator[Observed]:
     """Every workload of a namespace."""
     for resource in workload_resources():
         adapter = adapter_for(resource)

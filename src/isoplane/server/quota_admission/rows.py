@@ -21,6 +21,7 @@ from isoplane.quota.accounts import Book
 from isoplane.quota.audit import Entry
 from isoplane.quota.model import DEFAULT_MAX_GRACE, Amounts, Charge, Limits, Policy, Quota, ScopeTerm, Totals, Waiting
 from isoplane.quota.view import CohortTotals
+from isoplane.workload.accounting import Accounting
 
 CONFIG, BOOK = "quota.config", "quota.book"
 COHORT, COHORT_TOTALS = "quota.cohort", "quota.cohort-totals"
@@ -90,7 +91,7 @@ def encode_config(config: Limits) -> bytes:
                 "lending": policy.lending,
                 "migration_reserve": policy.migration_reserve,
                 "cohort": policy.cohort,
-                "accounting": policy.accounting,
+                "accounting": list(policy.accounting),
                 "max_pending": policy.max_pending,
             },
         }
@@ -103,7 +104,10 @@ def decode_config(data: bytes) -> Limits:
         Quota(q["name"], q["hard"], tuple(ScopeTerm(s, o, frozenset(v)) for s, o, v in q["scopes"]))
         for q in raw["quotas"]
     )
-    return Limits(quotas, Policy(**raw["policy"]))
+    accounting = raw["policy"]["accounting"]
+    # Earlier versions stored the mode alone.
+    counted = Accounting(accounting) if isinstance(accounting, str) else Accounting(*accounting)
+    return Limits(quotas, Policy(**{**raw["policy"], "accounting": counted}))
 
 
 def encode_cohort(config: CohortConfig) -> bytes:

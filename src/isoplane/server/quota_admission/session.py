@@ -34,6 +34,7 @@ from isoplane.server.quota_admission.telling import Telling, harmless
 from isoplane.server.writes import Writes
 from isoplane.store.record import Record
 from isoplane.store.transaction import Transaction
+from isoplane.workload.accounting import Accounting
 from isoplane.workload.adapters import Adapter
 from isoplane.workload.shape import Stage
 
@@ -64,7 +65,7 @@ class Session(Telling):
         record = stored_record(self.txn, charge)
         return None if record is None else strategy.grace_seconds(record.resource, record.object(), None)
 
-    def workloads(self, tenant: str, accounting: str) -> Iterable[Observed]:
+    def workloads(self, tenant: str, accounting: Accounting) -> Iterable[Observed]:
         return observed(self.txn, tenant, accounting, self._change)
 
     def counts(self, tenant: str, names: Set[str]) -> Mapping[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from isoplane.workload.fields.table import Honoured, Rule, Table
+from isoplane.workload.launcher import HOOKS
 
 _ONE_NODE = "there is one node, and everything that fits runs on it"
 _SCREEN = "a guest has a serial console, no screen"
@@ -18,7 +19,6 @@ _PROBES = "spec.{livenessProbe,readinessProbe}"
 _CLOUD_INIT = "{networkData,networkDataBase64,networkDataSecretRef.name,secretRef.name,userData,userDataBase64}"
 VOLUMES = ("containerDisk", "emptyDisk", "hostDisk", "cloudInitNoCloud", "configMap", "secret")
 """The volumes that a machine can have here."""
-HOOKS = "hooks.kubevirt.io/hookSidecars"
 
 HONOURED: Honoured = {
     "unit/node_qemu/test_qemu_domain.py::test_topology": (
@@ -27,8 +27,8 @@ HONOURED: Honoured = {
     "unit/node_qemu/test_qemu_domain.py::test_memory_may_come_from_resources": (
         "spec.domain.memory.guest spec.domain.resources.{limits,requests}[]"
     ),
-    "unit/workload/test_requests.py::test_overcommit_and_allocation_ratio": "spec.domain.resources.overcommitGuestOverhead",
-    "unit/workload/test_requests.py::test_what_is_set_aside_beside_the_guest_is_counted": (
+    "unit/workload/test_machine.py::test_overcommit_and_allocation_ratio": "spec.domain.resources.overcommitGuestOverhead",
+    "unit/workload/test_machine.py::test_what_is_set_aside_beside_the_guest_is_counted": (
         "spec.domain.memory.reservedOverhead.addedOverhead"
     ),
     "unit/node_qemu/test_qemu_domain.py::test_volumes_become_disks_in_declared_order": (
