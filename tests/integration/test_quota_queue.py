@@ -196,10 +196,11 @@ async def test_a_namespace_has_a_bounded_number_of_quotas(plane: QuotaPlane) -> 
 
 
 async def test_everyone_who_waits_is_told_its_place(plane: QuotaPlane) -> None:
+    await plane.priority("middle", 5)
     await plane.tenant("a", {"cpu": "1"})
-    await plane.pod("runs")
+    await plane.pod("runs", priority="high")
     waiting = {
-        name: await plane.pod(name, owner="vm", priority=p) for name, p in (("b", "low"), ("c", "low"), ("d", "high"))
+        name: await plane.pod(name, owner="vm", priority=p) for name, p in (("b", "middle"), ("c", "low"), ("d", "high"))
     }
 
     def places() -> list[str]:
