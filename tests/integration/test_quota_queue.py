@@ -200,7 +200,8 @@ async def test_everyone_who_waits_is_told_its_place(plane: QuotaPlane) -> None:
     await plane.tenant("a", {"cpu": "1"})
     await plane.pod("runs", priority="high")
     waiting = {
-        name: await plane.pod(name, owner="vm", priority=p) for name, p in (("b", "middle"), ("c", "low"), ("d", "high"))
+        name: await plane.pod(name, owner="vm", priority=p)
+        for name, p in (("b", "middle"), ("c", "low"), ("d", "high"))
     }
 
     def places() -> list[str]:
