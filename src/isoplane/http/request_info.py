@@ -15,6 +15,8 @@ _VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH
 _OF_NAMESPACES = frozenset(("status", "finalize"))
 """What follows a namespace's name and is the namespace's own subresource, not a resource in it."""
 _ONE_OBJECT = "metadata.name="
+_TELLING = (b"watch", b"fieldSelector", b"%")
+"""Without any of them (or something encoded, which may be one of them), a query says nothing of this, and is not read twice."""
 
 
 class RequestInfo(NamedTuple):
@@ -39,39 +41,41 @@ class RequestInfo(NamedTuple):
 def read(method: str, path: str, query_string: bytes = b"") -> RequestInfo:
     """Never raises: what is wrong with the query is for the verb to say, once it is known who asks."""
     parts = path.split("/")  # ``OPTIONS *`` has no path at all
-    while len(parts) > 2 and not parts[-1]:
+    while not parts[-1] and len(parts) > 2:
         parts.pop()
     count = len(parts)
-    if count > 3 and parts[1] == "api":
-        group, at = "", 2
-    elif count > 4 and parts[1] == "apis":
-        group, at = parts[2], 3
+    if parts[0] or count < 4 or ("//" in path and "" in parts[1:]):
+        return RequestInfo(method.lower(), "/".join(parts))
+    if parts[1] == "api":
+        group, version, at = "", parts[2], 3
+    elif parts[1] == "apis" and count > 4:
+        group, version, at = parts[2], parts[3], 4
     else:
         return RequestInfo(method.lower(), "/".join(parts))
-    if "" in parts[2:]:
-        return RequestInfo(method.lower(), "/".join(parts))
-    version = parts[at]
-    at += 1
     namespace = ""
     if parts[at] == "namespaces" and count > at + 1:
         namespace = parts[at + 1]
         if count > at + 2 and parts[at + 2] not in _OF_NAMESPACES:
             at += 2
-    resource = parts[at]
-    name = parts[at + 1] if count > at + 1 else ""
-    subresource = parts[at + 2] if count > at + 2 else ""
-    rest = "/".join(parts[at + 3 :]) if count > at + 3 else ""
+    resource, *below = parts[at:]
     verb = _VERBS.get(method, "")
-    if not name:
-        if verb == "get":
-            verb, name = _collection(query_string) if query_string else ("list", "")
-        elif verb == "delete":
-            verb = "deletecollection"
-    return RequestInfo(verb, path, group, version, resource, subresource, namespace, name, rest)
+    if below:
+        name, subresource, rest = below[0], "", ""
+        if len(below) > 1:
+            subresource, rest = below[1], "/".join(below[2:])
+        return RequestInfo(verb, path, group, version, resource, subresource, namespace, name, rest)
+    name = ""
+    if verb == "get":
+        verb, name = _collection(query_string) if query_string else ("list", "")
+    elif verb == "delete":
+        verb = "deletecollection"
+    return RequestInfo(verb, path, group, version, resource, "", namespace, name)
 
 
 def _collection(query_string: bytes) -> tuple[str, str]:
     """Whether a GET of a collection lists or watches, and the one object that it is about, if it is."""
+    if not any(told in query_string for told in _TELLING):
+        return "list", ""
     try:
         asked = query.parse(query_string)
     except ApiError:

@@ -52,6 +52,7 @@ CORE = {"version": "v1"}
         ("GET /api/v1/pods?fieldSelector=metadata.name==foo", "list", {"resource": "pods", "name": "foo"}),
         ("GET /api/v1/pods?fieldSelector=metadata.name%3Dfoo,spec.nodeName=n", "list", {"resource": "pods"}),
         ("GET /api/v1/pods?fieldSelector=metadata.name!=foo", "list", {"resource": "pods"}),
+        ("GET /api/v1/pods?limit=5&w%61tch=1", "watch", {"resource": "pods"}),
         ("BREW /api/v1/pods", "", {"resource": "pods"}),
         # Not upstream's.
         ("GET /api/v1/pods?watch=maybe", "list", {"resource": "pods"}),
@@ -61,6 +62,7 @@ CORE = {"version": "v1"}
             {"namespace": "n", "resource": "pods", "name": "p", "subresource": "proxy", "rest": "a/b"},
         ),
         ("GET /api/v1/pods/", "list", {"resource": "pods"}),
+        ("GET /api/v1/pods//", "list", {"resource": "pods"}),
     ],
 )
 def test_requests_for_resources(line: str, verb: str, rest: dict[str, str]) -> None:
@@ -79,7 +81,7 @@ def test_groups() -> None:
     [
         ("/", "/"), ("/healthz/", "/healthz"), ("/api", "/api"), ("/api/v1", "/api/v1"), ("/apis/batch/v1", "/apis/batch/v1"),
         ("/apis/batch/v1/", "/apis/batch/v1"), ("*", "*"), ("", ""), ("/api/v1/namespaces//pods", "/api/v1/namespaces//pods"),
-        ("//api/v1/pods", "//api/v1/pods"), ("/apis//v1/x", "/apis//v1/x"),
+        ("//api/v1/pods", "//api/v1/pods"), ("x/api/v1/pods", "x/api/v1/pods"), ("/apis//v1/x", "/apis//v1/x"),
     ],
 )  # fmt: skip
 def test_requests_for_paths(path: str, read_as: str) -> None:
