@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from isoplane.objects.kinds import SERVED
+from isoplane.objects.kinds import BUILT_IN
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TARGET = REPOSITORY / "src/isoplane/objects/schema"
@@ -83,8 +83,8 @@ def kubernetes(version: str, needed: set[str]) -> dict[str, Any]:
 
     folder = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema" / f"v{version}-local"
     pool = without_null(json.loads((folder / "_definitions.json").read_text())["$defs"])
-    wanted = {(r.group, r.kind) for r in SERVED if not r.custom} | {
-        (r.group, r.list_kind) for r in SERVED if not r.custom
+    wanted = {(r.group, r.kind) for r in BUILT_IN if not r.custom} | {
+        (r.group, r.list_kind) for r in BUILT_IN if not r.custom
     }
     wanted |= set(EXTRA)
     pending = [

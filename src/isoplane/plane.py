@@ -32,6 +32,7 @@ from isoplane.node.takedown import take_down
 from isoplane.objects.errors import NotFound
 from isoplane.objects.kinds import WORKLOADS
 from isoplane.objects.metadata import Object
+from isoplane.objects.scheme import Scheme
 from isoplane.server.account_admission import ServiceAccountAdmission
 from isoplane.server.admission import AdmissionPlugin
 from isoplane.server.apiserver import ApiServer
@@ -93,6 +94,8 @@ class Plane:
         self._watchdog = watchdog or Watchdog()
         self.node_name = options.node_name or default_node_name()
         self.quota = QuotaAdmission()
+        self.scheme = Scheme()
+        """What is served; may grow while the plane runs."""
         self._impossible = ImpossibleAdmission()
         self.server = ApiServer(
             options.data_dir,
@@ -100,6 +103,7 @@ class Plane:
             options.kubeconfig_path,
             key_file=options.encryption_key,
             disk_reserve=options.disk_reserve,
+            scheme=self.scheme,
             admission=admission_plugins(self.quota, self._impossible, allow_probe_host=options.allow_probe_host),
         )
         self.informers: Informers
@@ -185,14 +189,14 @@ class Plane:
         server.verbs.computed.register(usage_summary())
         server.verbs.computed.register(decisions_summary())
         self.quota.write_refusals_to(server.store)
-        await repair(server.store, self.quota)
+        await repair(server.store, self.quota, scheme=self.scheme)
 
     def _place(self, namespace: str, uid: str) -> int:
         return self.quota.queue.place(self.server.store.state, namespace, uid)
 
     def _controllers(self, recorder: Recorder) -> list[Controller]:
         return [
-            *standard_controllers(self.api, self.informers, recorder, ca=self.server.ca_certificate),
+            *standard_controllers(self.api, self.informers, recorder, self.scheme, ca=self.server.ca_certificate),
             QuotaController(self.api, self.informers),
             BudgetController(self.api, self.informers),
         ]

@@ -38,7 +38,7 @@ Graph = Callable[[World], Any]
 
 async def run(plane: World) -> None:
     """Every controller that a plane runs."""
-    controllers = standard_controllers(plane.api, plane.informers, plane.events)
+    controllers = standard_controllers(plane.api, plane.informers, plane.events, plane.verbs.scheme)
     controllers += [QuotaController(plane.api, plane.informers), BudgetController(plane.api, plane.informers)]
     await plane.run(*controllers)
 

@@ -69,7 +69,7 @@ async def begin(plane: World, running: dict[str, str], dice: random.Random) -> N
     await plane.run(
         Scheduler(plane.api, plane.informers, plane.events, clock=plane.clock),
         VirtualMachineController(plane.api, plane.informers, plane.events, clock=plane.clock, jitter=dice.random),
-        GarbageCollector(plane.api, plane.informers),
+        GarbageCollector(plane.api, plane.informers, plane.verbs.scheme),
         Guests(plane, plane.informers, running),
     )
 

@@ -49,7 +49,7 @@ async def family(plane: World) -> tuple[Object, Object, Object]:
 
 
 async def test_background(plane: World) -> None:
-    await plane.run(GarbageCollector(plane.api, plane.informers))
+    await plane.run(GarbageCollector(plane.api, plane.informers, plane.verbs.scheme))
     await family(plane)
     await plane.api.delete(CONFIGMAPS, "parent", "default", propagation="Background")
     for name in ("parent", "child", "grandchild"):
@@ -57,7 +57,7 @@ async def test_background(plane: World) -> None:
 
 
 async def test_foreground_keeps_the_owner_until_its_dependents_are_gone(plane: World) -> None:
-    await plane.run(GarbageCollector(plane.api, plane.informers))
+    await plane.run(GarbageCollector(plane.api, plane.informers, plane.verbs.scheme))
     parent = await create(plane, config("parent"))
     child = owned_by(config("child"), parent)
     child["metadata"]["finalizers"] = ["example.com/hold"]
@@ -76,7 +76,7 @@ async def test_foreground_keeps_the_owner_until_its_dependents_are_gone(plane: W
 
 
 async def test_orphan(plane: World) -> None:
-    await plane.run(GarbageCollector(plane.api, plane.informers))
+    await plane.run(GarbageCollector(plane.api, plane.informers, plane.verbs.scheme))
     await family(plane)
     await plane.api.delete(CONFIGMAPS, "parent", "default", propagation="Orphan")
     await plane.gone(CONFIGMAPS, "parent")
@@ -90,7 +90,7 @@ async def test_what_lost_its_owner_while_nobody_looked_goes_at_the_start(plane: 
     await plane.api.delete(CONFIGMAPS, "parent", "default")
     again = await create(plane, config("parent"))
     assert metadata.uid(again) != metadata.uid(parent)
-    await plane.run(GarbageCollector(plane.api, plane.informers))
+    await plane.run(GarbageCollector(plane.api, plane.informers, plane.verbs.scheme))
     await plane.gone(CONFIGMAPS, "child")
     await plane.gone(CONFIGMAPS, "grandchild")
     assert await plane.find(CONFIGMAPS, "parent") is not None
@@ -101,14 +101,14 @@ async def test_an_unserved_owner_keeps_its_dependents(plane: World) -> None:
     kept = config("kept")
     kept["metadata"]["ownerReferences"] = [foreign]
     await create(plane, kept)
-    await plane.run(GarbageCollector(plane.api, plane.informers))
+    await plane.run(GarbageCollector(plane.api, plane.informers, plane.verbs.scheme))
     await plane.quiet()
     assert await plane.find(CONFIGMAPS, "kept") is not None
 
 
 async def test_a_vm_deleted_in_the_foreground_takes_its_instance_along(plane: World) -> None:
     machines = VirtualMachineController(plane.api, plane.informers, plane.events)
-    await plane.run(GarbageCollector(plane.api, plane.informers), machines)
+    await plane.run(GarbageCollector(plane.api, plane.informers, plane.verbs.scheme), machines)
     await plane.api.create(VIRTUALMACHINES, vm("guest"), namespace="default")
     await plane.there(VIRTUALMACHINEINSTANCES, "guest")
     await plane.quiet()
@@ -119,7 +119,7 @@ async def test_a_vm_deleted_in_the_foreground_takes_its_instance_along(plane: Wo
 
 async def test_a_vm_may_leave_its_instance_behind(plane: World) -> None:
     machines = VirtualMachineController(plane.api, plane.informers, plane.events)
-    await plane.run(GarbageCollector(plane.api, plane.informers), machines)
+    await plane.run(GarbageCollector(plane.api, plane.informers, plane.verbs.scheme), machines)
     await plane.api.create(VIRTUALMACHINES, vm("guest"), namespace="default")
     await plane.there(VIRTUALMACHINEINSTANCES, "guest")
     await plane.quiet()
@@ -138,9 +138,9 @@ async def make_namespace(plane: World, name: str) -> None:
 
 async def test_a_namespace_goes_with_everything_in_it(plane: World) -> None:
     machines = VirtualMachineController(plane.api, plane.informers, plane.events)
-    garbage = GarbageCollector(plane.api, plane.informers)
+    garbage = GarbageCollector(plane.api, plane.informers, plane.verbs.scheme)
     accounts = ServiceAccountController(plane.api, plane.informers, ca="PEM")
-    await plane.run(NamespaceController(plane.api, plane.informers), garbage, machines, accounts)
+    await plane.run(NamespaceController(plane.api, plane.informers, plane.verbs.scheme), garbage, machines, accounts)
     await make_namespace(plane, "team")
     await create(plane, config("settings", "team"))
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key", "namespace": "team"}}
@@ -156,7 +156,7 @@ async def test_a_namespace_goes_with_everything_in_it(plane: World) -> None:
 
 
 async def test_a_namespace_waits_for_finalizers_and_says_so(plane: World) -> None:
-    await plane.run(NamespaceController(plane.api, plane.informers))
+    await plane.run(NamespaceController(plane.api, plane.informers, plane.verbs.scheme))
     await make_namespace(plane, "team")
     held = config("held", "team")
     held["metadata"]["finalizers"] = ["example.com/hold"]

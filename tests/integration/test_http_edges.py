@@ -502,7 +502,9 @@ async def _ask(method: str, path: str, query: dict[str, str], body: bytes) -> in
     store = in_memory()
     verbs = Verbs(store)
     await bootstrap(verbs)
-    app = App(ApiService(Handlers(verbs, NoNode()), Documents("test")), Authentication([Everybody()]), authorize)
+    app = App(
+        ApiService(Handlers(verbs, NoNode()), Documents("test", verbs.scheme)), Authentication([Everybody()]), authorize
+    )
     sent: list[Any] = []
 
     async def send(message: Any) -> None:

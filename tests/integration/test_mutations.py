@@ -17,9 +17,10 @@ import pytest
 from controllers_support import machine_spec, pod, vm, vmi
 from isoplane.client import kubeconfig
 from isoplane.http.request_options import Call, DeleteOptions, check_shape
+from isoplane.objects import kinds
 from isoplane.objects.decode import JSON
 from isoplane.objects.errors import AlreadyExists, ApiError, BadRequest, Internal
-from isoplane.objects.kinds import BY_KIND, CONFIGMAPS, PODS, SERVED, VIRTUALMACHINES, Resource
+from isoplane.objects.kinds import BUILT_IN, CONFIGMAPS, PODS, VIRTUALMACHINES, Resource
 from isoplane.objects.metadata import Object
 from isoplane.objects.schema.validator import misplaced_values, type_causes
 from isoplane.plane import admission_plugins
@@ -100,7 +101,7 @@ def examples() -> Iterator[Object]:
         "QuotaPolicy": {"spec": {}},
         "Cohort": {"spec": {}},
     }
-    for resource in SERVED:
+    for resource in BUILT_IN:
         if resource.computed or "create" not in resource.verbs:
             continue
         if resource.kind in ("Pod", "VirtualMachine", "VirtualMachineInstance"):
@@ -195,14 +196,14 @@ async def test_a_wrong_value_anywhere_is_refused_in_words(tmp_path: Path) -> Non
     chance = random.Random(4)
     made = list(examples())
     for obj in made:
-        resource = BY_KIND[obj["apiVersion"], obj["kind"]]
+        resource = kinds.of(obj)
         with contextlib.suppress(AlreadyExists):  # The plane has a namespace of that name.
             await verbs.create(resource, "default" if resource.namespaced else "", copy.deepcopy(obj), Call())
     broken: Counter[str] = Counter()
     refused = 0
     for round_ in range(ROUNDS):
         obj = made[round_ % len(made)]
-        resource = BY_KIND[obj["apiVersion"], obj["kind"]]
+        resource = kinds.of(obj)
         path, value = chance.choice(list(places(obj))), chance.choice(VALUES)
         try:
             await ask(verbs, resource, obj, path, value, chance.randrange(42))
@@ -274,13 +275,13 @@ async def test_wrong_values_over_http_are_answered_in_words(tmp_path: Path) -> N
     made = list(examples())
     for obj in made:
         with contextlib.suppress(AlreadyExists):
-            resource = BY_KIND[obj["apiVersion"], obj["kind"]]
+            resource = kinds.of(obj)
             await server.local_api.create(
                 resource, copy.deepcopy(obj), namespace="default" if resource.namespaced else ""
             )
     requests = [(method, path, body, JSON) for method, path, body in ASKED for _ in range(40)]
     for obj in made * 40:
-        resource = BY_KIND[obj["apiVersion"], obj["kind"]]
+        resource = kinds.of(obj)
         root = f"/apis/{resource.api_version}" if resource.group else "/api/v1"
         path = f"{root}/namespaces/default/{resource.plural}" if resource.namespaced else f"{root}/{resource.plural}"
         media = f"application/{chance.choice(('merge', 'strategic-merge', 'apply'))}-patch+json"

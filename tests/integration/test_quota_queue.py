@@ -13,9 +13,8 @@ from quota_plane import QuotaPlane, condition, pod, quota_plane
 
 from isoplane.http.request_options import Call
 from isoplane.http.user import User
-from isoplane.objects.columns import PRINTERS
 from isoplane.objects.errors import Forbidden, Invalid, QuotaExceeded
-from isoplane.objects.kinds import COHORTS, EVENTS, PODS, QUOTAPOLICIES
+from isoplane.objects.kinds import COHORTS, EVENTS, PODS, QUOTAPOLICIES, WORKLOADS
 from isoplane.plane import project_workload
 from isoplane.quota.decide import decide
 from isoplane.quota.explain import text
@@ -25,7 +24,7 @@ from isoplane.server.quota_admission.accounts import Lines
 from isoplane.server.quota_admission.plugin import MAX_QUOTAS
 from isoplane.server.quota_admission.queue import Queue
 
-REASON = [column.name for column in PRINTERS[("isoplane.io", "Workload")].columns].index("Reason")
+REASON = [column.name for column in WORKLOADS.printer.columns].index("Reason")
 
 
 @pytest.fixture
@@ -214,7 +213,7 @@ async def test_everyone_who_waits_is_told_its_place(plane: QuotaPlane) -> None:
                 record = plane.store.state.get(PODS, "a", name)
                 view = project_workload(place, record) if record is not None else None
                 if view is not None:
-                    row = PRINTERS[("isoplane.io", "Workload")].row(view, 0)
+                    row = WORKLOADS.printer.row(view, 0)
                     cells.append(name + " " + str(row[REASON]).partition(",")[0])
             told.append(", ".join(cells))
         assert told[0] == told[1]
@@ -236,4 +235,4 @@ async def test_everyone_who_waits_is_told_its_place(plane: QuotaPlane) -> None:
 )
 def test_places_are_read_as_ordinals(number: int, text: str) -> None:
     view = {"metadata": {"name": "w"}, "status": {"reason": "Gated", "message": "short", "queuePosition": number}}
-    assert PRINTERS[("isoplane.io", "Workload")].row(view, 0)[REASON] == f"Gated: {text} in the queue, short"
+    assert WORKLOADS.printer.row(view, 0)[REASON] == f"Gated: {text} in the queue, short"

@@ -21,7 +21,7 @@ from isoplane.http.request_options import Call
 from isoplane.objects.copying import count
 from isoplane.objects.decode import MAX_VALUES, decode_body, decode_patch
 from isoplane.objects.errors import ApiError, Invalid, TooLarge
-from isoplane.objects.kinds import BY_KIND, PODS
+from isoplane.objects.kinds import PODS, of
 from isoplane.objects.metadata import Object
 from isoplane.objects.schema.bounds import MOST_ITEMS
 from isoplane.objects.schema.sources import definitions
@@ -90,7 +90,7 @@ class Steps:
 
 async def steps_of(verbs: Verbs, obj: Object, how: str) -> int:
     """How many calls one request takes, from its bytes on; refused or not."""
-    resource = BY_KIND[obj["apiVersion"], obj["kind"]]
+    resource = of(obj)
     namespace = "default" if resource.namespaced else ""
     call = Call(dry_run=True, force=True, manager="test", field_validation="Warn")
     body = orjson.dumps(obj)
@@ -117,7 +117,7 @@ async def test_steps_grow_no_faster_than_requests(tmp_path: Path) -> None:
     verbs = Verbs(store, Chain(admission_plugins(QuotaAdmission())))
     await bootstrap(verbs)
     for obj in examples():
-        resource = BY_KIND[obj["apiVersion"], obj["kind"]]
+        resource = of(obj)
         if resource.kind != "Namespace":
             await verbs.create(resource, "default" if resource.namespaced else "", copy.deepcopy(obj), Call())
     found, asked = [], 0

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from isoplane.objects import metadata, validation
-from isoplane.objects.columns import PRINTERS
 from isoplane.objects.errors import BadRequest, NotFound
 from isoplane.objects.kinds import EVENTS, PODS, VIRTUALMACHINEINSTANCES, WORKLOADS
 from isoplane.workload.adapters import adapter_for
@@ -60,7 +59,7 @@ async def test_reasons_events_and_logs(tmp_path: Path) -> None:
 
             async def reason(name: str) -> str:
                 found = await api.get(WORKLOADS, name, "default")
-                printer = PRINTERS[("isoplane.io", "Workload")]
+                printer = WORKLOADS.printer
                 cells = dict(zip((column.name for column in printer.columns), printer.row(found, 0), strict=True))
                 return str(cells["Reason"])
 

@@ -14,6 +14,7 @@ from isoplane.client import kubeconfig
 from isoplane.client.http import HttpApi, path
 from isoplane.objects.errors import NotFound
 from isoplane.objects.kinds import (
+    BUILT_IN,
     COHORTS,
     NAMESPACES,
     NETWORKPOLICIES,
@@ -22,7 +23,6 @@ from isoplane.objects.kinds import (
     PODS,
     QUOTAPOLICIES,
     RESOURCEQUOTAS,
-    SERVED,
     VIRTUALMACHINEINSTANCES,
     VIRTUALMACHINES,
     Resource,
@@ -118,7 +118,7 @@ async def everything(api: HttpApi, client: httpx.AsyncClient) -> None:
         await phase_is(api, VIRTUALMACHINEINSTANCES, name, "Running")
     seen: set[str] = set()
     refused: list[str] = []
-    for resource in SERVED:
+    for resource in BUILT_IN:
         for obj in (await api.list(resource)).items:
             seen.add(resource.kind)
             if "update" in resource.verbs and not stands_for_machine(obj):  # what is only shown is nobody's to write

@@ -115,6 +115,13 @@ class Informer:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
+    def forget(self) -> None:
+        """Take everything cached for deleted, and hear of nothing more."""
+        if self._task is not None:
+            self._task.cancel()
+        for key in list(self._objects):
+            self._apply(key, None)
+
     async def _run(self) -> None:
         delay = RETRY_SECONDS[0]
         while True:
@@ -202,17 +209,30 @@ class Informer:
 
 
 class Informers:
-    """The informers of one process: one per resource, started together."""
+    """The informers of one process: one per resource, started together, and what is added later at once."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
+        self._started = False
+        self._dropped: set[asyncio.Task[None]] = set()
         self._informers: dict[Resource, Informer] = {}
 
     def of(self, resource: Resource) -> Informer:
         """The informer of a resource, made on first use."""
         if resource not in self._informers:
             self._informers[resource] = Informer(self._api, resource)
+            if self._started:
+                self._informers[resource].start()
         return self._informers[resource]
+
+    def drop(self, resource: Resource) -> None:
+        """The resource is served no longer: what was cached of it counts as deleted."""
+        informer = self._informers.pop(resource, None)
+        if informer is not None:
+            informer.forget()
+            task = asyncio.ensure_future(informer.stop())
+            self._dropped.add(task)
+            task.add_done_callback(self._dropped.discard)
 
     def changes(self) -> int:
         """How many changes of objects all of them have seen: stands still while nothing happens."""
@@ -220,13 +240,15 @@ class Informers:
 
     async def start(self) -> None:
         """Start every informer made so far and wait until all are in sync."""
+        self._started = True
         informers = list(self._informers.values())
         for informer in informers:
             informer.start()
         await asyncio.gather(*(informer.synced() for informer in informers))
 
     async def stop(self) -> None:
-        await asyncio.gather(*(informer.stop() for informer in self._informers.values()))
+        self._started = False
+        await asyncio.gather(*(informer.stop() for informer in self._informers.values()), *self._dropped)
 
 
 def _kept(obj: Object) -> Object:

@@ -6,7 +6,7 @@ owner exists, carries decisions out.  Keys are uids.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from isoplane.client.api import Api, Propagation
@@ -26,26 +26,34 @@ from isoplane.controllers.ownership import (
 )
 from isoplane.objects import metadata
 from isoplane.objects.errors import Conflict, NotFound
-from isoplane.objects.kinds import EVENTS, SERVED, Resource
+from isoplane.objects.kinds import Resource
 from isoplane.objects.metadata import Object
-
-COLLECTED: tuple[Resource, ...] = tuple(r for r in SERVED if not r.computed and r != EVENTS)
-"""What owns or is owned. Events are neither: they go by age, or with their namespace."""
+from isoplane.objects.scheme import Scheme
 
 
 class GarbageCollector(Controller):
-    """Deletes what nobody owns any more."""
+    """Deletes what nobody owns any more, of every kind that ``scheme`` serves meanwhile."""
 
     name = "garbagecollector"
 
-    def __init__(
-        self, api: Api, informers: Informers, *, resources: Iterable[Resource] = COLLECTED, workers: int = 4
-    ) -> None:
+    def __init__(self, api: Api, informers: Informers, scheme: Scheme, *, workers: int = 4) -> None:
         super().__init__(workers=workers)
         self._api = api
+        self._informers = informers
+        self._scheme = scheme
+        self._followed: set[Resource] = set()
         self.graph = Graph()
-        for resource in resources:
-            informers.of(resource).on_change(self._feed(resource))
+        scheme.follow(self._follow)
+
+    def _follow(self, resource: Resource, served: bool) -> None:
+        if resource.computed or not resource.collected:
+            return
+        if not served:
+            self._followed.discard(resource)
+            self._informers.drop(resource)
+        elif resource not in self._followed:
+            self._followed.add(resource)
+            self._informers.of(resource).on_change(self._feed(resource))
 
     def _feed(self, resource: Resource) -> Callable[[str, Any, Any], None]:
         def changed(key: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> None:
@@ -53,7 +61,7 @@ class GarbageCollector(Controller):
             if old is not None and (new is None or metadata.uid(new) != metadata.uid(old)):
                 look += self.graph.drop(metadata.uid(old))
             if new is not None:
-                look += self.graph.put(item_of(resource, new))
+                look += self.graph.put(item_of(self._scheme, resource, new))
             for uid in look:
                 self.enqueue(uid)
 

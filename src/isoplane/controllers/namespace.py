@@ -19,22 +19,22 @@ from isoplane.client.controller import Controller
 from isoplane.client.informer import Informers
 from isoplane.objects import metadata
 from isoplane.objects.errors import ApiError, NotFound
-from isoplane.objects.kinds import EVENTS, NAMESPACES, SERVED, VIRTUALMACHINES, Resource
+from isoplane.objects.kinds import NAMESPACES, Resource
 from isoplane.objects.metadata import Object
+from isoplane.objects.resources.namespace import FINALIZER
+from isoplane.objects.scheme import Scheme
 
-FINALIZER = "kubernetes"
 AGAIN_SECONDS = 5.0
 """Looked at again after this long at the latest; usually the last object's end calls sooner."""
 AT_ONCE = 64
 PAGE = 500
 
-CONTENT: tuple[Resource, ...] = tuple(
-    sorted(
-        (r for r in SERVED if r.namespaced and not r.computed and "delete" in r.verbs),
-        # Owners before what they own, so that nothing is asked twice; Events last, since the others' end makes some.
-        key=lambda r: (r == EVENTS, r != VIRTUALMACHINES),
-    )
-)
+
+def content(scheme: Scheme) -> list[Resource]:
+    """What may be in a namespace, in the order in which it is deleted: owners before what they own, so that nothing is
+    asked twice; Events last, since the others' end makes some."""
+    found = (r for r in scheme.stored() if r.namespaced and "delete" in r.verbs)
+    return sorted(found, key=lambda r: (not r.collected, not r.makes_workloads))
 
 
 @dataclass(slots=True)
@@ -92,14 +92,27 @@ class NamespaceController(Controller):
 
     name = "namespace"
 
-    def __init__(self, api: Api, informers: Informers, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, api: Api, informers: Informers, scheme: Scheme, *, clock: Callable[[], float] = time.time
+    ) -> None:
         super().__init__(workers=2)
         self._api = api
+        self._informers = informers
+        self._scheme = scheme
+        self._followed: set[Resource] = set()
         self._clock = clock
         self._namespaces = self.watch(informers.of(NAMESPACES))
-        for resource in CONTENT:
-            if resource != EVENTS:
-                informers.of(resource).on_change(self._content_changed)
+        scheme.follow(self._follow)
+
+    def _follow(self, resource: Resource, served: bool) -> None:
+        if resource.computed or not resource.namespaced or not resource.collected:
+            return
+        if not served:
+            self._followed.discard(resource)
+            self._informers.drop(resource)
+        elif resource not in self._followed:
+            self._followed.add(resource)
+            self._informers.of(resource).on_change(self._content_changed)
 
     def _content_changed(self, key: str, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> None:
         """Something left a namespace: it may have been the last."""
@@ -124,7 +137,7 @@ class NamespaceController(Controller):
     async def _empty(self, namespace: str) -> Remaining:
         """Ask for the deletion of everything, and count what is still there afterwards."""
         left = Remaining()
-        for resource in CONTENT:
+        for resource in content(self._scheme):
             try:
                 await self._empty_of(resource, namespace)
                 # Events of the last ones to go may have been written meanwhile; what counts is what is there now.

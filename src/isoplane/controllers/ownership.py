@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from isoplane.objects import metadata
-from isoplane.objects.kinds import BY_KIND, Resource
+from isoplane.objects.kinds import Resource
+from isoplane.objects.scheme import Scheme
 
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
@@ -73,14 +74,14 @@ class Item:
         return self.namespace if owner.resource is not None and owner.resource.namespaced else ""
 
 
-def item_of(resource: Resource, obj: Mapping[str, Any]) -> Item:
+def item_of(scheme: Scheme, resource: Resource, obj: Mapping[str, Any]) -> Item:
     """The graph's view of an object."""
     meta = obj.get("metadata") or {}
     owners = tuple(
         Reference(
             str(o.get("uid") or ""),
             str(o.get("name") or ""),
-            BY_KIND.get((str(o.get("apiVersion")), str(o.get("kind")))),
+            scheme.kind(o.get("apiVersion"), o.get("kind")),
             bool(o.get("blockOwnerDeletion")),
         )
         for o in meta.get("ownerReferences") or ()

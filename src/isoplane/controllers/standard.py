@@ -13,16 +13,22 @@ from isoplane.controllers.nodelifecycle import NodeLifecycleController
 from isoplane.controllers.scheduler import Scheduler
 from isoplane.controllers.serviceaccount import ServiceAccountController
 from isoplane.controllers.virtualmachine import VirtualMachineController
+from isoplane.objects.scheme import Scheme
 
 
-def standard_controllers(api: Api, informers: Informers, events: Events, *, ca: str = "") -> list[Controller]:
-    """Make them; a :class:`~isoplane.client.controller.Manager` starts them. ``ca``: the API server's CA, PEM."""
+def standard_controllers(
+    api: Api, informers: Informers, events: Events, scheme: Scheme, *, ca: str = ""
+) -> list[Controller]:
+    """Make them; a :class:`~isoplane.client.controller.Manager` starts them.
+
+    ``scheme``: what is served; ``ca``: the API server's CA, PEM.
+    """
     return [
         Scheduler(api, informers, events),
         VirtualMachineController(api, informers, events),
-        NamespaceController(api, informers),
+        NamespaceController(api, informers, scheme),
         ServiceAccountController(api, informers, ca=ca),
         NodeLifecycleController(api, informers, events),
-        GarbageCollector(api, informers),
+        GarbageCollector(api, informers, scheme),
         EventExpiry(api),
     ]

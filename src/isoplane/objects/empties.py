@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from isoplane.objects.kinds import Resource
-from isoplane.objects.schema.structure import Node, structure
+from isoplane.objects.resource import Resource
+from isoplane.objects.schema.structure import Node
 
 
 def settled(resource: Resource, old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """``new`` with its empty maps and lists as ``old`` has them, where the other has no such field. Touches neither."""
-    node = structure(resource)
+    node = resource.schema.root
     if not resource.custom:
         result: dict[str, Any] = _fields(old, new, node)
         return result

@@ -1,6 +1,6 @@
 """OpenAPI v3 documents of the served groups: what ``kubectl apply``, ``explain`` and ``create --validate`` read.
 
-Generated from the kinds and their schemas, one document a group-version, rendered once.  kubectl finds a kind by the
+Generated from the served kinds and their schemas, one document a group-version.  kubectl finds a kind by the
 ``x-kubernetes-group-version-kind`` of schemas and of operations, and learns from a PATCH operation whether the server
 validates fields and takes strategic merge patches: built-in kinds do, custom ones do not, as upstream has it.
 """
@@ -8,7 +8,7 @@ validates fields and takes strategic merge patches: built-in kinds do, custom on
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -16,31 +16,31 @@ import orjson
 
 from isoplane.objects.decode import APPLY_PATCH, JSON, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH
 from isoplane.objects.errors import NotFound
-from isoplane.objects.kinds import SERVED, Resource
+from isoplane.objects.resource import Resource, Subresource
 from isoplane.objects.schema.sources import REF, Definition, definition_name, read_definitions
+from isoplane.objects.scheme import Scheme
 
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
-_BODIES = {"Binding": ("", "v1", "Binding"), "Eviction": ("policy", "v1", "Eviction")}
-"""Kinds of subresource bodies that have a schema of their own."""
 
 
-@cache
-def index() -> bytes:
+def index(scheme: Scheme) -> bytes:
     """The document of ``/openapi/v3``: where each group-version's document is. The hash changes with the content."""
     paths = {
-        place: {"serverRelativeURL": f"/openapi/v3/{place}?hash={_digest()}"}
-        for place in sorted({_place(resource.group, resource.version) for resource in SERVED})
+        (place := _place(group, version)): {"serverRelativeURL": f"/openapi/v3/{place}?hash={_digest(resources)}"}
+        for group, versions in scheme.groups.items()
+        for version, resources in versions.items()
     }
     return orjson.dumps({"paths": paths})
 
 
-@cache
-def document(group: str, version: str) -> bytes:
+def document(scheme: Scheme, group: str, version: str) -> bytes:
     """The document of ``/openapi/v3/api/VERSION`` (group '') or ``/openapi/v3/apis/GROUP/VERSION``. Raises NotFound."""
-    resources = [resource for resource in SERVED if (resource.group, resource.version) == (group, version)]
+    resources = scheme.groups.get(group, {}).get(version)
     if not resources:
         raise NotFound(f"the server has no OpenAPI document for {group or 'core'}/{version}")
     pool = read_definitions()
+    for resource in resources:
+        pool |= resource.definitions
     for resource in resources:
         _add_list(pool, resource)
     paths: dict[str, Any] = {}
@@ -55,8 +55,13 @@ def document(group: str, version: str) -> bytes:
 
 
 @cache
-def _digest() -> str:
-    content = orjson.dumps([read_definitions(), [repr(resource) for resource in SERVED]], option=orjson.OPT_SORT_KEYS)
+def _files() -> str:
+    return hashlib.sha256(orjson.dumps(read_definitions(), option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _digest(resources: Sequence[Resource]) -> str:
+    own = [[repr(resource), resource.definitions] for resource in resources]
+    content = orjson.dumps([_files(), own], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(content).hexdigest()[:32].upper()
 
 
@@ -65,7 +70,7 @@ def _place(group: str, version: str) -> str:
 
 
 def _schema_name(resource: Resource) -> str:
-    return definition_name(resource.group, resource.version, resource.kind)
+    return resource.schema.name
 
 
 def _add_list(pool: dict[str, Definition], resource: Resource) -> None:
@@ -148,8 +153,8 @@ def _paths(resource: Resource) -> dict[str, Any]:
     paths = {own: _path(collection, shared), f"{own}/{{name}}": _path(single, item)}
     if resource.namespaced and "list" in verbs:
         paths[f"{base}/{resource.plural}"] = _path({"get": _operation(resource, "list", scope="ForAllNamespaces")}, [])
-    for name, kind in resource.subresources.items():
-        paths[f"{own}/{{name}}/{name}"] = _path(_subresource(resource, name, kind), item)
+    for name, sub in resource.subresources.items():
+        paths[f"{own}/{{name}}/{name}"] = _path(_subresource(resource, name, sub), item)
     return paths
 
 
@@ -158,20 +163,33 @@ def _path(operations: dict[str, Any], parameters: list[Any]) -> dict[str, Any]:
     return {**path, "parameters": parameters} if parameters else path
 
 
-def _subresource(resource: Resource, name: str, kind: str) -> dict[str, Any]:
-    if kind == resource.kind and name != "log":
-        methods = ("get", "put", "patch") if name == "status" else ("put",)
-        return {method: _operation(resource, method, scope=name.capitalize()) for method in methods}
+_METHODS = {"get": "get", "update": "put", "patch": "patch"}
+
+
+def _subresource(resource: Resource, name: str, sub: Subresource) -> dict[str, Any]:
     if name == "log":
         return {"get": _text_operation(resource, name)}
-    body = _BODIES.get(kind)
+    if sub.kind == resource.kind:
+        methods = [_METHODS[verb] for verb in sub.verbs]
+        return {method: _operation(resource, method, scope=name.capitalize()) for method in methods}
+    body = _body(resource, sub)
     operation = _operation(resource, "post", scope=name.capitalize())
     reference = {"$ref": REF + definition_name(*body)} if body else {"type": "object"}
     operation["requestBody"] = {"content": {"*/*": {"schema": reference}}}
     operation["x-kubernetes-action"] = "connect" if body is None else "post"
     if body:
-        operation["x-kubernetes-group-version-kind"] = {"group": body[0], "version": body[1], "kind": kind}
+        operation["x-kubernetes-group-version-kind"] = {"group": body[0], "version": body[1], "kind": sub.kind}
     return {"post": operation}
+
+
+def _body(resource: Resource, sub: Subresource) -> tuple[str, str, str] | None:
+    """(group, version, kind) of what is written to a subresource; None when it has no schema of its own."""
+    group, version = (resource.group, resource.version) if sub.group is None else (sub.group, sub.version)
+    try:
+        definition_name(group, version, sub.kind)
+    except LookupError:
+        return None
+    return (group, version, sub.kind)
 
 
 def _text_operation(resource: Resource, name: str) -> dict[str, Any]:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from isoplane.objects.columns import PRINTERS, Printer
-from isoplane.objects.columns.printer import AGE, NAME, age
-from isoplane.objects.kinds import Resource
-from isoplane.objects.metadata import Object, name
+from isoplane.objects.columns.printer import Printer
+from isoplane.objects.metadata import Object
+from isoplane.objects.resource import Resource
 
 IncludeObject = Literal["None", "Metadata", "Object"]
-_PLAIN = Printer((NAME, AGE), lambda obj, now: [name(obj), age(obj, now)])
-"""For a kind without columns of its own."""
 
 
 def table(
@@ -32,7 +29,7 @@ def table(
     ``now`` is POSIX seconds, for ages.  ``headers=False`` leaves the column definitions out: in a watch only the first
     event has them.  ``include_object`` says what of the object each row carries.
     """
-    printer = PRINTERS.get((resource.group, resource.kind), _PLAIN)
+    printer = resource.printer
     meta: dict[str, Any] = {"resourceVersion": resource_version} if resource_version else {}
     if continue_token:
         meta["continue"] = continue_token

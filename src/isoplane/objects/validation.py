@@ -13,14 +13,13 @@ from typing import Any
 import orjson
 
 from isoplane.objects.errors import ApiError, BadRequest, Cause, Invalid
-from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Resource
-from isoplane.objects.rules import for_kind, meta
+from isoplane.objects.resource import Resource
+from isoplane.objects.rules import meta
 from isoplane.objects.rules.report import Report
-from isoplane.objects.schema.structure import Node, structure
+from isoplane.objects.schema.structure import Node
 from isoplane.objects.schema.validator import is_plain, type_causes
 
 _MAX_UNKNOWN = 100
-_ENDS_AT_THE_HOST = (PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES)
 _NUL = b"\\u0000"
 """How JSON writes it; where the bytes are absent no string has to be looked at."""
 
@@ -31,8 +30,8 @@ def validate(resource: Resource, obj: dict[str, Any]) -> list[Cause]:
         return causes
     report = Report()
     meta.check(resource, obj.get("metadata") or {}, report)
-    for_kind(resource).check(obj, report)
-    if resource in _ENDS_AT_THE_HOST and _NUL in orjson.dumps(obj.get("spec")):
+    resource.rules.check(obj, report)
+    if resource.carried_out and _NUL in orjson.dumps(obj.get("spec")):
         _without_nul(obj.get("spec"), "spec", report)
     return report.causes
 
@@ -55,7 +54,7 @@ def validate_update(resource: Resource, new: dict[str, Any], old: dict[str, Any]
     """What the change from ``old`` to ``new`` may not do; call it after ``validate(resource, new)`` found nothing."""
     report = Report()
     meta.check_update(new.get("metadata") or {}, old.get("metadata") or {}, report)
-    for_kind(resource).check_update(new, old, report)
+    resource.rules.check_update(new, old, report)
     return report.causes
 
 
@@ -73,7 +72,7 @@ def without_unknown(resource: Resource, obj: Any) -> tuple[Any, list[str]]:
     if is_plain(resource, obj):
         return obj, []
     found: list[str] = []
-    return _known(obj, structure(resource), "", found), found
+    return _known(obj, resource.schema.root, "", found), found
 
 
 def _known(value: Any, node: Node, path: str, found: list[str]) -> Any:

@@ -9,17 +9,10 @@ of KubeVirt's application-aware quota (``requests.cpu/vmi``…): no Pod counts t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
 
-from isoplane.objects.kinds import (
-    CONFIGMAPS,
-    PODS,
-    RESOURCEQUOTAS,
-    SECRETS,
-    SERVED,
-    VIRTUALMACHINEINSTANCES,
-    Resource,
-)
+from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, Resource
+from isoplane.objects.scheme import Scheme
 from isoplane.quota.model import Amounts, Charge, Quota
 from isoplane.quota.scopes import VOLUMES
 from isoplane.workload.shape import Claim
@@ -27,8 +20,6 @@ from isoplane.workload.shape import Claim
 _NATIVE = ("cpu", "memory", "ephemeral-storage")
 _LIMITED = tuple((resource, f"limits.{resource}") for resource in _NATIVE)
 _LIMITS = frozenset(name for _, name in _LIMITED)
-_LEGACY_COUNTS = {CONFIGMAPS: "configmaps", SECRETS: "secrets", RESOURCEQUOTAS: "resourcequotas"}
-"""Kinds that a quota may also count by their bare name."""
 
 _GUEST = {"cpu": "requests.cpu/vmi", "memory": "requests.memory/vmi"}
 _INSTANCES = "requests.instances/vmi"
@@ -44,12 +35,12 @@ def count_name(resource: Resource) -> str:
     return f"count/{resource.qualified}"
 
 
-@cache
+@lru_cache(maxsize=1024)
 def object_amounts(resource: Resource) -> Amounts:
     """What an object takes merely by being stored. Shared: not to be changed."""
     amounts = {count_name(resource): 1}
-    if legacy := _LEGACY_COUNTS.get(resource):
-        amounts[legacy] = 1
+    if resource.counted_as:
+        amounts[resource.counted_as] = 1
     return amounts
 
 
@@ -75,15 +66,16 @@ def _requested(resource: str) -> tuple[str, ...]:
     return (*(() if requested in GUESTS else (requested,)), *own)
 
 
-def counts_nothing(quota: Quota) -> list[str]:
+def counts_nothing(quota: Quota, served: Scheme) -> list[str]:
     """One text for each limit of a quota that nothing here can ever use up: a misspelt name, or a kind that is not served."""
     if any(term.scope == VOLUMES and term.operator != "DoesNotExist" for term in quota.scopes):
         return [f"spec.scopes: {VOLUMES} is a scope of volume claims, which are not served: this quota counts nothing"]
     scoped = "in a quota with scopes only what workloads take is counted: " if quota.scopes else ""
+    counted = {name for r in served.stored() if r.namespaced for name in object_amounts(r)}
     return [
         f"spec.hard[{name}]: {scoped}nothing is counted by this name{_instead(name)}"
         for name in sorted(quota.hard)
-        if not _is_workloads(name) and (quota.scopes or name not in _object_names())
+        if not _is_workloads(name) and (quota.scopes or name not in counted)
     ]
 
 
@@ -101,12 +93,6 @@ def _is_workloads(name: str) -> bool:
 def _instead(name: str) -> str:
     extended = "/" in name and not name.startswith(("requests.", "limits.", "count/"))
     return f": write requests.{name}" if extended else ""
-
-
-@cache
-def _object_names() -> frozenset[str]:
-    stored = [r for r in SERVED if r.namespaced and not r.computed]
-    return frozenset(name for resource in stored for name in object_amounts(resource))
 
 
 def charge_of(claim: Claim, *, created: float, since: float = 0) -> Charge:

@@ -19,6 +19,7 @@ from typing import Literal, Protocol
 from isoplane.http.user import User
 from isoplane.objects.kinds import Resource
 from isoplane.objects.metadata import Object
+from isoplane.objects.scheme import Scheme
 from isoplane.store.transaction import Transaction
 from isoplane.store.view import ReadView
 
@@ -52,6 +53,8 @@ class AdmissionRequest:
     """POSIX seconds."""
     view: ReadView
     """Reads for ``mutate`` and ``validate``: the transaction's own view."""
+    scheme: Scheme
+    """What is served."""
     removes: bool = False
     warnings: list[str] = field(default_factory=list)
 

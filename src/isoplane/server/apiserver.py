@@ -19,6 +19,7 @@ from isoplane.http.listener import Listener
 from isoplane.http.peer import Authorities
 from isoplane.http.tls import Pki
 from isoplane.objects.exposition import Registry
+from isoplane.objects.scheme import Scheme
 from isoplane.server import kubeconfig
 from isoplane.server.admission import AdmissionPlugin, Chain
 from isoplane.server.authorization import authorize
@@ -39,7 +40,7 @@ class ApiServer:
 
     ``listen`` is HOST:PORT (port 0: any free one, see ``url``).  ``kubeconfig_path`` None writes none.
     ``key_file`` encrypts Secrets at rest; None: the one in the data directory.
-    ``admission`` plug-ins run in the given order.
+    ``scheme``: what is served; None: the built-in kinds.  ``admission`` plug-ins run in the given order.
     """
 
     def __init__(
@@ -53,7 +54,10 @@ class ApiServer:
         retention: Retention | None = None,
         key_file: Path | None = None,
         disk_reserve: int = 0,
+        scheme: Scheme | None = None,
     ) -> None:
+        self.scheme = scheme or Scheme()
+        """What is served; may grow while the server runs."""
         self._data_dir = data_dir
         self._host, self._port = parse_listen(listen)
         self._kubeconfig_path = kubeconfig_path
@@ -80,12 +84,12 @@ class ApiServer:
         Raises StoreError, ListenError, KubeconfigError or OSError, each saying what to do; nothing is left open then.
         """
         _spare_the_collector()
-        self.store = Store.open(self._data_dir, self._retention, self._key_file, self._disk_reserve)
+        self.store = Store.open(self._data_dir, self._retention, self._key_file, self._disk_reserve, self.scheme)
         self.metrics = Registry()
         self.metrics.register(lambda: store_families(self.store))
         self.metrics.register(process_families)
         try:
-            self.verbs = Verbs(self.store, self._admission)
+            self.verbs = Verbs(self.store, self._admission, scheme=self.scheme)
             self.local_api = LocalApi(self.verbs)
             await bootstrap(self.verbs)
             if prepare is not None:
@@ -94,7 +98,7 @@ class ApiServer:
             context = pki.server_context(self._names())
             self._handlers = Handlers(self.verbs, self._node)
             app = App(
-                ApiService(self._handlers, Documents(_release())),
+                ApiService(self._handlers, Documents(_release(), self.scheme)),
                 Authentication([ClientCertificates(Authorities(pki.ca.certificate))]),
                 authorize,
                 ready=lambda: self.not_ready,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from isoplane.http import apierrors
 from isoplane.http.request_options import Call, DeleteOptions
 from isoplane.objects.errors import Forbidden
-from isoplane.objects.kinds import NAMESPACES, Resource
+from isoplane.objects.kinds import Resource
 from isoplane.objects.metadata import Object, posix, rfc3339
 from isoplane.server import strategy
 from isoplane.server.writes import Writes, released
@@ -16,8 +16,6 @@ from isoplane.store.transaction import Transaction
 
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
-IMMORTAL = ("default", "kube-system", "kube-public")
-"""Namespaces that nobody may delete: what else runs relies on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +44,9 @@ def delete(
     stored = txn.get(resource, namespace, name)
     if stored is None:
         raise apierrors.not_found(resource, name)
-    if resource is NAMESPACES and name in IMMORTAL:
+    if name in resource.strategy.undeletable:
         raise Forbidden(
-            f'{resource.qualified} "{name}" is forbidden: this namespace may not be deleted',
+            f'{resource.qualified} "{name}" is forbidden: this {resource.singular} may not be deleted',
             details=apierrors.details(resource, name),
         )
     _check_preconditions(stored, options)
@@ -56,7 +54,7 @@ def delete(
     request = writes.request(txn, "DELETE", resource, namespace, name, call, old=old)
     new: Object = {**old, "metadata": dict(old["metadata"])}
     _mark(resource, new, options, request.now)
-    if released(new):
+    if released(resource, new):
         if changed is not None:
             stored = txn.put(resource, changed)
         return Deleted(writes.remove(txn, stored, old, call), True)
@@ -93,8 +91,7 @@ def _mark(resource: Resource, obj: Object, options: DeleteOptions, now: float) -
         meta["deletionGracePeriodSeconds"] = grace
         if isinstance(meta.get("generation"), int):
             meta["generation"] += 1
-        if resource is NAMESPACES:
-            obj["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
+        resource.strategy.marked(obj)
     else:
         pending = int(meta.get("deletionGracePeriodSeconds") or 0)
         # A repeated delete without a wish of its own changes nothing, unless nothing is left to wait for.

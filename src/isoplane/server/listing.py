@@ -13,7 +13,6 @@ from isoplane.http.request_options import ListOptions
 from isoplane.objects.errors import ApiError, BadRequest, Cause, Expired, Invalid
 from isoplane.objects.kinds import Resource
 from isoplane.store import Store
-from isoplane.store.fields import INDEXED, SELECTABLE, resource_key
 from isoplane.store.filters import Filter, compile_filter
 from isoplane.store.mirror import Mirror
 from isoplane.store.record import Record
@@ -104,13 +103,12 @@ def _by_handle(store: Store, resource: Resource, namespace: str | None, filter_:
     handle = filter_.handle
     if handle is None or handle[0] < 0:
         return None
-    key = (resource.group, resource.plural)
-    path = SELECTABLE[key][handle[0]]
-    if path not in INDEXED.get(key, ()):
+    field = resource.selectable[handle[0]]
+    if not field.indexed:
         return None
     records = [
         record
-        for record in store.state.by_field(resource, path, handle[1])
+        for record in store.state.by_field(resource, field.path, handle[1])
         if (namespace is None or record.namespace == namespace) and filter_.matches(record)
     ]
     records.sort(key=lambda record: (record.namespace, record.name))
@@ -153,7 +151,7 @@ def _sources(
             return () if source is None else (source,)
         handle = filter_.handle
         if handle is not None and handle[0] >= 0:
-            path = mirror.indexed.get(SELECTABLE[resource_key(mirror.resource)][handle[0]])
+            path = mirror.indexed.get(mirror.resource.selectable[handle[0]].path)
             if path is not None:
                 spaces = store.state.by_field(mirror.source, path, handle[1])
                 return [source for source in spaces if namespace is None or source.namespace == namespace]

@@ -1,73 +1,21 @@
-"""What differs between resources when their objects are created, changed and deleted, as data.
-
-A resource that appears nowhere here behaves like a plain configuration object: no status, no generation, no grace.
-"""
+"""Creating, changing and deleting objects as their kind's :class:`~isoplane.objects.resource.Strategy` has it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
-from isoplane.objects.kinds import (
-    NAMESPACES,
-    NETWORKPOLICIES,
-    NODES,
-    PODDISRUPTIONBUDGETS,
-    PODS,
-    VIRTUALMACHINEINSTANCES,
-    Resource,
-)
 from isoplane.objects.metadata import Object
-from isoplane.store.fields import ResourceKey, resource_key
+from isoplane.objects.resource import Resource
 
 DEFAULT_GRACE_SECONDS = 30
-NAMESPACE_FINALIZER = "kubernetes"
 OBSERVED_PREFIX = "isoplane.io/"
 """Annotations that a status update may set: what the node observed and no upstream field can tell (transitions)."""
 _FINISHED = ("Succeeded", "Failed")
 
 
-@dataclass(frozen=True, slots=True)
-class Strategy:
-    """How the server treats one resource.
-
-    ``generation``: count spec changes.  ``initial_status``: the status of a new object (None: as the author wrote it).
-    ``node``: where the node's name stands; such objects are deleted gracefully, the node confirms with grace 0.
-    """
-
-    generation: bool = False
-    initial_status: dict[str, Any] | None = None
-    node: tuple[str, str] | None = None
-    returns_deleted: bool = False
-
-
-_PLAIN = Strategy()
-_STRATEGIES: dict[ResourceKey, Strategy] = {
-    resource_key(PODS): Strategy(True, {"phase": "Pending"}, ("spec", "nodeName"), returns_deleted=True),
-    resource_key(VIRTUALMACHINEINSTANCES): Strategy(True, {}, ("status", "nodeName")),
-    resource_key(NAMESPACES): Strategy(False, {"phase": "Active"}, returns_deleted=True),
-    resource_key(NODES): Strategy(),
-    resource_key(NETWORKPOLICIES): Strategy(True),
-    resource_key(PODDISRUPTIONBUDGETS): Strategy(True, {}),
-}
-_CUSTOM = Strategy(True, None)
-_CUSTOM_WITH_STATUS = Strategy(True, {})
-
-
-def of(resource: Resource) -> Strategy:
-    key = (resource.group, resource.plural)
-    found = _STRATEGIES.get(key)
-    if found is not None:
-        return found
-    if resource.custom:
-        return _CUSTOM_WITH_STATUS if "status" in resource.subresources else _CUSTOM
-    return _STRATEGIES.setdefault(key, Strategy(initial_status={} if "status" in resource.subresources else None))
-
-
 def prepare_create(resource: Resource, obj: Object) -> None:
     """Give a new object the status and generation that are the server's to give."""
-    strategy = of(resource)
+    strategy = resource.strategy
     if strategy.initial_status is not None:
         if strategy.initial_status:
             obj["status"] = dict(strategy.initial_status)
@@ -75,13 +23,7 @@ def prepare_create(resource: Resource, obj: Object) -> None:
             obj.pop("status", None)
     if strategy.generation:
         obj["metadata"]["generation"] = 1
-    if resource is NAMESPACES:
-        spec = obj.get("spec")
-        finalizers = spec.get("finalizers") if isinstance(spec, dict) else None
-        obj["spec"] = {**(spec if isinstance(spec, dict) else {}), "finalizers": finalizers or [NAMESPACE_FINALIZER]}
-        meta = obj["metadata"]
-        if isinstance(meta.get("labels") or {}, dict):
-            meta["labels"] = {**(meta.get("labels") or {}), "kubernetes.io/metadata.name": meta["name"]}
+    strategy.prepare(obj)
 
 
 def isolate(resource: Resource, old: Object, new: Object, subresource: str) -> Object:
@@ -109,12 +51,7 @@ def isolate(resource: Resource, old: Object, new: Object, subresource: str) -> O
             new["status"] = old["status"]
         else:
             new.pop("status", None)
-    if resource is NAMESPACES:
-        # A namespace's own finalizers change through /finalize only; it has no other spec.
-        if "spec" in old:
-            new["spec"] = old["spec"]
-        else:
-            new.pop("spec", None)
+    resource.strategy.keep(old, new)
     return new
 
 
@@ -128,7 +65,7 @@ def _observed_metadata(old: Object, new: Object) -> Object:
 
 
 def changes_generation(resource: Resource, old: Object, new: Object) -> bool:
-    if not of(resource).generation:
+    if not resource.strategy.generation:
         return False
     if resource.custom:
         skip = ("metadata", "status")
@@ -138,7 +75,7 @@ def changes_generation(resource: Resource, old: Object, new: Object) -> bool:
 
 def grace_seconds(resource: Resource, obj: Object, asked: int | None) -> int:
     """How long a deletion waits for the node. 0: nothing to wait for (no node yet, finished, not run at all)."""
-    node = of(resource).node
+    node = resource.strategy.node
     if node is None:
         return 0
     section = obj.get(node[0]) or {}
@@ -150,11 +87,11 @@ def grace_seconds(resource: Resource, obj: Object, asked: int | None) -> int:
     return max(int(own), 0) if own is not None else DEFAULT_GRACE_SECONDS
 
 
-def finalizers(obj: Object) -> list[str]:
+def finalizers(resource: Resource, obj: Object) -> list[str]:
     """Everything that must let go before the object may leave the store."""
     found = list(obj["metadata"].get("finalizers") or ())
-    if obj.get("kind") == NAMESPACES.kind and obj.get("apiVersion") == NAMESPACES.api_version:
-        found += (obj.get("spec") or {}).get("finalizers") or ()
+    if (own := resource.strategy.own_finalizers) is not None:
+        found += (obj.get(own[0]) or {}).get(own[1]) or ()
     return found
 
 

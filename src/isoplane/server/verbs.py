@@ -16,9 +16,10 @@ from isoplane.http import apierrors
 from isoplane.http.items import Listing
 from isoplane.http.request_options import Call, DeleteOptions, ListOptions
 from isoplane.objects.errors import Expired, MethodNotAllowed, NotFound, UnsupportedMediaType
-from isoplane.objects.kinds import ANNOUNCED, Resource
+from isoplane.objects.kinds import Resource
 from isoplane.objects.metadata import Object
 from isoplane.objects.patch import apply_json, apply_merge, apply_strategic
+from isoplane.objects.scheme import Scheme
 from isoplane.server import actions, deletion, launcher_writes, listing
 from isoplane.server.admission import Chain
 from isoplane.server.computed import Derived, Registry
@@ -35,19 +36,31 @@ Records = list[Record]
 
 
 class Verbs:
-    """``clock`` gives POSIX seconds for stamps, ``monotonic`` seconds for time-outs."""
+    """``clock`` gives POSIX seconds for stamps, ``monotonic`` seconds for time-outs; ``scheme`` None: the built-in kinds."""
 
     def __init__(
-        self, store: Store, admission: Chain | None = None, clock: Clock = time.time, monotonic: Clock = time.monotonic
+        self,
+        store: Store,
+        admission: Chain | None = None,
+        clock: Clock = time.time,
+        monotonic: Clock = time.monotonic,
+        scheme: Scheme | None = None,
     ) -> None:
         self.store = store
+        self.scheme = scheme or Scheme()
         self.admission = admission or Chain()
         self.computed = Registry(store)
-        for resource in ANNOUNCED:
-            self.computed.register(Derived(resource, (), lambda record: None))
+        for resource in self.scheme:
+            if resource.announced:
+                self.computed.register(Derived(resource, (), lambda record: None))
         self._clock = clock
         self._monotonic = monotonic
-        self._writes = Writes(self.admission, clock)
+        self.scheme.on_change(self._served)
+        self._writes = Writes(self.admission, clock, self.scheme)
+
+    def _served(self, resource: Resource, served: bool) -> None:
+        if not served:
+            self.store.end_watches(resource)
 
     # reads
 
@@ -188,9 +201,10 @@ class Verbs:
             raise call.denied
         return done
 
-    @staticmethod
-    def _writable(resource: Resource) -> None:
-        if resource in ANNOUNCED:
+    def _writable(self, resource: Resource) -> None:
+        if self.scheme.at(resource.group, resource.version, resource.plural) is None:
+            raise NotFound("the server could not find the requested resource")
+        if resource.announced:
             raise apierrors.not_served_yet(resource)
         if "create" not in resource.verbs:
             raise MethodNotAllowed(f"{resource.qualified} are computed; they cannot be written")

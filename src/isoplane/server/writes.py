@@ -19,6 +19,7 @@ from isoplane.objects.kinds import NAMESPACES, Resource
 from isoplane.objects.metadata import Object
 from isoplane.objects.patch import apply_config, record_update
 from isoplane.objects.schema.validator import is_plain, misplaced_values, type_causes
+from isoplane.objects.scheme import Scheme
 from isoplane.objects.validation import invalid, validate, validate_update, without_unknown
 from isoplane.server import launcher, objectmeta, strategy
 from isoplane.server.admission import AdmissionRequest, Chain, Operation
@@ -32,8 +33,9 @@ _log = logging.getLogger(__name__)
 class Writes:
     """The write half of the verbs; every method runs inside a transaction."""
 
-    def __init__(self, chain: Chain, clock: strategy.Clock) -> None:
+    def __init__(self, chain: Chain, clock: strategy.Clock, scheme: Scheme) -> None:
         self._chain = chain
+        self._scheme = scheme
         self._clock = clock
 
     def request(
@@ -52,7 +54,7 @@ class Writes:
     ) -> AdmissionRequest:
         return AdmissionRequest(
             operation, resource, subresource, namespace, name, obj, old, call.user, call.dry_run, self._clock(), txn,
-            removes, call.warnings,
+            self._scheme, removes, call.warnings,
         )  # fmt: skip
 
     # create
@@ -248,7 +250,7 @@ class Writes:
         new = _object(request)
         if new == old:
             return stored
-        if subresource == "status" and strategy.of(resource).node is not None:
+        if subresource == "status" and resource.strategy.node is not None:
             # The node reports often, and with the stored spec, which was checked when it was written: types are enough.
             causes = type_causes(resource, new)
         else:
@@ -262,7 +264,7 @@ class Writes:
         self._chain.validate(request)
         if strategy.changes_generation(resource, old, new):
             new["metadata"]["generation"] = int(old["metadata"].get("generation") or 0) + 1
-        if released(new):
+        if released(resource, new):
             return self.remove(txn, stored, old, call, final=new)
         self._chain.in_transaction(txn, request)
         return txn.put(resource, _object(request))
@@ -284,11 +286,13 @@ class Writes:
         return last if final is None else snapshot(stored.resource, final, last.revision)
 
 
-def released(obj: Object) -> bool:
+def released(resource: Resource, obj: Object) -> bool:
     """Whether a deleted object has nothing left to wait for: no grace, no finalizer."""
     meta = obj["metadata"]
     return bool(
-        meta.get("deletionTimestamp") and not meta.get("deletionGracePeriodSeconds") and not strategy.finalizers(obj)
+        meta.get("deletionTimestamp")
+        and not meta.get("deletionGracePeriodSeconds")
+        and not strategy.finalizers(resource, obj)
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from isoplane.objects.errors import BadRequest
 from isoplane.objects.kinds import Resource
 from isoplane.objects.selectors import EVERYTHING, FieldSelector, Selector, parse, parse_fields
-from isoplane.store.fields import position, resource_key
+from isoplane.store.fields import position
 from isoplane.store.record import Record
 
 _NAME, _NAMESPACE = -1, -2
@@ -69,7 +69,7 @@ def _term(resource: Resource, path: str, equal: bool, value: str) -> Term:
         return (_NAME, equal, value)
     if path == "metadata.namespace":
         return (_NAMESPACE, equal, value)
-    place = position(resource_key(resource), path)
+    place = position(resource, path)
     if place is None:
         raise BadRequest(f'"{path}" is not a known field selector: field label not supported: {path}')
     return (place, equal, value)

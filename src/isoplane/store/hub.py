@@ -251,6 +251,12 @@ class Hub:
         before = field_value(previous, place)
         return (now,) if before == now else (now, before)
 
+    def end(self, key: ResourceKey, error: ApiError) -> None:
+        """End the watches of one resource, which is served no longer."""
+        for group in list(self._groups.get(key, {}).values()):
+            for member in list(group.members):
+                member.fail(error)
+
     def end_all(self, error: ApiError) -> None:
         """End every watch, for shutdown."""
         for groups in list(self._groups.values()):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
-from isoplane.objects.kinds import SERVED
+from isoplane.objects.resource import Resource
 from isoplane.store.database import Database
 from isoplane.store.history import History, Retention
 from isoplane.store.record import decode, encode
@@ -14,12 +15,15 @@ from isoplane.store.transaction import Change
 _log = logging.getLogger(__name__)
 
 
-def load(database: Database, retention: Retention) -> tuple[State, History]:
-    """The committed state and the history that watches resume from. Raises StoreCorrupt on rows it cannot read."""
+def load(database: Database, retention: Retention, served: Iterable[Resource]) -> tuple[State, History]:
+    """The committed state and the history that watches resume from. Raises StoreCorrupt on rows it cannot read.
+
+    Rows of what is not ``served`` stay in the file.
+    """
     facts = database.facts()
     state = State()
     history = History(int(facts.get("compacted", "0")), retention)
-    resources = {resource.qualified: resource for resource in SERVED}
+    resources = {resource.qualified: resource for resource in served}
     unknown: dict[str, int] = {}
     for revision, name_of_resource, namespace, name, data in database.log():
         resource = resources.get(name_of_resource)

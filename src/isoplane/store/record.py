@@ -14,7 +14,7 @@ import orjson
 from isoplane.objects.errors import BadRequest
 from isoplane.objects.kinds import Resource
 from isoplane.objects.metadata import Object
-from isoplane.store.fields import resource_key, values
+from isoplane.store.fields import values
 
 ObjectKey = tuple[tuple[str, str], str, str]
 """((group, plural), namespace or '', name)."""
@@ -26,7 +26,7 @@ _NO_LABELS: Mapping[str, str] = {}
 class Record:
     """An object at one revision. ``data`` is its JSON, with ``metadata.resourceVersion`` equal to ``revision``.
 
-    ``fields`` holds the selectable values in the order of ``store.fields.SELECTABLE``; ``owners`` the owners' uids.
+    ``fields`` holds the selectable values in the order of ``Resource.selectable``; ``owners`` the owners' uids.
     """
 
     resource: Resource
@@ -63,7 +63,7 @@ def describe(resource: Resource, obj: Object, data: bytes, revision: int) -> Rec
         revision,
         data,
         labels or _NO_LABELS,
-        values(resource_key(resource), obj),
+        values(resource, obj),
         tuple(o.get("uid", "") for o in owners) if owners else (),
         meta.get("deletionTimestamp") is not None,
     )

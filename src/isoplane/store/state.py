@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from isoplane.objects.kinds import Resource
-from isoplane.store.fields import INDEXED, ResourceKey, position
+from isoplane.store.fields import ResourceKey, resource_key
 from isoplane.store.record import ObjectKey, Record
 
 T = TypeVar("T")
@@ -43,11 +43,11 @@ class Table:
 
     __slots__ = ("_indexed", "_order", "fields", "namespaces")
 
-    def __init__(self, key: ResourceKey) -> None:
+    def __init__(self, resource: Resource) -> None:
         self.namespaces: dict[str, dict[str, Record]] = {}
         self._order: dict[str | None, list[tuple[str, str]]] = {}
-        self.fields: dict[str, dict[str, dict[tuple[str, str], Record]]] = {path: {} for path in INDEXED.get(key, ())}
-        self._indexed = [(path, position(key, path) or 0) for path in self.fields]
+        self._indexed = [(field.path, place) for place, field in enumerate(resource.selectable) if field.indexed]
+        self.fields: dict[str, dict[str, dict[tuple[str, str], Record]]] = {path: {} for path, _ in self._indexed}
 
     def put(self, record: Record) -> None:
         names = self.namespaces.setdefault(record.namespace, {})
@@ -112,10 +112,10 @@ class State:
         """The last place that a side row was given."""
 
     def table(self, resource: Resource) -> Table:
-        key = (resource.group, resource.plural)
+        key = resource_key(resource)
         table = self.tables.get(key)
         if table is None:
-            table = self.tables[key] = Table(key)
+            table = self.tables[key] = Table(resource)
         return table
 
     def put(self, record: Record, previous: Record | None) -> None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from isoplane.objects.errors import ApiError, Expired, InsufficientStorage, Unavailable
-from isoplane.objects.kinds import Resource
+from isoplane.objects.kinds import BUILT_IN, Resource
 from isoplane.store.backup import Backup, finish, partial_of
 from isoplane.store.database import Database, LogRow, Write
 from isoplane.store.errors import BackupFailed
@@ -93,11 +93,16 @@ class Store:
 
     @classmethod
     def open(
-        cls, directory: Path, retention: Retention | None = None, key_file: Path | None = None, reserve: int = 0
+        cls,
+        directory: Path,
+        retention: Retention | None = None,
+        key_file: Path | None = None,
+        reserve: int = 0,
+        served: Iterable[Resource] = BUILT_IN,
     ) -> Store:
         """Lock, check and load a data directory; made when absent. ``key_file`` None: the one in the directory.
 
-        ``reserve``: bytes of the disk kept so that deletions work when it is full.
+        ``reserve``: bytes of the disk kept so that deletions work when it is full.  ``served``: the kinds to load.
 
         Raises StoreLocked, StoreUnwritable, KeyRefused or StoreCorrupt, each with what to do; then nothing was changed.
         """
@@ -105,7 +110,7 @@ class Store:
         try:
             database = Database(directory, key_file, reserve)
             try:
-                state, history = load(database, retention or Retention())
+                state, history = load(database, retention or Retention(), served)
             except BaseException:
                 database.close()
                 raise
@@ -383,6 +388,10 @@ class Store:
             self._schedule()
         else:
             self._writer.maintain(lambda error: None)
+
+    def end_watches(self, resource: Resource) -> None:
+        """The resource is served no longer; who watches it finds that out by listing again."""
+        self._hub.end(resource_key(resource), Expired(f"{resource.qualified} are not served any more"))
 
     async def close(self) -> None:
         """Commit what is evaluated, end all watches, release the directory. Safe to call twice."""

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from isoplane.objects.kinds import Resource
 from isoplane.objects.metadata import Object
-from isoplane.store.fields import SELECTABLE
+from isoplane.store.fields import position
 from isoplane.store.record import ObjectKey, Record, encode
 from isoplane.store.state import Row, State, decode_row
 
@@ -91,7 +91,8 @@ class Transaction:
     def by_field(self, resource: Resource, path: str, value: str) -> Iterable[Record]:
         kind = (resource.group, resource.plural)
         base = self._state.by_field(resource, path, value)
-        place = SELECTABLE[kind].index(path)
+        place = position(resource, path)
+        assert place is not None  # it has an index, or the state had raised
         return self._merged(base, lambda key: key[0] == kind, lambda record: record.fields[place] == value)
 
     def _merged(

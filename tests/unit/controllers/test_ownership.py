@@ -24,6 +24,7 @@ from isoplane.controllers.ownership import (
     item_of,
 )
 from isoplane.objects.kinds import CONFIGMAPS, LEASES, NODES, PODS, SECRETS
+from isoplane.objects.scheme import Scheme
 
 
 def item(uid: str, *owners: str, blocks: bool = True, finalizers: tuple[str, ...] = (), deleting: bool = False) -> Item:
@@ -102,7 +103,7 @@ def test_its_own_finalizers_say_how_it_goes() -> None:
 def test_owners_of_kinds_that_are_not_served_keep_what_they_own() -> None:
     foreign = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "rs", "uid": "rs"}
     obj = {"metadata": {"uid": "p", "name": "p", "namespace": "ns", "ownerReferences": [foreign]}}
-    assert graph(item_of(PODS, obj)).decide("p") is None
+    assert graph(item_of(Scheme(), PODS, obj)).decide("p") is None
 
 
 def test_a_cluster_scoped_item_cannot_have_a_namespaced_owner() -> None:

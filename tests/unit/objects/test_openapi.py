@@ -8,16 +8,18 @@ from typing import Any
 import orjson
 import pytest
 
-from isoplane.objects import kinds, openapi
+from isoplane.objects import openapi
 from isoplane.objects.errors import NotFound
 from isoplane.objects.kinds import Resource
+from isoplane.objects.scheme import Scheme
 
-GROUPS = sorted({(resource.group, resource.version) for resource in kinds.SERVED})
+SCHEME = Scheme()
+GROUPS = sorted({(resource.group, resource.version) for resource in SCHEME})
 
 
 def documents() -> Iterator[tuple[Resource, dict[str, Any]]]:
-    for resource in kinds.SERVED:
-        yield resource, orjson.loads(openapi.document(resource.group, resource.version))
+    for resource in SCHEME:
+        yield resource, orjson.loads(openapi.document(SCHEME, resource.group, resource.version))
 
 
 def references(node: Any) -> Iterator[str]:
@@ -33,14 +35,14 @@ def references(node: Any) -> Iterator[str]:
 
 @pytest.mark.parametrize(("group", "version"), GROUPS)
 def test_every_reference_is_in_the_document(group: str, version: str) -> None:
-    document = orjson.loads(openapi.document(group, version))
+    document = orjson.loads(openapi.document(SCHEME, group, version))
     schemas = document["components"]["schemas"]
     for reference in set(references(document)):
         assert reference.removeprefix("#/components/schemas/") in schemas
 
 
 def test_the_index_points_at_every_document() -> None:
-    paths = orjson.loads(openapi.index())["paths"]
+    paths = orjson.loads(openapi.index(SCHEME))["paths"]
     assert set(paths) == {f"apis/{g}/{v}" if g else f"api/{v}" for g, v in GROUPS}
     for place, entry in paths.items():
         assert entry["serverRelativeURL"].startswith(f"/openapi/v3/{place}?hash=")
@@ -75,7 +77,7 @@ def test_every_kind_is_marked_on_its_schema() -> None:
 
 
 def test_merge_keys_are_published() -> None:
-    schemas = orjson.loads(openapi.document("", "v1"))["components"]["schemas"]
+    schemas = orjson.loads(openapi.document(SCHEME, "", "v1"))["components"]["schemas"]
     containers = schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"]
     assert containers["x-kubernetes-patch-merge-key"] == "name"
     assert containers["x-kubernetes-list-map-keys"] == ["name"]
@@ -83,9 +85,9 @@ def test_merge_keys_are_published() -> None:
 
 def test_nothing_of_ours_leaks_into_the_documents() -> None:
     for group, version in GROUPS:
-        assert b"x-isoplane" not in openapi.document(group, version)
+        assert b"x-isoplane" not in openapi.document(SCHEME, group, version)
 
 
 def test_a_group_that_is_not_served() -> None:
     with pytest.raises(NotFound):
-        openapi.document("apps", "v1")
+        openapi.document(SCHEME, "apps", "v1")

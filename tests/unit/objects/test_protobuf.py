@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isoplane.objects import kinds, protobuf
+from isoplane.objects import protobuf
 from isoplane.objects.errors import ApiError, BadRequest
+from isoplane.objects.scheme import Scheme
 from isoplane.objects.validation import unknown_fields
 
 GOLDEN = Path(__file__).parents[2] / "golden/protobuf"
@@ -45,7 +46,7 @@ def test_what_kubectl_sends(entry: dict[str, Any]) -> None:
         return
     obj = protobuf.decode(body)
     assert obj == entry["object"]
-    resource = kinds.BY_KIND.get((obj["apiVersion"], obj["kind"]))
+    resource = Scheme().kind(obj["apiVersion"], obj["kind"])
     if resource is not None:
         assert unknown_fields(resource, obj) == []
 

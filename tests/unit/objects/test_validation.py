@@ -377,7 +377,7 @@ def test_a_place_that_keeps_unknown_fields_keeps_them() -> None:
         "properties": {"a": {"type": "object", "properties": {"b": {"type": "string"}}}},
         "x-kubernetes-preserve-unknown-fields": True,
     }
-    node = Node(schema, "")
+    node = Node(schema, "", {})
     assert node.form == "object"
     assert node.keeps_unknown
     known = _known({"free": 1, "a": {"b": "x", "c": 1}}, node, "", found := [])

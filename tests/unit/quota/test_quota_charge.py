@@ -10,6 +10,7 @@ from quota_world import charge
 
 from isoplane.objects.accounting import MODES
 from isoplane.objects.kinds import CONFIGMAPS, PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES
+from isoplane.objects.scheme import Scheme
 from isoplane.quota.audit import entries
 from isoplane.quota.charge import amounts, canonical_amounts, charge_of, count_name, counts_nothing, object_amounts
 from isoplane.quota.model import Admit, Ask, Quota, ScopeTerm
@@ -18,6 +19,8 @@ from isoplane.quota.scopes import counts, terms
 from isoplane.workload.accounting import DEFAULT_ACCOUNTING, Accounting
 from isoplane.workload.adapters import adapter_for
 from unit.workload import samples
+
+SCHEME = Scheme()
 
 
 def test_the_names_of_an_amount() -> None:
@@ -127,13 +130,13 @@ def test_an_audit_entry_tells_only_what_is_set() -> None:
     ],
 )  # fmt: skip
 def test_a_limit_that_nothing_can_use_up_is_told(name: str, idle: bool) -> None:
-    told = counts_nothing(Quota("q", {name: 1}))
+    told = counts_nothing(Quota("q", {name: 1}), SCHEME)
     assert [text.partition(":")[0] for text in told] == ([f"spec.hard[{name}]"] if idle else [])
 
 
 def test_scopes_count_workloads_only() -> None:
-    assert len(counts_nothing(Quota("q", {"configmaps": 1, "pods": 1}, (ScopeTerm("Terminating"),)))) == 1
-    assert "volume claims" in counts_nothing(Quota("q", {"pods": 1}, (ScopeTerm("VolumeAttributesClass"),)))[0]
+    assert len(counts_nothing(Quota("q", {"configmaps": 1, "pods": 1}, (ScopeTerm("Terminating"),)), SCHEME)) == 1
+    assert "volume claims" in counts_nothing(Quota("q", {"pods": 1}, (ScopeTerm("VolumeAttributesClass"),)), SCHEME)[0]
 
 
 GUEST_NAMES = ("requests.cpu/vmi", "requests.memory/vmi", "requests.instances/vmi")

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from isoplane.cli.quota import app
 from isoplane.objects import metadata
-from isoplane.objects.columns import PRINTERS
+from isoplane.objects.kinds import WORKLOADS
 from isoplane.objects.quantity import approximate
 from isoplane.quota import explain as words
 from isoplane.quota.model import Admit, Deny, Wait
@@ -215,5 +215,5 @@ def test_a_machines_memory_is_told_with_what_it_consists_of() -> None:
     shown = workload_object(MachineAdapter(), machine)
     assert shown["spec"]["guest"] == {"cpu": "1", "memory": "1Gi"}
     assert shown["spec"]["overhead"] == {"cpu": "5m", "ephemeral-storage": "47.7Mi", "memory": "269.4Mi"}
-    cells = PRINTERS["isoplane.io", "Workload"].row(shown, 0)
+    cells = WORKLOADS.printer.row(shown, 0)
     assert "cpu: 105m, memory: 1.3Gi: guest 1Gi + overhead 269.4Mi" in cells

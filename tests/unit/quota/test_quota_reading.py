@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isoplane.objects.defaults import apply_defaults
-from isoplane.objects.kinds import COHORTS, QUOTAPOLICIES, RESOURCEQUOTAS, SERVED, Resource
+from isoplane.objects.kinds import BUILT_IN, COHORTS, QUOTAPOLICIES, RESOURCEQUOTAS, Resource
 from isoplane.objects.validation import validate
 from isoplane.quota.charge import count_name
 from isoplane.quota.read import capacity, policy_of, quota_of
@@ -108,7 +108,7 @@ def test_what_scopes_cannot_count_is_refused(spec: dict[str, Any], said: str) ->
 
 
 def test_every_served_kind_has_a_name_to_count_it_by() -> None:
-    counted = [resource for resource in SERVED if resource.namespaced and not resource.computed]
+    counted = [resource for resource in BUILT_IN if resource.namespaced and not resource.computed]
     assert {count_name(resource) for resource in counted} >= {
         "count/pods", "count/configmaps", "count/secrets", "count/leases.coordination.k8s.io",
         "count/networkpolicies.networking.k8s.io", "count/poddisruptionbudgets.policy",

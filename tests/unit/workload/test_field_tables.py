@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Resource
-from isoplane.objects.schema.structure import Node, structure
+from isoplane.objects.schema.structure import Node
 from isoplane.workload.fields import machine, pod
 from isoplane.workload.fields.table import Honoured, Rule, Table, expand, steps
 
@@ -43,7 +43,7 @@ def leaves(node: Node, path: str) -> Iterator[str]:
 @cache
 def leaves_of(resource: Resource) -> tuple[str, ...]:
     """Of a kind's spec. A VirtualMachine's template is an instance's spec, and its metadata are nobody's field."""
-    spec = structure(resource).child("spec")
+    spec = resource.schema.root.child("spec")
     assert spec is not None
     return tuple(path for path in leaves(spec, "spec") if not path.startswith("spec.template."))
 
@@ -89,7 +89,7 @@ def test_every_entry_is_a_field(resource: Resource, honoured: Honoured, tables: 
 
 
 def exists(resource: Resource, path: str) -> bool:
-    node: Node | None = structure(resource)
+    node: Node | None = resource.schema.root
     for name in steps(path):
         node = None if node is None else node.element if name == "[]" else node.child(name)
     return node is not None

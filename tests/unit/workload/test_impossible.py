@@ -14,6 +14,7 @@ from isoplane.node.runtime.qemu.domain import parse
 from isoplane.node.runtime.qemu.volumes import _READERS
 from isoplane.objects.errors import Invalid
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Resource
+from isoplane.objects.scheme import Scheme
 from isoplane.server.admission import AdmissionRequest
 from isoplane.server.impossible_admission import ImpossibleAdmission
 from isoplane.workload import impossible
@@ -151,6 +152,7 @@ def ask(
         operation,  # type: ignore[arg-type]
         resource, "", "default", "x", obj, old, user, dry_run=False, now=0.0,
         view=None,  # type: ignore[arg-type]
+        scheme=Scheme(),
     )  # fmt: skip
     try:
         plugin.validate(request)

@@ -6,6 +6,7 @@ from typing import Any
 
 from isoplane.http.user import SYSTEM, User
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Resource
+from isoplane.objects.scheme import Scheme
 from isoplane.server.admission import AdmissionRequest
 from isoplane.server.ineffective_admission import MOST, IneffectiveAdmission
 from isoplane.workload.adapters import adapter_for
@@ -59,6 +60,7 @@ def asked(resource: Resource, obj: dict[str, Any], user: User, old: dict[str, An
         dry_run=False,
         now=0.0,
         view=None,  # type: ignore[arg-type]
+        scheme=Scheme(),
     )
     return list(IneffectiveAdmission().in_transaction(None, request))  # type: ignore[arg-type]
 

@@ -12,8 +12,8 @@ from rich.live import Live
 from rich.table import Table
 
 from isoplane.client.informer import Informers
-from isoplane.objects.columns.isoplane import transitions_text
 from isoplane.objects.metadata import Object
+from isoplane.objects.resources.workload import transitions_text
 from isoplane.workload.adapters import adapter_for, workload_resources
 from isoplane.workload.view import workload_object
 

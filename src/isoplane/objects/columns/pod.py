@@ -133,4 +133,4 @@ def _conditions(pod: Object) -> list[dict[str, str]]:
     return [finished] if finished else []
 
 
-PRINTERS = {("", "Pod"): Printer(COLUMNS, _row, _conditions)}
+PRINTER = Printer(COLUMNS, _row, _conditions)

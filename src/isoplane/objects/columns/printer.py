@@ -15,13 +15,17 @@ UNKNOWN, NONE = "<unknown>", "<none>"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column. ``wide`` ones are shown with ``-o wide`` only."""
+    """One column. ``wide`` ones are shown with ``-o wide`` only.
+
+    ``path``: the simple JSONPath of what it shows, for a kind that is also served by other API servers (``objects.crd``).
+    """
 
     name: str
     description: str = ""
     type: str = "string"
     format: str = ""
     wide: bool = False
+    path: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As metav1.TableColumnDefinition."""
@@ -50,6 +54,10 @@ AGE = Column("Age", "Time since the object was created.")
 def age(obj: Mapping[str, Any], now: float) -> str:
     """How old an object is."""
     return since((obj.get("metadata") or {}).get("creationTimestamp"), now)
+
+
+PLAIN = Printer((NAME, AGE), lambda obj, now: [metadata.name(obj), age(obj, now)])
+"""For a kind without columns of its own."""
 
 
 def since(stamp: str | None, now: float) -> str:

@@ -1,1 +1,1 @@
-"""The defaults behind ``objects.defaults``: pods, machines, and the kinds with one or two fields to fill in."""
+"""The defaults of Pods and machines, and what defaults are written with: nulls dropped, shapes not trusted."""

@@ -19,7 +19,6 @@ from isoplane.objects import metadata
 from isoplane.objects.copying import deep_copy
 from isoplane.objects.defaulting.nulls import drop_nulls
 from isoplane.objects.errors import BadRequest, Cause, Conflict
-from isoplane.objects.kinds import Resource
 from isoplane.objects.metadata import Object
 from isoplane.objects.patch import managers as managing
 from isoplane.objects.patch.compare import compare
@@ -36,7 +35,8 @@ from isoplane.objects.patch.fields import (
     value_key,
 )  # fmt: skip
 from isoplane.objects.patch.managers import Manager, Managers, Owned
-from isoplane.objects.schema.structure import Node, structure
+from isoplane.objects.resource import Resource
+from isoplane.objects.schema.structure import Node
 
 _SERVERS = ("name", "namespace", "creationTimestamp", "selfLink", "uid", "clusterName", "generation", "managedFields",
             "resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds")  # fmt: skip
@@ -69,7 +69,7 @@ def apply_config(
         raise BadRequest("an apply configuration is an object")
     if managing.metadata_of(config).get("managedFields"):
         raise BadRequest("metadata.managedFields must be nil")
-    node = structure(resource)
+    node = resource.schema.root
     config = deep_copy(config)
     drop_nulls(config, node)
     _check_items(config, node, "")
@@ -105,7 +105,7 @@ def record_update(
         if not managers:
             managing.write(new, {})
             return
-    node = structure(resource)
+    node = resource.schema.root
     changed, removed = compare(old or {}, new, node)
     changed, removed = _written(changed, resource, subresource), _written(removed, resource, subresource)
     if not changed and not removed and (not sent or subresource or sent == before) and before:

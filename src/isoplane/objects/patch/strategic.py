@@ -18,8 +18,8 @@ from typing import Any
 
 from isoplane.objects.copying import deep_copy, token
 from isoplane.objects.errors import BadRequest
-from isoplane.objects.kinds import Resource
-from isoplane.objects.schema.structure import Node, structure
+from isoplane.objects.resource import Resource
+from isoplane.objects.schema.structure import Node
 
 _PATCH, _RETAIN = "$patch", "$retainKeys"
 _DELETE_FROM, _ORDER = "$deleteFromPrimitiveList/", "$setElementOrder/"
@@ -31,7 +31,7 @@ def apply_strategic(resource: Resource, obj: Map, patch: Any) -> Map:
     """The merged object. Raises BadRequest with the field's path when the patch is malformed."""
     if not isinstance(patch, dict):
         raise BadRequest("a strategic merge patch is an object")
-    return _merge_map(deep_copy(obj), deep_copy(patch), structure(resource), "")
+    return _merge_map(deep_copy(obj), deep_copy(patch), resource.schema.root, "")
 
 
 def _merge_map(original: Map, patch: Map, node: Node | None, path: str) -> Map:

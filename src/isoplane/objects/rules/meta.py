@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from isoplane.objects import names, selectors
-from isoplane.objects.kinds import Resource
+from isoplane.objects.resource import Resource
 from isoplane.objects.rules.report import Report
 
 ANNOTATIONS_LIMIT = 256 * 1024

@@ -6,11 +6,10 @@ made on demand and kept, so that a recursive definition costs nothing until it i
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Mapping
 from typing import Any
 
-from isoplane.objects.kinds import Resource
-from isoplane.objects.schema.sources import REF, definition_name, definitions
+from isoplane.objects.schema.sources import REF, Definition
 
 _KEY_DEFAULTS = {"protocol": "TCP"}
 """Defaults of fields that serve as list-map keys: an entry without one still has a key (container and service ports)."""
@@ -20,18 +19,20 @@ class Node:
     """One place in a kind's structure. ``form`` is object, map, list, scalar, or any (free-form)."""
 
     __slots__ = (
-        "_children", "_definition", "_element", "_properties", "definition", "flat_sets", "form", "keeps_unknown", "list_type",
-        "map_keys", "map_type", "merge_key", "name", "retain_keys", "strategy",
+        "_children", "_definition", "_element", "_pool", "_properties", "definition", "flat_sets", "form", "keeps_unknown",
+        "list_type", "map_keys", "map_type", "merge_key", "name", "retain_keys", "strategy",
     )  # fmt: skip
 
-    def __init__(self, schema: dict[str, Any], name: str) -> None:
+    def __init__(self, schema: dict[str, Any], name: str, pool: Mapping[str, Definition]) -> None:
+        """``pool``: where the definitions are that ``schema`` refers to."""
         definition = schema
         self.definition = ""
         """The name of the definition that the field refers to; '' when it is written out in place."""
         while "$ref" in definition:
             self.definition = definition["$ref"].removeprefix(REF)
-            definition = definitions()[self.definition]
+            definition = pool[self.definition]
         self.name = name
+        self._pool = pool
         self._definition = definition
         self._properties: dict[str, Any] = definition.get("properties") or {}
         self._children: dict[str, Node] = {}
@@ -59,7 +60,7 @@ class Node:
         if (found := self._children.get(name)) is not None:
             return found
         if (schema := self._properties.get(name)) is not None:
-            found = self._children[name] = Node(schema, name)
+            found = self._children[name] = Node(schema, name, self._pool)
             return found
         if self.form == "map":
             return self.element
@@ -71,7 +72,7 @@ class Node:
         if self._element is None:
             schema = self._definition.get("items" if self.form == "list" else "additionalProperties")
             if isinstance(schema, dict):
-                self._element = Node(schema, self.name)
+                self._element = Node(schema, self.name, self._pool)
         return self._element
 
     @property
@@ -96,10 +97,3 @@ def _form(definition: dict[str, Any]) -> str:
         case "object" | None if not definition.get("oneOf") and not definition.get("x-isoplane-number-or-string"):
             return "any"
     return "scalar"
-
-
-@cache
-def structure(resource: Resource) -> Node:
-    """The root node of a served resource's kind."""
-    name = definition_name(resource.group, resource.version, resource.kind)
-    return Node({"$ref": REF + name}, resource.kind)

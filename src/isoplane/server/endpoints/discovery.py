@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from isoplane.objects.kinds import PODS, SERVED, Resource
+from isoplane.objects.resource import Resource
+from isoplane.objects.scheme import Scheme
 from isoplane.server import actions, reviews
-from isoplane.server.endpoints.routes import ACTION_GROUPS
 
 AGGREGATED_TYPE = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-_ACTION_VERBS = {"log": ("get",), "exec": ("create", "get"), "finalize": ("update",)}
-_CREATED = ("binding", "eviction")
-_KINDS = {"eviction": ("policy", "v1", "Eviction")}
 
 
-def _groups() -> dict[str, dict[str, list[Resource]]]:
-    found: dict[str, dict[str, list[Resource]]] = {}
-    for resource in SERVED:
-        found.setdefault(resource.group, {}).setdefault(resource.version, []).append(resource)
-    return found
-
-
-GROUPS = _groups()
-
-
-def subresource_verbs(resource: Resource, name: str) -> Sequence[str]:
-    if name == "status":
-        return ("get", "patch", "update")
-    if name in _ACTION_VERBS:
-        return _ACTION_VERBS[name]
-    return ("create",) if resource is PODS or name in _CREATED else ("update",)
-
-
-def _served_subresources(resource: Resource, *, group: str) -> list[str]:
-    """Subresources to announce under a group: KubeVirt's actions only in the group where its clients look."""
-    in_actions = any(resource in members for members in ACTION_GROUPS.values())
+def _announced(resource: Resource, group: str) -> list[str]:
+    """Subresources to announce under a group: actions only in the group where clients look for them."""
     if group != resource.group:
         return [s for s in resource.subresources if actions.exists(resource, s) or s == "log"]
-    return [s for s in resource.subresources if not in_actions or s in ("status",)]
+    return [s for s in resource.subresources if not resource.action_group or s == "status"]
 
 
 # aggregated
 
 
-def aggregated(*, core: bool) -> dict[str, Any]:
+def aggregated(scheme: Scheme, *, core: bool) -> dict[str, Any]:
     """The v2 document of ``/api`` (core) or ``/apis``."""
     items = [
         {
@@ -54,11 +31,11 @@ def aggregated(*, core: bool) -> dict[str, Any]:
                 for v, resources in versions.items()
             ],
         }
-        for group, versions in GROUPS.items()
+        for group, versions in scheme.groups.items()
         if (group == "") is core
     ]
     if not core:
-        for (group, version), resources in ACTION_GROUPS.items():
+        for (group, version), resources in scheme.actions.items():
             entry = {"version": version, "resources": [_v2(r, group) for r in resources], "freshness": "Current"}
             items.append({"metadata": {"name": group, "creationTimestamp": None}, "versions": [entry]})
         for group, versions in reviews.GROUPS.items():
@@ -92,9 +69,9 @@ def _v2(resource: Resource, group: str) -> dict[str, Any]:
         {
             "subresource": name,
             "responseKind": dict(zip(("group", "version", "kind"), _kind(resource, name), strict=True)),
-            "verbs": list(subresource_verbs(resource, name)),
+            "verbs": list(resource.subresources[name].verbs),
         }
-        for name in _served_subresources(resource, group=group)
+        for name in _announced(resource, group)
     ]
     if subresources:
         entry["subresources"] = subresources
@@ -112,25 +89,28 @@ def _v2_review(review: reviews.Review) -> dict[str, Any]:
 
 
 def _kind(resource: Resource, subresource: str) -> tuple[str, str, str]:
-    return _KINDS.get(subresource, (resource.group, resource.version, resource.subresources[subresource]))
+    found = resource.subresources[subresource]
+    if found.group is None:
+        return (resource.group, resource.version, found.kind)
+    return (found.group, found.version, found.kind)
 
 
 # legacy
 
 
-def legacy_core() -> dict[str, Any]:
-    return {"kind": "APIVersions", "versions": list(GROUPS[""]), "serverAddressByClientCIDRs": []}
+def legacy_core(scheme: Scheme) -> dict[str, Any]:
+    return {"kind": "APIVersions", "versions": list(scheme.groups[""]), "serverAddressByClientCIDRs": []}
 
 
-def legacy_groups() -> dict[str, Any]:
-    names = [name for name in GROUPS if name] + [group for group, _ in ACTION_GROUPS] + list(reviews.GROUPS)
-    groups = [group for name in names if (group := legacy_group(name)) is not None]
+def legacy_groups(scheme: Scheme) -> dict[str, Any]:
+    names = [name for name in scheme.groups if name] + [group for group, _ in scheme.actions] + list(reviews.GROUPS)
+    groups = [group for name in names if (group := legacy_group(scheme, name)) is not None]
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
 
-def legacy_group(name: str) -> dict[str, Any] | None:
-    versions = list(GROUPS.get(name, {})) if name else []
-    versions += [version for group, version in ACTION_GROUPS if group == name]
+def legacy_group(scheme: Scheme, name: str) -> dict[str, Any] | None:
+    versions = list(scheme.groups.get(name, {})) if name else []
+    versions += [version for group, version in scheme.actions if group == name]
     versions += reviews.GROUPS.get(name, {})
     if not versions:
         return None
@@ -140,9 +120,9 @@ def legacy_group(name: str) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def legacy_resources(group: str, version: str) -> dict[str, Any] | None:
+def legacy_resources(scheme: Scheme, group: str, version: str) -> dict[str, Any] | None:
     """The APIResourceList of one group-version; None when it is not served."""
-    resources: Sequence[Resource] = GROUPS.get(group, {}).get(version, ()) or ACTION_GROUPS.get((group, version), ())
+    resources = scheme.groups.get(group, {}).get(version, ()) or scheme.actions.get((group, version), ())
     asked = reviews.in_version(group, version)
     if not resources and not asked:
         return None
@@ -161,14 +141,14 @@ def legacy_resources(group: str, version: str) -> dict[str, Any] | None:
             if resource.categories:
                 entry["categories"] = list(resource.categories)
             entries.append(entry)
-        for name in _served_subresources(resource, group=group):
+        for name in _announced(resource, group):
             kind_group, kind_version, kind = _kind(resource, name)
             entry = {
                 "name": f"{resource.plural}/{name}",
                 "singularName": "",
                 "namespaced": resource.namespaced,
                 "kind": kind,
-                "verbs": list(subresource_verbs(resource, name)),
+                "verbs": list(resource.subresources[name].verbs),
             }
             if (kind_group, kind_version) != (group, version):
                 entry |= {"group": kind_group, "version": kind_version}

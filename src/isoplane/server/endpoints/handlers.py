@@ -20,8 +20,8 @@ from isoplane.http.watch import Step
 from isoplane.http.wire import write_piece
 from isoplane.objects.decode import APPLY_PATCH, decode_patch
 from isoplane.objects.errors import BadRequest, MethodNotAllowed
-from isoplane.objects.kinds import ANNOUNCED, Resource
-from isoplane.server import actions, launcher_writes, strategy
+from isoplane.objects.kinds import Resource
+from isoplane.server import actions, launcher_writes
 from isoplane.server.endpoints import exec as exec_
 from isoplane.server.endpoints.logs import send_log
 from isoplane.server.launcher import machine_of
@@ -135,7 +135,7 @@ class Handlers:
         options = await _delete_options(request, call)
         deleted = await self._verbs.delete(resource, _namespace(resource, info), info.name, options, call)
         record = deleted.record
-        if deleted.removed and not strategy.of(resource).returns_deleted:
+        if deleted.removed and not resource.strategy.returns_deleted:
             body = reply.success(resource, record.name, record.uid)
         else:
             body = form.one(record)
@@ -195,7 +195,7 @@ class Handlers:
 
 def _allow(resource: Resource, verb: str, *, whole: bool = True) -> None:
     """``whole``: the path names what the verb needs, and no more."""
-    if verb not in resource.verbs and resource in ANNOUNCED:
+    if verb not in resource.verbs and resource.announced:
         raise apierrors.not_served_yet(resource)
     if verb not in resource.verbs or not whole:
         raise MethodNotAllowed(

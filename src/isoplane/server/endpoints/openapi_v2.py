@@ -8,9 +8,9 @@ Source: the message numbers of gnostic's OpenAPIv2.proto; kubectl's query parame
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 
-from isoplane.objects.kinds import SERVED, Resource
+from isoplane.objects.resource import Resource
+from isoplane.objects.scheme import Scheme
 
 MEDIA_TYPE = b"application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 """Clients ask with ``@`` in the name, which their own parser refuses in an answer."""
@@ -18,16 +18,15 @@ ACCEPTED = (MEDIA_TYPE.decode(), "application/com.github.proto-openapi.spec.v2@v
 _QUERY = ("dryRun", "fieldManager", "fieldValidation")
 
 
-@cache
-def document() -> bytes:
+def document(scheme: Scheme) -> bytes:
     """The encoded Document."""
     info = _text(1, "isoplane") + _text(2, "v1")
-    paths = b"".join(_field(2, _text(1, path) + _field(2, _item(resource))) for path, resource in _paths())
+    paths = b"".join(_field(2, _text(1, path) + _field(2, _item(resource))) for path, resource in _paths(scheme))
     return _text(1, "2.0") + _field(2, info) + _field(8, paths)
 
 
-def _paths() -> Iterator[tuple[str, Resource]]:
-    for resource in SERVED:
+def _paths(scheme: Scheme) -> Iterator[tuple[str, Resource]]:
+    for resource in scheme:
         if "patch" in resource.verbs:
             base = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
             scope = "/namespaces/{namespace}" if resource.namespaced else ""

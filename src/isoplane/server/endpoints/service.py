@@ -32,18 +32,18 @@ class ApiService(Service):
     def find(self, info: RequestInfo) -> Handle | None:
         if not info.resource:
             return self._document if info.verb in ("get", "head") else None
-        resource = resource_of(info)
+        resource = resource_of(self._documents.scheme, info)
         if resource is not None:
             return partial(self._handlers.handle, resource)
         review = reviews.find(info)
         return None if review is None else partial(_review, review)
 
     def stored(self, info: RequestInfo) -> bytes | None:
-        resource = resource_of(info)
+        resource = resource_of(self._documents.scheme, info)
         return None if resource is None else self._handlers.stored(resource, info)
 
     def socket(self, info: RequestInfo) -> Upgrade | None:
-        resource = resource_of(info)
+        resource = resource_of(self._documents.scheme, info)
         if resource is None or info.subresource != "exec":
             return None
         return partial(self._handlers.exec, resource, info)
@@ -56,23 +56,24 @@ class ApiService(Service):
         await request.answer(200, body, content_type=content_type)
 
     def _found(self, request: Request, parts: list[str]) -> tuple[bytes, bytes] | None:
+        scheme = self._documents.scheme
         match parts:
             case ["api"] | ["apis"]:
                 if _aggregated(request):
                     return discovery.AGGREGATED_TYPE.encode(), self._documents.aggregated(core=parts == ["api"])
-                return _json(discovery.legacy_core() if parts == ["api"] else discovery.legacy_groups())
+                return _json((discovery.legacy_core if parts == ["api"] else discovery.legacy_groups)(scheme))
             case ["api", version]:
-                return _json(discovery.legacy_resources("", version))
+                return _json(discovery.legacy_resources(scheme, "", version))
             case ["apis", group]:
-                return _json(discovery.legacy_group(group))
+                return _json(discovery.legacy_group(scheme, group))
             case ["apis", group, version]:
-                return _json(discovery.legacy_resources(group, version))
+                return _json(discovery.legacy_resources(scheme, group, version))
             case ["openapi", "v2"]:
                 if not any(kind in request.all_headers(b"accept") for kind in openapi_v2.ACCEPTED):
                     return None
-                return openapi_v2.MEDIA_TYPE, openapi_v2.document()
+                return openapi_v2.MEDIA_TYPE, self._documents.openapi_v2()
             case ["openapi", "v3"]:
-                return reply.JSON, self._documents.openapi_index
+                return reply.JSON, self._documents.openapi_index()
             case ["openapi", "v3", "api", version]:
                 return reply.JSON, self._documents.openapi("", version)
             case ["openapi", "v3", "apis", group, version]:

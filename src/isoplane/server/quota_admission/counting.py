@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Set
 
 from isoplane.objects import metadata
-from isoplane.objects.kinds import SERVED, Resource
+from isoplane.objects.kinds import Resource
+from isoplane.objects.scheme import Scheme
 from isoplane.quota.census import Observed
 from isoplane.quota.charge import object_amounts
 from isoplane.server.quota_admission.config import Change, objects
@@ -27,11 +28,13 @@ def observed(view: ReadView, tenant: str, accounting: Accounting, change: Change
             yield Observed(demand, created, workload.transitions.get(Stage.RUNNING))
 
 
-def object_counts(view: ReadView, tenant: str, names: Iterable[str], change: Change | None) -> dict[str, int]:
+def object_counts(
+    scheme: Scheme, view: ReadView, tenant: str, names: Iterable[str], change: Change | None
+) -> dict[str, int]:
     """How many objects that are no workloads a namespace has, by the names that its quotas count."""
     wanted = frozenset(names)
     counts: dict[str, int] = {}
-    for resource in counted_resources(wanted):
+    for resource in counted_resources(scheme, wanted):
         number = sum(1 for record in view.list(resource, tenant))
         if change is not None and change.resource is resource:
             stored = view.get(resource, change.namespace, change.name) is not None
@@ -42,13 +45,12 @@ def object_counts(view: ReadView, tenant: str, names: Iterable[str], change: Cha
     return counts
 
 
-def counted_resources(names: Set[str]) -> list[Resource]:
+def counted_resources(scheme: Scheme, names: Set[str]) -> list[Resource]:
     """The served kinds, workloads aside, that some of these names count."""
     return [
         resource
-        for resource in SERVED
+        for resource in scheme.stored()
         if resource.namespaced
-        and not resource.computed
         and resource not in workload_resources()
         and not names.isdisjoint(object_amounts(resource))
     ]

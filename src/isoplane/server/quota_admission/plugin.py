@@ -136,7 +136,7 @@ class QuotaAdmission(Plugin):
         if resource in _CONFIGURES and (request.operation != "DELETE" or request.removes):
             session.limits_changed()
         if resource is RESOURCEQUOTAS and request.obj is not None and not request.subresource:
-            session.warnings += counts_nothing(quota_of(request.obj))
+            session.warnings += counts_nothing(quota_of(request.obj), request.scheme)
 
     def record(self, txn: Transaction, session: Session) -> None:
         """Write the trail: what was refused since, then what was done here."""

@@ -16,7 +16,7 @@ from isoplane.http.request_options import Call, DeleteOptions
 from isoplane.http.user import SYSTEM
 from isoplane.objects import metadata
 from isoplane.objects.errors import ApiError, Forbidden
-from isoplane.objects.kinds import BY_KIND, NAMESPACES
+from isoplane.objects.kinds import NAMESPACES
 from isoplane.objects.metadata import Object
 from isoplane.quota import effects, events
 from isoplane.quota.census import Observed
@@ -69,7 +69,7 @@ class Session(Telling):
         return observed(self.txn, tenant, accounting, self._change)
 
     def counts(self, tenant: str, names: Set[str]) -> Mapping[str, int]:
-        return object_counts(self.txn, tenant, names, self._change)
+        return object_counts(self.request.scheme, self.txn, tenant, names, self._change)
 
     def closing(self, tenant: str) -> bool:
         namespace = self.txn.get(NAMESPACES, "", tenant)
@@ -147,7 +147,7 @@ class Session(Telling):
         Anybody can write any owner reference; only what somebody makes for the tenant waits for quota.
         """
         owner = metadata.controller_of(obj)
-        resource = BY_KIND.get((str(owner.get("apiVersion")), str(owner.get("kind")))) if owner else None
+        resource = self.request.scheme.kind(owner.get("apiVersion"), owner.get("kind")) if owner else None
         if owner is None or resource is None or not resource.makes_workloads:
             return None
         found = self.txn.get(resource, self.request.namespace, str(owner.get("name") or ""))
@@ -255,7 +255,7 @@ class Session(Telling):
         marked = self._adapter(charge).mark_victim(record.object(), PREEMPTED, effect.message, self.now)
         self._event(marked, "Warning", PREEMPTED, effect.message)
         # The engine knows that it leaves: no admission is asked about it.
-        writes = Writes(Chain(), lambda: self.now)
+        writes = Writes(Chain(), lambda: self.now, self.request.scheme)
         call, options = Call(dry_run=self.request.dry_run), DeleteOptions(grace_seconds=effect.grace)
         done = deletion.delete(
             self.txn, writes, record.resource, record.namespace, record.name, options, call, changed=marked

@@ -8,7 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from isoplane.objects.kinds import PODS, QUOTADECISIONS, QUOTAPOLICIES, RESOURCEQUOTAS, SERVED, VIRTUALMACHINEINSTANCES
+from isoplane.objects.kinds import (
+    BUILT_IN,
+    PODS,
+    QUOTADECISIONS,
+    QUOTAPOLICIES,
+    RESOURCEQUOTAS,
+    VIRTUALMACHINEINSTANCES,
+)
 from isoplane.objects.metadata import Object, rfc3339
 from isoplane.objects.quantity import render
 from isoplane.quota.explain import RULES
@@ -17,7 +24,7 @@ from isoplane.server.quota_admission import rows
 from isoplane.server.quota_admission.accounts import kind_names
 from isoplane.store.view import ReadView
 
-_KINDS = {**{r.singular: r.kind for r in SERVED}, **{first: r.kind for first, r in kind_names().items()}}
+_KINDS = {**{r.singular: r.kind for r in BUILT_IN}, **{first: r.kind for first, r in kind_names().items()}}
 """First part of an id → kind. Objects that are no workloads are refused by their number."""
 Entries = Mapping[str, list[Mapping[str, Any]]]
 """Namespace → its entries, oldest first."""
