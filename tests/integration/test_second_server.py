@@ -9,108 +9,23 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
-import orjson
 import pytest
 
-from isoplane.http import protocol, streaming
-from isoplane.http.app import App, Handle, Service
+from isoplane.http import protocol
+from isoplane.http.app import App
 from isoplane.http.authentication import Authentication, ClientCertificates, FrontProxy, Headers
-from isoplane.http.authorization import Decision
-from isoplane.http.items import EncodedObject, Listing
 from isoplane.http.listener import Listener
 from isoplane.http.peer import Authorities, PeerCertificate
-from isoplane.http.representation import Representation
-from isoplane.http.request import Request
-from isoplane.http.request_info import RequestInfo
-from isoplane.http.request_options import Call
 from isoplane.http.tls import Identity, Pki, serving_context
 from isoplane.http.user import User
-from isoplane.http.watch import Bookmark, ObjectEvent, Step
-from isoplane.objects.errors import Expired, NotFound, Unauthorized, Unavailable
-from isoplane.objects.kinds import WORKLOADS
-
-BASE = "/apis/isoplane.io/v1alpha1"
-ONE = f"{BASE}/namespaces/a/workloads"
-
-
-def workload(name: str, revision: int) -> EncodedObject:
-    meta = {
-        "name": name,
-        "namespace": "a",
-        "resourceVersion": str(revision),
-        "creationTimestamp": "2026-01-01T00:00:00Z",
-    }
-    return EncodedObject.of({"apiVersion": "isoplane.io/v1alpha1", "kind": "Workload", "metadata": meta})
-
-
-class Workloads(Service):
-    """Two objects, a watch that tells of a third, and a webhook that lets nothing through."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[User, RequestInfo]] = []
-        self.present = [workload("one", 3), workload("two", 5)]
-
-    def authorize(self, user: User, info: RequestInfo) -> Decision | None:
-        if info.path.startswith(("/healthz", "/admit")):
-            return Decision(True)
-        return Decision(True) if info.path == "/metrics" and "system:masters" in user.groups else None
-
-    async def ask(self, user: User, info: RequestInfo) -> Decision:
-        """In place of a SubjectAccessReview."""
-        await asyncio.sleep(0)
-        self.asked.append((user, info))
-        return Decision(info.namespace == "a" and "team-a" in user.groups, "team-a has namespace a")
-
-    def find(self, info: RequestInfo) -> Handle | None:
-        if info.path == "/admit" and info.verb == "post":
-            return self._admit
-        if info.path == "/admit/slow":
-            return self._slow
-        if info.path == "/admit/broken":
-            return lambda request: streaming.stream(request, self._broken())
-        verbs: dict[str, Handle] = {"get": self._get, "list": self._list, "watch": self._watch}
-        return verbs.get(info.verb) if info.resource == WORKLOADS.plural else None
-
-    def _form(self, request: Request) -> Representation:
-        return Representation(WORKLOADS, request.media(), request.query.get("includeObject", ""))
-
-    async def _get(self, request: Request) -> None:
-        for item in self.present:
-            if item.object()["metadata"]["name"] == request.info.name:
-                await request.answer(200, self._form(request).one(item))
-                return
-        raise NotFound(f"there is no {request.info.name}")
-
-    async def _list(self, request: Request) -> None:
-        await request.answer(200, self._form(request).many(Listing(self.present, 5)))
-
-    async def _watch(self, request: Request) -> None:
-        await streaming.watch(request, self._form(request), self._steps())
-
-    async def _steps(self) -> AsyncGenerator[Sequence[Step], None]:
-        yield [ObjectEvent("ADDED", workload("three", 7)), Bookmark(7)]
-        await asyncio.sleep(0.01)
-        yield [ObjectEvent("DELETED", workload("one", 8))]
-        raise Expired("too old")
-
-    async def _admit(self, request: Request) -> None:
-        review = await request.decoded(Call())
-        answer = {"uid": review["request"]["uid"], "allowed": False, "status": {"message": "not here"}}
-        await request.answer(200, orjson.dumps({**review, "response": answer}))
-
-    async def _slow(self, request: Request) -> None:
-        await asyncio.sleep(0.6)
-        await request.answer(200, b"{}")
-
-    async def _broken(self) -> AsyncGenerator[bytes, None]:
-        yield b"a part"
-        raise Unavailable("the node is gone")
+from isoplane.objects.errors import Unauthorized
+from second_server import BASE, ONE, Workloads
 
 
 class Tokens:
@@ -183,16 +98,16 @@ async def test_a_proxy_says_who_asks_and_another_who_may(cluster: Cluster) -> No
         user, info = cluster.service.asked[-1]
         assert user == User("ann", ("team-a", "system:authenticated"), "u1", (("scopes/a", ("x",)),))
         assert (info.verb, info.group, info.resource, info.namespace, info.name) == (
-            "get", "isoplane.io", "workloads", "a", "two",
+            "get", "view.isoplane.io", "workloads", "shop", "two",
         )  # fmt: skip
         refused = (await client.get(f"{BASE}/namespaces/b/workloads")).json()
         assert (refused["code"], refused["reason"]) == (403, "Forbidden")
         assert refused["message"] == (
-            'workloads.isoplane.io is forbidden: User "ann" cannot list resource "workloads" in API group "isoplane.io" in '
-            'the namespace "b": team-a has namespace a'
+            'workloads.view.isoplane.io is forbidden: User "ann" cannot list resource "workloads" in API group '
+            '"view.isoplane.io" in the namespace "b": team-a has namespace shop'
         )
         # What there is none of is told to those alone who may ask for it.
-        assert (await client.get(f"{BASE}/namespaces/a/others")).status_code == 404
+        assert (await client.get(f"{BASE}/namespaces/shop/others")).status_code == 404
         assert (await client.get(f"{BASE}/namespaces/b/others")).status_code == 403
 
 
