@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from isoplane.objects.errors import ApiError, BadRequest, Cause, Invalid
+from isoplane.objects.remembered import Remembered
 from isoplane.objects.resource import Resource
 from isoplane.objects.rules import meta
 from isoplane.objects.rules.report import Report
@@ -22,6 +23,8 @@ from isoplane.objects.schema.validator import is_plain, type_causes
 _MAX_UNKNOWN = 100
 _NUL = b"\\u0000"
 """How JSON writes it; where the bytes are absent no string has to be looked at."""
+_SOUND: Remembered[bool] = Remembered()
+"""Specs that the rules of their kind had nothing against."""
 
 
 def validate(resource: Resource, obj: dict[str, Any]) -> list[Cause]:
@@ -30,9 +33,23 @@ def validate(resource: Resource, obj: dict[str, Any]) -> list[Cause]:
         return causes
     report = Report()
     meta.check(resource, obj.get("metadata") or {}, report)
-    resource.rules.check(obj, report)
+    return [*report.causes, *_rules_causes(resource, obj)]
+
+
+def _rules_causes(resource: Resource, obj: dict[str, Any]) -> list[Cause]:
+    """What the kind's rules have against the object; nothing that is known of its spec is found out again."""
+    rules, report = resource.rules, Report()
+    key = None
+    if rules.of_spec:
+        obj = {"spec": obj.get("spec")}
+        key = Remembered.key(rules.check, obj["spec"])
+        if _SOUND.get(key):
+            return []
+    rules.check(obj, report)
     if resource.carried_out and _NUL in orjson.dumps(obj.get("spec")):
         _without_nul(obj.get("spec"), "spec", report)
+    if not report.causes:
+        _SOUND.put(key, True)
     return report.causes
 
 

@@ -73,7 +73,8 @@ def _container(container: dict[str, Any], host_network: bool) -> None:
     for hook in (mapping(container, "lifecycle") or {}).values():
         _handler(hook)
     for variable in mappings(container, "env"):
-        _field_reference(mapping(variable, "valueFrom"))
+        if "valueFrom" in variable:
+            _field_reference(mapping(variable, "valueFrom"))
 
 
 def _handler(handler: Any) -> None:

@@ -30,6 +30,7 @@ from isoplane.objects.patch.fields import (
     intersection,
     is_member,
     item_key,
+    of_new,
     paths,
     union,
     value_key,
@@ -106,7 +107,7 @@ def record_update(
             managing.write(new, {})
             return
     node = resource.schema.root
-    changed, removed = compare(old or {}, new, node)
+    changed, removed = compare(old, new, node) if old else (of_new(new, node), {})
     changed, removed = _written(changed, resource, subresource), _written(removed, resource, subresource)
     if not changed and not removed and (not sent or subresource or sent == before) and before:
         new["metadata"]["managedFields"] = before

@@ -11,6 +11,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
+
+from isoplane.objects.remembered import Remembered
 from isoplane.objects.schema.structure import Node
 
 Fields = dict[str, Any]
@@ -81,6 +84,21 @@ def whole(value: Any, node: Node | None) -> Fields:
     return {MEMBER: {}, **result} if result else {}
 
 
+_SETS: Remembered[Fields] = Remembered()
+
+
+def of_new(obj: dict[str, Any], node: Node) -> Fields:
+    """The set of an object that is new: ``whole`` of each of its fields. Objects of one template share that of the spec."""
+    result: Fields = {}
+    for name, value in obj.items():
+        key = Remembered.key(node, value) if name == "spec" else None
+        if (fields := _SETS.get(key)) is None:
+            fields = whole(value, node.child(name))
+            _SETS.put(key, fields)
+        result["f:" + name] = fields
+    return result
+
+
 def granular_map(node: Node | None) -> bool:
     """Whether the fields of a map are owned one by one; an atomic one has one owner as a whole."""
     return node is None or node.map_type != "atomic"
@@ -90,14 +108,17 @@ def item_key(item: Any, node: Node) -> str | None:
     """The path element of an item of a list-map; None when it lacks a key field."""
     if not isinstance(item, dict):
         return None
-    if len(node.map_keys) == 1:  # The usual case, written without an encoder.
-        value = item.get(node.map_keys[0])
-        if type(value) is str and value.isascii() and value.isidentifier():
-            return f'k:{{"{node.map_keys[0]}":"{value}"}}'
     if (values := node.map_key(item)) is None:
         return None
-    pairs = dict(sorted(zip(node.map_keys, values, strict=True)))
-    return "k:" + json.dumps(pairs, separators=(",", ":"), ensure_ascii=False)
+    if len(values) == 1:  # The usual case, written without an encoder.
+        value = values[0]
+        if type(value) is str and value.isascii() and value.isidentifier():
+            return f'k:{{"{node.map_keys[0]}":"{value}"}}'
+    pairs = dict(zip(node.map_keys, values, strict=True))
+    try:
+        return "k:" + orjson.dumps(pairs, option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError:  # a number of more than 64 bits, which the schema of no key allows
+        return "k:" + json.dumps(pairs, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
 
 
 def value_key(item: Any) -> str:

@@ -23,7 +23,7 @@ PODS = Resource(
     },
     carried_out=True,
     default=defaulting.apply,
-    rules=Rules(rules.check, rules.check_update),
+    rules=Rules(rules.check, rules.check_update, of_spec=True),
     strategy=Strategy(
         generation=True, initial_status={"phase": "Pending"}, node=("spec", "nodeName"), returns_deleted=True
     ),
