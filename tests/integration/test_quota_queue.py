@@ -110,6 +110,7 @@ async def test_what_can_never_fit_says_so_whoever_made_it(plane: QuotaPlane) -> 
     told = condition(big, "QuotaAdmitted")
     assert told["status"] == "False"
     assert "it can never fit: requests.memory=" in told["message"]
+    assert "memory 332Mi: guest 64Mi + overhead 268Mi" in told["message"], "what it consists of"
     waits = await plane.pod("big", owner="vm", cpu="2", memory="1Mi")
     assert "it can never fit: cpu=2 is more than the limit itself" in condition(waits, "PodScheduled")["message"]
 

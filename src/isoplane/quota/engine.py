@@ -130,7 +130,7 @@ class Engine(Configuring):
     def _wait(self, ask: Ask, wait: Wait) -> None:
         """Give the ask its place in the queue, with a reservation if that is decided, and let the victims go."""
         tenant = ask.charge.tenant
-        message = waits_for(wait, tenant)
+        message = waits_for(wait, ask.charge)
         graces = [(victim, self._grace(victim, tenant)) for victim in wait.victims]
         longest = max((grace for _, grace in graces if grace is not None), default=0)
         pending = self.accounts.commit(ask, wait, self.now, longest + RESERVATION_SLACK)
@@ -199,7 +199,7 @@ class Engine(Configuring):
         if not any(missing(line) for line in lines):
             return False
         self._note("refuse", new, "grown")
-        self._effects.append(effects.Refuse(refusal(Deny("exceeded", lines))))
+        self._effects.append(effects.Refuse(refusal(Deny("exceeded", lines), new)))
         return True
 
     def _pending_changed(self, pending: Waiting, event: events.Changed) -> None:
@@ -255,7 +255,7 @@ class Engine(Configuring):
             self._audit_decision(ask, decision)
             self._wait(ask, decision)
         elif isinstance(decision, Wait) and not gated:
-            message = waits_for(decision, tenant)
+            message = waits_for(decision, pending.charge)
             self._effects += (effects.Gate(pending, message), effects.Warn(message))
 
     # going

@@ -91,11 +91,16 @@ def refusal(deny: Deny, charge: Charge | None = None) -> str:
             )
             + "; state them, or have a LimitRange of the namespace set defaults for containers"
         )
+    short = _short(deny.lines, charge)
     if deny.rule == "pending":
-        return f"exceeded quota: pending workloads, as many wait as spec.maxPending allows; {shortage(deny.lines)}"
-    memory = any(missing(line) and line.resource.endswith("memory") for line in deny.lines)
-    parts = (shortage(deny.lines), made_of(charge) if charge is not None and memory else "", _help(deny))
-    return "; ".join(filter(None, parts))
+        return f"exceeded quota: pending workloads, as many wait as spec.maxPending allows; {short}"
+    return "; ".join(filter(None, (short, _help(deny))))
+
+
+def _short(lines: Sequence[Line], charge: Charge | None) -> str:
+    """What is short, and where that is a machine's memory, what it consists of."""
+    memory = any(missing(line) and line.resource.endswith("memory") for line in lines)
+    return "; ".join(filter(None, (shortage(lines), made_of(charge) if charge is not None and memory else "")))
 
 
 def never_fits(lines: Iterable[Line]) -> str:
@@ -130,13 +135,13 @@ def told(victims: Sequence[Victim], tenant: str, *, priorities: bool = False) ->
     return found + [f"{count} of namespace {other}" for other, count in sorted(others.items())]
 
 
-def waits_for(wait: Wait, tenant: str) -> str:
-    """What a Gated workload of ``tenant`` says it waits for."""
-    short = shortage(wait.lines)
+def waits_for(wait: Wait, charge: Charge) -> str:
+    """What a Gated workload says it waits for."""
+    short = _short(wait.lines, charge)
     if never := never_fits(wait.lines):
         return f"{never} ({short})"
     if wait.victims:
-        names = ", ".join(told(wait.victims, tenant))
+        names = ", ".join(told(wait.victims, charge.tenant))
         return f"waits until {names} {'leaves' if len(wait.victims) == 1 else 'leave'}; room is held for it ({short})"
     if wait.held:
         return f"waits until those who are leaving have left; room is held for it ({short})"
@@ -199,7 +204,7 @@ def data(ask: Ask, decision: Decision, standing: Standing | None = None) -> dict
     }
     if isinstance(decision, Wait):
         result["held"] = decision.held
-        result["message"] = waits_for(decision, charge.tenant)
+        result["message"] = waits_for(decision, charge)
         result["victims"] = [
             {
                 "workload": v.charge.id,

@@ -128,7 +128,7 @@ class Waking:
         elif isinstance(decision, Wait):
             reserved = self.accounts.waiter(charge.tenant, charge.uid) or pending
             entry = self._entry("wait", charge, decision.rule)
-            self._effects.append(effects.Gate(reserved, waits_for(decision, charge.tenant), entry))
+            self._effects.append(effects.Gate(reserved, waits_for(decision, charge), entry))
 
     def _lost(self, charge: Charge) -> None:
         """The books know somebody whose object is not there: what it takes is free."""

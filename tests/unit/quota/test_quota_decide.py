@@ -87,7 +87,7 @@ def test_the_lowest_leaves_and_only_as_many_as_needed() -> None:
     decision = decide(state, ask("w", priority=101, cpu=300), 0)
     assert names(decision) == ["p0", "p1"]
     assert isinstance(decision, Wait)
-    assert "waits until pod/a/p0, pod/a/p1 leave; room is held for it" in waits_for(decision, "a")
+    assert "waits until pod/a/p0, pod/a/p1 leave; room is held for it" in waits_for(decision, charge("p2"))
     assert would_evict(decision, "a") == "would evict pod/a/p0 (priority 0), pod/a/p1 (priority 1)"
 
 

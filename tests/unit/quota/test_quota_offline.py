@@ -89,6 +89,7 @@ POLICY = {
     "metadata": {"name": "default", "namespace": "a"},
     "spec": {"evictionThreshold": 0},
 }
+OWNER = {"kind": "VirtualMachine", "apiVersion": "kubevirt.io/v1", "name": "guest", "uid": "u", "controller": True}
 HIGH = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "high"}, "value": 9}
 CONFIG = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "a"}}
 
@@ -212,6 +213,10 @@ def test_a_machines_memory_is_told_with_what_it_consists_of() -> None:
     message = words.data(found.ask, found.decision)["message"]
     assert "requested: requests.memory=1.3Gi" in message
     assert "memory 1.3Gi: guest 1Gi + overhead 269.4Mi" in message
+    owned = {**machine, "metadata": {**machine["metadata"], "ownerReferences": [OWNER]}}
+    (waiting,) = answers([quota], [owned], 0)
+    assert isinstance(waiting.decision, Wait)
+    assert "memory 1.3Gi: guest 1Gi + overhead 269.4Mi" in words.data(waiting.ask, waiting.decision)["message"]
     shown = workload_object(MachineAdapter(), machine)
     assert shown["spec"]["guest"] == {"cpu": "1", "memory": "1Gi"}
     assert shown["spec"]["overhead"] == {"cpu": "5m", "ephemeral-storage": "47.7Mi", "memory": "269.4Mi"}
