@@ -6,14 +6,13 @@ import asyncio
 import copy
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from random import Random
 
 import orjson
 import pytest
 from quota_plane import QuotaPlane, condition, pod, quota_plane, vmi
 
-from isoplane.objects import quantity
-from isoplane.objects.defaults import apply_defaults
+from isoplane.objects.accounting import KUBEVIRT_VERSIONS, MODES
 from isoplane.objects.errors import Forbidden, Invalid, NotFound, QuotaExceeded
 from isoplane.objects.exposition import render
 from isoplane.objects.kinds import (
@@ -29,6 +28,7 @@ from isoplane.objects.kinds import (
 )
 from isoplane.quota.offline import answers
 from isoplane.server.quota_admission import quota_families
+from unit.workload.machines import random_machine
 
 HARD = {"requests.cpu": "4", "pods": "10"}
 
@@ -442,20 +442,30 @@ async def test_guests_are_limited_by_their_own_names(plane: QuotaPlane) -> None:
     assert (await plane.used("a"))["requests.cpu/vmi"] == "1"
 
 
-@pytest.mark.parametrize("isolated", [False, True])
-@pytest.mark.parametrize("resources", [{}, {"requests": {"cpu": "3"}}, {"limits": {"cpu": "3", "memory": "2Gi"}}])
-async def test_pinned_cpus_are_charged_as_explain_says_offline(
-    plane: QuotaPlane, resources: dict[str, Any], isolated: bool
-) -> None:
-    hard = {"requests.cpu": "100", "requests.memory": "100Gi"}
-    await plane.tenant("a", hard)
-    obj = vmi("pinned", guest="1Gi")
-    cpu: dict[str, Any] = {"dedicatedCpuPlacement": True, "isolateEmulatorThread": isolated}
-    obj["spec"]["domain"] |= {"cpu": cpu if resources else {"cores": 2, **cpu}, "resources": resources}
-    given = copy.deepcopy(obj)
-    apply_defaults(VIRTUALMACHINEINSTANCES, given)  # as the command does with what it reads
-    await plane.api.create(VIRTUALMACHINEINSTANCES, obj)
+@pytest.mark.parametrize("version", KUBEVIRT_VERSIONS)
+async def test_machines_are_charged_as_explain_says_offline(plane: QuotaPlane, version: str) -> None:
+    """Random ones, from the manifest on the one hand and from what the server stored on the other."""
+    rng = Random(version)
+    hard = {"requests.cpu": "10k"}
+    mode = rng.choice(MODES)
+    await plane.tenant("a", hard, vmAccounting=mode, kubevirtVersion=version)
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q", "namespace": "a"}}
-    (answer,) = answers([{**quota, "spec": {"hard": hard}}], [given], 0)
-    offline = {name: quantity.render(name, answer.ask.charge.amounts[name]) for name in hard}
-    assert await plane.used("a") == offline
+    policy = {
+        "apiVersion": "isoplane.io/v1alpha1",
+        "kind": "QuotaPolicy",
+        "metadata": {"name": "default", "namespace": "a"},
+    }
+    spec = {"vmAccounting": mode, "kubevirtVersion": version}
+    taken = 0
+    for i in range(60):
+        given = random_machine(rng, f"m{i}")
+        try:
+            made = await plane.api.create(VIRTUALMACHINEINSTANCES, copy.deepcopy(given))
+        except Invalid:
+            continue  # some contradict themselves
+        taken += 1
+        (answer,) = answers([{**quota, "spec": {"hard": hard}}, {**policy, "spec": spec}], [given], 0)
+        charge = plane.accounts().charge("a", made["metadata"]["uid"])
+        assert charge is not None
+        assert charge.amounts == answer.ask.charge.amounts, given
+    assert taken > 10

@@ -3,10 +3,10 @@
 :mod:`~isoplane.workload.overhead` and :mod:`~isoplane.workload.machine` read these tables and hold no figure of their own, so
 that a new version is a new row.  Which version counts is a QuotaPolicy's ``spec.kubevirtVersion``.
 
-Source: KubeVirt v1.4.1, v1.5.2, v1.6.0, v1.7.0, v1.8.2 and v1.9.0: GetMemoryOverhead and the resource renderer
+Source: KubeVirt v1.4.1, v1.5.2, v1.6.0, v1.7.0, v1.8.0 and v1.9.0: GetMemoryOverhead and the resource renderer
 (pkg/virt-controller/services/{renderresources,template,serialconsolelog,virtiofs}.go, from 1.8 on also
 pkg/hypervisor/kvm/hypervisorbackend.go), pkg/defaults/defaults.go, pkg/container-disk, pkg/network/resources.  Held against
-KubeVirt's own renderer by tests/golden (tools/kubevirt_charges renders them).
+KubeVirt's own renderer: tools/kubevirt_charges.sh, tests/golden/kubevirt.
 
 QEMU itself is 30 Mi in every released version; builds from the branch after 1.9 say 50 Mi, which no release does.
 """

@@ -6,7 +6,9 @@ tools/kubevirt_charges.sh regenerates them.
 from __future__ import annotations
 
 import gzip
+from copy import deepcopy
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import orjson
@@ -21,6 +23,7 @@ from isoplane.workload.accounting import Accounting
 from isoplane.workload.adapters import adapter_for
 from isoplane.workload.machine import machine_asks
 from isoplane.workload.requests import pod_asks
+from unit.workload.machines import random_machine
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "kubevirt"
 MACHINES: dict[str, dict[str, Any]] = yaml.safe_load((GOLDEN / "machines.yaml").read_text())
@@ -70,9 +73,10 @@ COUNTED = ("cpu", "memory", "ephemeral-storage")
 def test_the_stored_object_is_charged_as_the_manifest(version: str) -> None:
     adapter = adapter_for(VIRTUALMACHINEINSTANCES)
     assert adapter is not None
-    for name in MACHINES:
-        manifest, stored = instance(name), instance(name)
+    rng = Random(version)
+    for machine in (*map(instance, MACHINES), *(random_machine(rng, f"m{i}") for i in range(200))):
+        stored = deepcopy(machine)
         apply_defaults(VIRTUALMACHINEINSTANCES, stored)
-        claims = [adapter.claim(obj, Accounting(kubevirt=version)) for obj in (manifest, stored)]
+        claims = [adapter.claim(obj, Accounting(kubevirt=version)) for obj in (machine, stored)]
         one, other = (charge_of(claim, created=0) for claim in claims)
-        assert one == other, name
+        assert one == other, machine
