@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import subprocess
 import time
 import urllib.request
@@ -16,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from isoplane.node import procfs
 from isoplane.node.images import guest
 from isoplane.node.images.store import ImageStore
 from isoplane.node.runtime.protocol import Materials, NetworkAttachment
-from isoplane.node.runtime.qemu import QemuRuntime, process
+from isoplane.node.runtime.qemu import QemuRuntime
 from isoplane.node.runtime.qemu.cgroup import parents
 from isoplane.workload.shape import Unit, UnitObserved, UnitState, Workload
 from isoplane.workload.vmi import UNIT, MachineAdapter
@@ -192,9 +192,9 @@ def traces_of(data_dir: Path) -> list[str]:
     machines = data_dir / "qemu" / "machines"
     found = [str(path) for path in machines.iterdir()] if machines.exists() else []
     found += [str(group) for group in parents(machines).values() if group.exists()]
-    for entry in filter(str.isdigit, os.listdir("/proc")):
-        if any(str(machines) in word for word in process.command_line(int(entry))):
-            found.append(f"process {entry}")
+    for pid in procfs.numbers():
+        if any(str(machines) in word for word in procfs.command_line(pid)):
+            found.append(f"process {pid}")
     return found
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from isoplane import filelock
+from isoplane.node import procfs
 from isoplane.node.runtime.oci import kernel, processes
 from isoplane.node.runtime.oci.layout import Layout, read_json, write_json
 
@@ -46,36 +48,36 @@ def test_instances_are_told_apart_and_attempts_are_in_order(tmp_path: Path) -> N
 
 def test_a_lock_is_held_by_a_child_that_inherits_it(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    assert not kernel.lock_is_held(path)
+    assert not filelock.is_held(path)
     fd = kernel.lock(path)
     assert fd is not None
-    assert kernel.lock_is_held(path)
+    assert filelock.is_held(path)
     assert kernel.lock(path) is None
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(fd,))
     os.close(fd)
-    assert kernel.lock_is_held(path)
+    assert filelock.is_held(path)
     child.communicate(b"\n")
-    assert not kernel.lock_is_held(path)
+    assert not filelock.is_held(path)
 
 
 def test_a_process_is_not_mistaken_for_a_later_one() -> None:
-    ticks = processes.start_ticks(os.getpid())
+    ticks = procfs.start_ticks(os.getpid())
     assert ticks > 0
-    assert processes.alive(os.getpid(), ticks)
-    assert not processes.alive(os.getpid(), ticks + 1)
+    assert procfs.alive(os.getpid(), ticks)
+    assert not procfs.alive(os.getpid(), ticks + 1)
     child = subprocess.Popen(["true"])
     child.wait()
-    assert not processes.alive(child.pid, 0)
+    assert not procfs.alive(child.pid, 0)
     assert processes.wait_gone(child.pid, 1)
-    assert not processes.alive(0, 0)
+    assert not procfs.alive(0, 0)
 
 
 def test_pid_files(tmp_path: Path) -> None:
     path = tmp_path / "pid"
-    assert processes.read_pid(path) == 0
+    assert procfs.read_pid(path) == 0
     for text, pid in (("", 0), ("12\n", 12), ("x", 0)):
         path.write_text(text)
-        assert processes.read_pid(path) == pid
+        assert procfs.read_pid(path) == pid
     assert processes.wait_pid(tmp_path / "absent", tmp_path / "lock", 1.0) == 0
 
 

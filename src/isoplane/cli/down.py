@@ -54,23 +54,17 @@ def down(
 def _stop_plane(pid: int | None) -> None:
     if pid is None:
         fail("a plane runs on this data directory, and its process is unknown: stop it first", FINDING)
+    from isoplane.node import procfs
+
     typer.echo(f"stopping the plane (process {pid})")
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
     with waiting(f"waiting for the plane (process {pid}) to end"):
         while time.monotonic() < deadline:
-            if not _lives(pid):
+            if not procfs.alive(pid):
                 return
             time.sleep(0.1)
     fail(f"the plane (process {pid}) does not stop", FINDING)
-
-
-def _lives(pid: int) -> bool:
-    """Whether a process runs; one that only waits for its parent does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[-1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 async def _take_down(directory: Path, grace: float) -> int:

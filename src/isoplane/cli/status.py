@@ -7,16 +7,18 @@ kubeconfig, and at the sandboxes that lie there.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from isoplane.cli.terminal import DATA, DONE, FINDING, Output, command_line, default_data_dir, fail
+
+if TYPE_CHECKING:
+    from isoplane.store.lock import Holder
 
 app = command_line()
 
@@ -49,38 +51,29 @@ def status(
 
 def look(directory: Path) -> dict[str, Any]:
     """What is seen of the plane on a data directory, name → value for people."""
+    from isoplane.store.lock import holder
+
     try:
-        pid = holder(directory)
+        held = holder(directory)
     except OSError as error:
         fail(
             f"{directory} cannot be read ({error.strerror}): ask as the user that runs the plane, root for a real one",
             FINDING,
         )
-    found: dict[str, Any] = {"data": str(directory), "plane": f"runs as process {pid}" if pid else "does not run"}
-    found |= asyncio.run(_ask(directory)) if pid else {"serves": None, "ready": "no"}
+    found: dict[str, Any] = {"data": str(directory), "plane": _told(held)}
+    found |= asyncio.run(_ask(directory)) if held else {"serves": None, "ready": "no"}
     for what, where in _SANDBOXES.items():
         place = directory / where
         found[what] = sum(1 for entry in place.iterdir() if entry.is_dir()) if place.is_dir() else 0
     found["kubeconfig"] = str(directory / "kubeconfig") if (directory / "kubeconfig").exists() else None
-    found["log"] = _log_of(pid) if pid else "of the last run: wherever its standard error went"
+    found["log"] = _log_of(held.pid) if held else "of the last run: wherever its standard error went"
     return found
 
 
-def holder(directory: Path) -> int | None:
-    """The process that holds the data directory's lock; None when nobody does. Raises OSError."""
-    path = directory / "lock"
-    if not path.exists():
-        return None
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            text = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
-            return int(text) if text.isdigit() else -1
-        return None
-    finally:
-        os.close(fd)
+def _told(held: Holder | None) -> str:
+    if held is None:
+        return "does not run"
+    return f"runs as process {held.pid}" if held.pid else "runs, as a process that could not write its number"
 
 
 async def _ask(directory: Path) -> dict[str, Any]:

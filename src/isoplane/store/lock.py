@@ -6,8 +6,10 @@ import errno
 import fcntl
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
+from isoplane import filelock
 from isoplane.store.errors import StoreLocked, StoreUnwritable
 
 _OURS = ("lock", "isoplane.db")
@@ -45,6 +47,30 @@ def refuse_foreign(directory: Path) -> None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that has a data directory; ``pid`` is 0 where a full disk kept it from saying so."""
+
+    pid: int
+
+
+def holder(directory: Path) -> Holder | None:
+    """Who has a data directory; None when nobody does. Asks without locking. Raises OSError."""
+    path = directory / "lock"
+    if not filelock.is_held(path):
+        return None
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return Holder(_written(fd) or 0)
+    finally:
+        os.close(fd)
+
+
+def _written(fd: int) -> int | None:
+    text = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+    return int(text) if text.isdigit() else None
+
+
 class DirectoryLock:
     """Held from construction until :meth:`release` or the end of the process, however it ends."""
 
@@ -61,9 +87,11 @@ class DirectoryLock:
                 f"cannot write in data directory {directory}: {error.strerror}; choose another with --data"
             ) from error
         try:
+            # Earlier versions know only this one; whoever asks who is in, asks for the other.
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            filelock.take(self._fd)
         except OSError as error:
-            pid = self._holder()
+            pid = _written(self._fd)
             os.close(self._fd)
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise StoreUnwritable(f"cannot lock {self._path}: {error.strerror}") from error
@@ -79,10 +107,6 @@ class DirectoryLock:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 os.close(self._fd)
                 raise StoreUnwritable(f"cannot write {self._path}: {error.strerror}") from error
-
-    def _holder(self) -> int | None:
-        text = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()
-        return int(text) if text.isdigit() else None
 
     def release(self) -> None:
         """Give the directory up. Safe to call twice."""

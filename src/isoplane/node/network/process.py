@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from isoplane.node import procfs
 from isoplane.node.network.protocol import FabricFailure
 from isoplane.node.programs import which
 
@@ -63,13 +64,6 @@ async def run(
     return done.stdout
 
 
-def _command_line(pid: int) -> Sequence[str]:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return ()
-
-
 class Daemon:
     """A background process that was started with ``--pidfile=FILE`` (or ``--pid-file=FILE``)."""
 
@@ -78,26 +72,23 @@ class Daemon:
         self._marks = {f"--pidfile={pid_file}", f"--pid-file={pid_file}"}
 
     def _is_it(self, pid: int) -> bool:
-        return not self._marks.isdisjoint(_command_line(pid))
+        return not self._marks.isdisjoint(procfs.command_line(pid))
 
     @property
     def pid(self) -> int:
         """Its pid while it runs, else 0."""
-        try:
-            pid = int(self.pid_file.read_text())
-        except (OSError, ValueError):
-            pid = 0
+        pid = procfs.read_pid(self.pid_file)
         if pid and self._is_it(pid):
             return pid
         # Killed before it wrote its pid file, or the file was deleted by hand: it may be running all the same.
-        others = [int(entry) for entry in os.listdir("/proc") if entry.isdecimal() and self._is_it(int(entry))]
+        others = [number for number in procfs.numbers() if self._is_it(number)]
         return min(others, default=0)
 
     @property
     def arguments(self) -> Sequence[str]:
         """What it was started with, its own name apart; nothing while it does not run."""
         pid = self.pid
-        return _command_line(pid)[1:-1] if pid else []
+        return procfs.command_line(pid)[1:] if pid else []
 
     def handle(self) -> int:
         """A pidfd of this daemon and no other process, for the caller to close; -1 when it is not running."""

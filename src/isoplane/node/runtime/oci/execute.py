@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from isoplane.node import procfs
 from isoplane.node.runtime.oci import processes
 from isoplane.node.runtime.oci.launcher import Launcher
 from isoplane.node.runtime.oci.layout import Layout
@@ -59,8 +60,8 @@ class Execution:
         """End the command in the container. What we started to reach it then reaps it, and ends too."""
         if self._process.poll() is not None:
             return
-        if pid := processes.read_pid(self._pid_file):
-            processes.send(pid, signal.SIGKILL)
+        if pid := procfs.read_pid(self._pid_file):
+            procfs.send(pid, signal.SIGKILL)
         else:
             self._process.kill()
 

@@ -6,16 +6,15 @@ Thin wrappers that raise OSError with what was attempted.  When to call them is 
 from __future__ import annotations
 
 import ctypes
-import errno
-import fcntl
 import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from isoplane import filelock
+
 CLONE_NEWNS, CLONE_NEWIPC = 0x0002_0000, 0x0800_0000
 IN_MOVED_TO, IN_CREATE, IN_CLOSE_WRITE = 0x80, 0x100, 0x8
-_FLOCK = "hhqqi4x"
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -37,29 +36,17 @@ def setns(fd: int, flags: int) -> None:
     _check(_LIBC.setns(fd, flags), "enter namespace")
 
 
-def lock_is_held(path: Path) -> bool:
-    """Whether some process holds an open-file-description lock on a file. Asks without locking."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-        return int(struct.unpack(_FLOCK, answer)[0]) != fcntl.F_UNLCK
-    finally:
-        os.close(fd)
-
-
 def lock(path: Path) -> int | None:
-    """Take an open-file-description lock, or None when it is held. Children that inherit the descriptor hold it too."""
+    """Open and lock a file, or None when it is held."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-    except OSError as error:
+        taken = filelock.take(fd)
+    except OSError:
         os.close(fd)
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return None
         raise
+    if not taken:
+        os.close(fd)
+        return None
     return fd
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from isoplane.node import mounting, trees
+from isoplane.node import mounting, procfs, trees
 from isoplane.node.formats import CONTAINER_START
 from isoplane.node.images import Image, ImageError
 from isoplane.node.runtime.oci import guarded, kernel, processes, spec, volumes
@@ -123,7 +123,7 @@ class Starter:
         except CommandFailure as error:
             raise _failure(RuntimeReason.CREATE, launch, str(error)) from None
         pid = _created(launch, report)
-        write_json(attempt.process, {"pid": pid, "startTicks": processes.start_ticks(pid)})
+        write_json(attempt.process, {"pid": pid, "startTicks": procfs.start_ticks(pid)})
         self.release(attempt, launch.container_id)
 
     def release(self, attempt: Attempt, container_id: str) -> None:
@@ -134,7 +134,7 @@ class Starter:
         try:
             self._verify(attempt, container_id)
         except RuntimeFailure as failure:
-            processes.send(_process(attempt), signal.SIGKILL)
+            procfs.send(_process(attempt), signal.SIGKILL)
             raise RuntimeFailure(failure.reason, f"container {attempt.unit!r}: {failure.message}") from None
         if self.launcher.tools.runtime == "crun" and self._open_gate(container_id):
             return
@@ -154,7 +154,7 @@ class Starter:
         try:
             guarded.verify(pid, known)
         except OSError as error:
-            if processes.alive(pid, 0):
+            if procfs.alive(pid, 0):
                 raise RuntimeFailure(RuntimeReason.RUN, f"its mounts cannot be read: {error}") from None
 
     def _open_gate(self, container_id: str) -> bool:
@@ -238,7 +238,7 @@ class Starter:
 
 
 def _process(attempt: Attempt) -> int:
-    return int((read_json(attempt.process) or {}).get("pid") or 0) or processes.read_pid(attempt.pid)
+    return int((read_json(attempt.process) or {}).get("pid") or 0) or procfs.read_pid(attempt.pid)
 
 
 def _created(launch: Launch, report: bytes) -> int:

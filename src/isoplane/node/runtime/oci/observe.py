@@ -18,6 +18,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from isoplane.node import procfs
 from isoplane.node.runtime.oci import cgroups, processes
 from isoplane.node.runtime.oci.layout import Attempt, Layout, read_json, write_json
 from isoplane.node.runtime.oci.logs import last_lines
@@ -56,14 +57,14 @@ def look(layout: Layout, attempt: Attempt) -> Look:
         return Look(attempt, UnitState.EXITED, record)
     supervised = processes.conmon_lives(attempt.lock, attempt.conmon_pid, container_id)
     process = read_json(attempt.process) or {}
-    pid = int(process.get("pid") or 0) or processes.read_pid(attempt.pid)
+    pid = int(process.get("pid") or 0) or procfs.read_pid(attempt.pid)
     if not supervised:
         # conmon writes the exit code before it goes: look again after seeing it gone.
         if (layout.exits / container_id).exists():
             return Look(attempt, UnitState.EXITED, record)
         if not pid:
             return Look(attempt, UnitState.ABSENT, record)
-        if not process or not processes.alive(pid, int(process.get("startTicks") or 0)):
+        if not process or not procfs.alive(pid, int(process.get("startTicks") or 0)):
             return Look(attempt, UnitState.EXITED, record, pid)
     if not pid or not has_started(layout, container_id):
         return Look(attempt, UnitState.CREATED, record, pid, supervised)

@@ -14,7 +14,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from isoplane.node import mounting
+from isoplane.node import mounting, procfs
 from isoplane.node.programs import which
 from isoplane.node.runtime.oci import cgroups, processes, spec
 from isoplane.node.runtime.oci.launcher import CommandFailure, Launcher, Tools
@@ -99,8 +99,8 @@ def _try(launcher: Launcher, layout: Layout) -> None:
 
 def _delete(launcher: Launcher, name: str, bundle: Path) -> None:
     """Kill first and wait: the runtimes' own forced delete waits in steps of 100 ms."""
-    pid = processes.read_pid(bundle / "pid")
+    pid = procfs.read_pid(bundle / "pid")
     if pid:
-        processes.send(pid, signal.SIGKILL)
+        procfs.send(pid, signal.SIGKILL)
         processes.wait_gone(pid, 5.0)
     launcher.isolated(lambda: launcher.run("delete", "--force", name))

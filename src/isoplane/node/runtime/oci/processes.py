@@ -1,46 +1,15 @@
-"""Processes by number, told apart from later ones that were given the same number."""
+"""Waiting for containers' processes and for their supervisors, which are not our children."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
 import time
 from pathlib import Path
 
-from isoplane.node.runtime.oci import kernel
-
-
-def start_ticks(pid: int) -> int:
-    """When a process was started, in clock ticks since boot: with its number, its identity. 0 when it is gone."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return 0
-    fields = text.rpartition(b")")[2].split()
-    # A zombie has ended, though its number is still taken.
-    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
-
-
-def alive(pid: int, ticks: int) -> bool:
-    """Whether that very process still runs. ``ticks`` 0: whether any of that number does."""
-    now = start_ticks(pid) if pid > 0 else 0
-    return now != 0 and (ticks in (0, now))
-
-
-def read_pid(path: Path) -> int:
-    """The number in a pid file; 0 when there is none."""
-    try:
-        return int(path.read_text().strip() or 0)
-    except (OSError, ValueError):
-        return 0
-
-
-def send(pid: int, number: int) -> None:
-    """Send a signal; a process that is gone has no need of it."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
+from isoplane import filelock
+from isoplane.node import procfs
 
 
 def signal_number(name: str) -> int:
@@ -79,14 +48,10 @@ def conmon_lives(lock: Path, pid_file: Path, container_id: str) -> bool:
 
     It holds the lock from its birth, but lets go of it a little before it writes the exit code.
     """
-    if kernel.lock_is_held(lock):
+    if filelock.is_held(lock):
         return True
-    pid = read_pid(pid_file)
-    try:
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") if pid else []
-    except OSError:
-        return False
-    return container_id.encode() in arguments
+    pid = procfs.read_pid(pid_file)
+    return pid > 0 and container_id in procfs.command_line(pid)
 
 
 def wait_conmon(lock: Path, pid_file: Path, container_id: str, timeout: float) -> bool:
@@ -102,8 +67,8 @@ def wait_conmon(lock: Path, pid_file: Path, container_id: str, timeout: float) -
 def wait_pid(pid_file: Path, lock: Path, timeout: float) -> int:
     """Wait until conmon has written a container's pid, while it lives. Seconds; 0 when it never did."""
     deadline = time.monotonic() + timeout
-    while not (pid := read_pid(pid_file)):
-        if time.monotonic() >= deadline or not kernel.lock_is_held(lock):
-            return read_pid(pid_file)
+    while not (pid := procfs.read_pid(pid_file)):
+        if time.monotonic() >= deadline or not filelock.is_held(lock):
+            return procfs.read_pid(pid_file)
         time.sleep(0.002)
     return pid

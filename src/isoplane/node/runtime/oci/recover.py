@@ -6,7 +6,7 @@ import contextlib
 import shutil
 from pathlib import Path
 
-from isoplane.node import trees
+from isoplane.node import procfs, trees
 from isoplane.node.runtime.oci import cgroups, processes, sandbox
 from isoplane.node.runtime.oci.launch import Starter
 from isoplane.node.runtime.oci.layout import Layout, read_json, write_json
@@ -49,7 +49,7 @@ def recover(layout: Layout, starter: Starter) -> list[tuple[str, Look]]:
             processes.wait_conmon(attempt.lock, attempt.conmon_pid, container_id, _PATIENCE)
             continue
         if found.state in ALIVE and not attempt.process.exists() and found.pid:
-            write_json(attempt.process, {"pid": found.pid, "startTicks": processes.start_ticks(found.pid)})
+            write_json(attempt.process, {"pid": found.pid, "startTicks": procfs.start_ticks(found.pid)})
         if found.state is UnitState.CREATED:
             # One that cannot be started ends, and the controller sees that.
             with contextlib.suppress(RuntimeFailure):

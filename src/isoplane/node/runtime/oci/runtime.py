@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from isoplane.client.streams import ExecOptions
+from isoplane.node import procfs
 from isoplane.node.images import Image, ImageStore
 from isoplane.node.keyed_locks import KeyedLocks
-from isoplane.node.runtime.oci import cgroups, container, hooks, logs, probe, processes
+from isoplane.node.runtime.oci import cgroups, container, hooks, logs, probe
 from isoplane.node.runtime.oci.environment import Facts
 from isoplane.node.runtime.oci.execute import Execution, Executor
 from isoplane.node.runtime.oci.launcher import Launcher
@@ -306,7 +307,7 @@ class OciRuntime:
         hook, attempt = found.record.get("postStart"), found.attempt
         if isinstance(hook, dict) and found.state is UnitState.RUNNING and hook_state(found)[0]:
             self._run_hook(uid, attempt.unit, "postStart", attempt.number, self._after_start(uid, attempt, hook))
-        conmon = processes.read_pid(found.attempt.conmon_pid) if found.supervised else 0
+        conmon = procfs.read_pid(found.attempt.conmon_pid) if found.supervised else 0
         self._watcher.watch(uid, str(found.record.get("id")), conmon, found.pid)
 
     def _changed(self, uid: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from isoplane.node import mounting, trees
+from isoplane.node import mounting, procfs, trees
 from isoplane.node.formats import CONTAINER_SANDBOX
 from isoplane.node.runtime.oci import cgroups, kernel, processes, volumes
 from isoplane.node.runtime.oci.environment import Facts
@@ -134,7 +134,7 @@ def kill(cgroup: str) -> None:
     for path in cgroups.children(cgroup):
         cgroups.thaw(path)
     for pid in pids:
-        processes.send(pid, signal.SIGKILL)
+        procfs.send(pid, signal.SIGKILL)
     for pid in pids:
         processes.wait_gone(pid, _PATIENCE)
 
@@ -142,8 +142,8 @@ def kill(cgroup: str) -> None:
 def _kill_supervisor(starter: Starter, uid: str, attempt: Attempt, container_id: str) -> None:
     """A conmon that outlives its container: it hangs, or its container never came to be."""
     starter.delete(container_id)
-    if pid := processes.read_pid(attempt.conmon_pid):
-        processes.send(pid, signal.SIGKILL)
+    if pid := procfs.read_pid(attempt.conmon_pid):
+        procfs.send(pid, signal.SIGKILL)
         processes.wait_gone(pid, _PATIENCE)
     if not processes.wait_conmon(attempt.lock, attempt.conmon_pid, container_id, 1.0):
         raise RuntimeFailure(

@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Sequence
 
-from isoplane.node import trees
+from isoplane.node import procfs, trees
 from isoplane.node.images import Image
 from isoplane.node.runtime import usage
 from isoplane.node.runtime.oci import cgroups, container, hooks, logs, processes, sandbox, volumes
@@ -189,10 +189,10 @@ class Supervisor:
             return False
         if kill or found.state is UnitState.CREATED:
             # Before its start line a container handles no signal, and a frozen one not even this.
-            processes.send(found.pid, processes.signal_number("KILL"))
+            procfs.send(found.pid, processes.signal_number("KILL"))
             cgroups.thaw(str(found.record.get("cgroup")))
         else:
-            processes.send(found.pid, processes.signal_number(str(found.record.get("stopSignal") or "TERM")))
+            procfs.send(found.pid, processes.signal_number(str(found.record.get("stopSignal") or "TERM")))
         return True
 
     def pause(self, uid: str, unit: str, paused: bool) -> None:

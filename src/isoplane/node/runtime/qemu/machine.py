@@ -28,6 +28,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from isoplane.node import procfs
 from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
 from isoplane.node.runtime.qemu import process, records
 from isoplane.node.runtime.qemu.cgroup import Cgroup, Limits
@@ -183,7 +184,7 @@ class Machine:
             if not link_up:
                 await self._command("set_link", {"name": CARD, "up": False})
         except BaseException:
-            process.signal_process(pid, signal.SIGKILL)
+            procfs.send(pid, signal.SIGKILL)
             self._release()
             raise
         self._launched(self.run)
@@ -218,7 +219,7 @@ class Machine:
         return "; ".join(said[-3:]) or "it said nothing"
 
     def _launched(self, run: Run) -> None:
-        started = process.started_at(run.pid) or time.time()
+        started = procfs.started_at(run.pid) or time.time()
         self.run = replace(run, launched=True, started_at=started)
         self._save("run.json", self.run)
 
@@ -245,8 +246,8 @@ class Machine:
         """Take over what an earlier plane left: ``pid`` is its QEMU's, 0 when there is none. Never raises, logs instead."""
         if self.run is None:
             return
-        pid = process.read_pid_file(self.pid_file(self.run.attempt)) or pid
-        if pid and str(self.pid_file(self.run.attempt)) not in process.command_line(pid):
+        pid = procfs.read_pid(self.pid_file(self.run.attempt)) or pid
+        if pid and str(self.pid_file(self.run.attempt)) not in procfs.command_line(pid):
             pid = 0
         if pid:
             try:
@@ -323,8 +324,8 @@ class Machine:
             task.cancel()
         self._release()
         if self.run is not None and not self.run.launched:
-            for pid in process.find(str(self.pid_file(self.run.attempt))):
-                process.signal_process(pid, signal.SIGKILL)
+            for pid in procfs.with_argument(str(self.pid_file(self.run.attempt))):
+                procfs.send(pid, signal.SIGKILL)
         try:
             await self._cgroup.remove()
             shutil.rmtree(self.memory, ignore_errors=True)
@@ -402,7 +403,7 @@ class Machine:
                 await self._gone.wait()
         except TimeoutError:
             if self.alive and self.run is not None:
-                process.signal_process(self.run.pid, signal.SIGKILL)
+                procfs.send(self.run.pid, signal.SIGKILL)
 
     def _exited(self, pid: int) -> None:
         status = process.reap(pid)

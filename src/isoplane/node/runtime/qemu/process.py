@@ -9,44 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
-_TICKS = os.sysconf("SC_CLK_TCK")
-
-
-def command_line(pid: int) -> list[str]:
-    """The arguments of a process; empty for one that is gone or a zombie."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="surrogateescape").split("\0")[:-1]
-    except OSError:
-        return []
-
-
-def started_at(pid: int) -> float:
-    """POSIX seconds at which a process started; 0 when it is gone."""
-    try:
-        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
-    except (OSError, StopIteration):
-        return 0
-    return int(boot.split()[1]) + int(after_name[19]) / _TICKS
-
-
-def find(argument: str) -> Iterator[int]:
-    """Processes whose command line has ``argument`` as one of its words."""
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and argument in command_line(int(entry)):
-            yield int(entry)
-
-
-def read_pid_file(path: Path) -> int:
-    """The number in a pid file, 0 when there is none."""
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return 0
 
 
 def spawn(argv: Sequence[str], errors: Path, holds: Sequence[int]) -> int:
@@ -78,13 +44,6 @@ def _inherited() -> set[int]:
         except OSError:
             continue  # closed since: the listing's own descriptor, or another thread's
     return found
-
-
-def signal_process(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def reap(pid: int) -> int | None:

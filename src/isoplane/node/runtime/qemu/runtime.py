@@ -18,12 +18,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from isoplane.client.sockets import short
-from isoplane.node import mounting
+from isoplane.node import mounting, procfs
 from isoplane.node.images.model import ImageError
 from isoplane.node.network import tap
 from isoplane.node.runtime import usage
 from isoplane.node.runtime.protocol import ExecResult, Materials, NetworkAttachment, RuntimeFailure, RuntimeReason
-from isoplane.node.runtime.qemu import agent, privileges, process, records
+from isoplane.node.runtime.qemu import agent, privileges, records
 from isoplane.node.runtime.qemu import command as command_line
 from isoplane.node.runtime.qemu.cgroup import Cgroup, Limits, parents
 from isoplane.node.runtime.qemu.command import KVM, TCG, Identity
@@ -116,7 +116,7 @@ class QemuRuntime:
         await asyncio.gather(*(m.adopt(running.pop(uid, 0)) for uid, m in self._machines.items()))
         for uid, pid in running.items():
             log.warning("QEMU %d of the removed machine %s still runs; it is killed", pid, uid)
-            process.signal_process(pid, signal.SIGKILL)
+            procfs.send(pid, signal.SIGKILL)
         known = set(self._machines)
         left = {group.name for parent in parents(self._machines_dir).values() for group in parent.glob("*/")}
         for uid in left - known:
@@ -128,12 +128,11 @@ class QemuRuntime:
     def _running(self) -> dict[str, int]:
         """uid → process, of every QEMU on this host that keeps its pid file below our directory."""
         found: dict[str, int] = {}
-        for entry in os.listdir("/proc"):
-            words = process.command_line(int(entry)) if entry.isdigit() else []
-            for word in words:
+        for pid in procfs.numbers():
+            for word in procfs.command_line(pid):
                 path = Path(word)
                 if path.suffix == ".pid" and path.parent.parent == self._machines_dir:
-                    found[path.parent.name] = int(entry)
+                    found[path.parent.name] = pid
         return found
 
     async def _tick(self) -> None:
@@ -183,7 +182,7 @@ class QemuRuntime:
         async with machine.lock:
             if machine.run is not None and machine.run.attempt == attempt and not machine.run.launched:
                 # An earlier call was cut off: whatever it left is ours to find, not to start beside.
-                left = process.find(str(machine.pid_file(attempt)))
+                left = procfs.with_argument(str(machine.pid_file(attempt)))
                 await machine.adopt(next(left, 0))
             if machine.alive or (machine.run is not None and machine.run.launched and machine.run.attempt >= attempt):
                 return
