@@ -29,7 +29,7 @@ from isoplane.http.peer import PeerCertificate
 from isoplane.http.tls import Pki
 from isoplane.http.user import User
 from isoplane.server.apiserver import ApiServer, parse_listen
-from isoplane.server.authorization import authorize
+from isoplane.server.authorization import BuiltIn
 from isoplane.server.bootstrap import bootstrap
 from isoplane.server.endpoints.documents import Documents
 from isoplane.server.endpoints.handlers import Handlers
@@ -503,7 +503,9 @@ async def _ask(method: str, path: str, query: dict[str, str], body: bytes) -> in
     verbs = Verbs(store)
     await bootstrap(verbs)
     app = App(
-        ApiService(Handlers(verbs, NoNode()), Documents("test", verbs.scheme)), Authentication([Everybody()]), authorize
+        ApiService(Handlers(verbs, NoNode()), Documents("test", verbs.scheme), BuiltIn()),
+        Authentication([Everybody()]),
+        BuiltIn().authorize,
     )
     sent: list[Any] = []
 

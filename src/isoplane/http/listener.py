@@ -10,7 +10,7 @@ from typing import Any
 
 import uvicorn
 
-from isoplane.http.accepting import Accepting, bound
+from isoplane.http.acceptor import Acceptor, listening_sockets
 from isoplane.http.protocol import ApiProtocol, ApiWebSocket, Connections
 
 _KEEP_ALIVE_SECONDS = 120
@@ -42,7 +42,7 @@ class Listener:
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         )
         self._state = Connections()
-        self._accepting: Accepting | None = None
+        self._acceptor: Acceptor | None = None
 
     async def start(self) -> None:
         """Listen. Raises ListenError when the address is taken or not ours."""
@@ -53,19 +53,19 @@ class Listener:
             return ApiProtocol(config=self._config, server_state=self._state, app_state={}, _loop=loop)
 
         try:
-            sockets = await bound(self._host, self._port)
+            sockets = await listening_sockets(self._host, self._port)
         except OSError as error:
             where = f"{self._host}:{self._port}"
             if error.errno == errno.EADDRINUSE:
                 raise ListenError(f"{where} is already in use; choose another with --listen HOST:PORT") from error
             raise ListenError(f"cannot listen on {where}: {error.strerror or error}") from error
-        self._accepting = Accepting(sockets, protocol, self._context)
+        self._acceptor = Acceptor(sockets, protocol, self._context)
 
     @property
     def port(self) -> int:
         """The port, also when 0 was asked for."""
-        assert self._accepting is not None
-        return int(self._accepting.sockets[0].getsockname()[1])
+        assert self._acceptor is not None
+        return int(self._acceptor.sockets[0].getsockname()[1])
 
     @property
     def connections(self) -> int:
@@ -73,9 +73,9 @@ class Listener:
 
     async def stop(self, grace_seconds: float = 2.0) -> None:
         """Stop accepting, let running requests finish for a moment, then close what is left."""
-        if self._accepting is None:
+        if self._acceptor is None:
             return
-        await self._accepting.close()
+        await self._acceptor.close()
         for connection in list(self._state.connections):
             with contextlib.suppress(Exception):
                 connection.shutdown()
@@ -89,4 +89,4 @@ class Listener:
             task.cancel()
         if self._state.tasks:
             await asyncio.wait(list(self._state.tasks), timeout=grace_seconds)
-        self._accepting = None
+        self._acceptor = None

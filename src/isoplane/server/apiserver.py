@@ -22,7 +22,7 @@ from isoplane.objects.exposition import Registry
 from isoplane.objects.scheme import Scheme
 from isoplane.server import kubeconfig
 from isoplane.server.admission import AdmissionPlugin, Chain
-from isoplane.server.authorization import authorize
+from isoplane.server.authorization import BuiltIn
 from isoplane.server.bootstrap import bootstrap
 from isoplane.server.collectors import process_families, store_families
 from isoplane.server.control import Control
@@ -97,10 +97,11 @@ class ApiServer:
             pki = Pki(self._data_dir / "pki")
             context = pki.server_context(self._names())
             self._handlers = Handlers(self.verbs, self._node)
+            authorizer = BuiltIn()
             app = App(
-                ApiService(self._handlers, Documents(_release(), self.scheme)),
+                ApiService(self._handlers, Documents(_release(), self.scheme), authorizer),
                 Authentication([ClientCertificates(Authorities(pki.ca.certificate))]),
-                authorize,
+                authorizer.authorize,
                 ready=lambda: self.not_ready,
                 metrics=self.metrics,
                 unauthorized="show a client certificate of this server's CA (see its kubeconfig)",

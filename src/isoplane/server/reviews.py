@@ -17,7 +17,7 @@ from isoplane.http.request_info import RequestInfo
 from isoplane.http.user import User
 from isoplane.objects.errors import BadRequest, Cause, Invalid
 from isoplane.objects.metadata import Object, rfc3339
-from isoplane.server.authorization import authorize, rules_of
+from isoplane.server.authorization import Authorizer
 
 _ATTRIBUTES = {
     "resourceAttributes": (
@@ -29,20 +29,20 @@ _ATTRIBUTES = {
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """One kind of question. ``answer`` makes the status from who asks and the body's spec."""
+    """One kind of question. ``answer`` makes the status from who decides, who asks and the body's spec."""
 
     group: str
     version: str
     plural: str
     kind: str
-    answer: Callable[[User, dict[str, Any]], dict[str, Any]]
+    answer: Callable[[Authorizer, User, dict[str, Any]], dict[str, Any]]
 
     @property
     def api_version(self) -> str:
         return f"{self.group}/{self.version}"
 
 
-def answered(review: Review, user: User, obj: Object, now: float | None = None) -> Object:
+def answered(review: Review, authorizer: Authorizer, user: User, obj: Object, now: float | None = None) -> Object:
     """The review with its status, as it is sent back. ``now``: POSIX seconds. Raises BadRequest or Invalid."""
     kind, api_version = obj.get("kind"), obj.get("apiVersion")
     if (kind or review.kind) != review.kind or (api_version or review.api_version) != review.api_version:
@@ -57,11 +57,11 @@ def answered(review: Review, user: User, obj: Object, now: float | None = None) 
     if review.kind != "SelfSubjectReview":
         found["spec"] = spec
         meta["creationTimestamp"] = None
-    found["status"] = review.answer(user, spec)
+    found["status"] = review.answer(authorizer, user, spec)
     return found
 
 
-def _allowed(user: User, spec: dict[str, Any]) -> dict[str, Any]:
+def _allowed(authorizer: Authorizer, user: User, spec: dict[str, Any]) -> dict[str, Any]:
     given = [name for name in _ATTRIBUTES if spec.get(name) is not None]
     if len(given) != 1:
         message = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
@@ -75,7 +75,7 @@ def _allowed(user: User, spec: dict[str, Any]) -> dict[str, Any]:
     unknown = sorted(set(attributes) - set(_ATTRIBUTES[given[0]]))
     if unknown:
         raise BadRequest(f'strict decoding error: unknown field "spec.{given[0]}.{unknown[0]}"')
-    decision = authorize(user, _request(attributes, f"spec.{given[0]}"))
+    decision = authorizer.authorize(user, _request(attributes, f"spec.{given[0]}"))
     return {"allowed": decision.allowed, "reason": decision.reason}
 
 
@@ -88,10 +88,10 @@ def _request(attributes: dict[str, Any], path: str) -> RequestInfo:
     return RequestInfo(**{"verb": "", "path": "", **asked})
 
 
-def _rules(user: User, spec: dict[str, Any]) -> dict[str, Any]:
+def _rules(authorizer: Authorizer, user: User, spec: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(spec.get("namespace"), str) or not spec["namespace"]:
         raise BadRequest("no namespace on request: set spec.namespace")
-    rules = list(rules_of(user))
+    rules = authorizer.rules(user, spec["namespace"])
     resources: list[dict[str, Any]] = [
         {"verbs": list(rule.verbs), "apiGroups": [rule.api_group], "resources": list(rule.resources)}
         for rule in rules
@@ -103,7 +103,7 @@ def _rules(user: User, spec: dict[str, Any]) -> dict[str, Any]:
     return {"resourceRules": resources, "nonResourceRules": others, "incomplete": False}
 
 
-def _whoami(user: User, spec: dict[str, Any]) -> dict[str, Any]:
+def _whoami(authorizer: Authorizer, user: User, spec: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"username": user.name, "groups": list(user.groups)}
     if user.uid:
         found["uid"] = user.uid

@@ -10,6 +10,7 @@ from isoplane.http import request_info
 from isoplane.http.user import User
 from isoplane.objects.errors import ApiError, BadRequest, Invalid
 from isoplane.server import reviews
+from isoplane.server.authorization import BuiltIn
 
 ADMIN, OTHER = User("root", ("system:masters",)), User("guest", ("team", "system:authenticated"))
 
@@ -25,7 +26,7 @@ WHAT = review("authorization.k8s.io/v1/selfsubjectrulesreviews")
 
 def ask(review: reviews.Review | None, user: User, spec: Any = None) -> dict[str, Any]:
     assert review is not None
-    return dict(reviews.answered(review, user, {} if spec is None else {"spec": spec}, now=0)["status"])
+    return dict(reviews.answered(review, BuiltIn(), user, {} if spec is None else {"spec": spec}, now=0)["status"])
 
 
 def test_access() -> None:

@@ -14,6 +14,7 @@ from isoplane.http.request import Request
 from isoplane.http.request_info import RequestInfo
 from isoplane.objects.errors import MethodNotAllowed, NotAcceptable, NotFound
 from isoplane.server import reviews
+from isoplane.server.authorization import Authorizer
 from isoplane.server.endpoints import discovery, openapi_v2
 from isoplane.server.endpoints.documents import Documents
 from isoplane.server.endpoints.handlers import Handlers
@@ -23,11 +24,12 @@ _TOPS = sorted((*HEALTH, "api", "apis", "metrics", "openapi/v3", "version"))
 
 
 class ApiService(Service):
-    """Resources by ``handlers``, documents by ``documents``."""
+    """Resources by ``handlers``, documents by ``documents``, questions about the authorization by the ``authorizer`` itself."""
 
-    def __init__(self, handlers: Handlers, documents: Documents) -> None:
+    def __init__(self, handlers: Handlers, documents: Documents, authorizer: Authorizer) -> None:
         self._handlers = handlers
         self._documents = documents
+        self._authorizer = authorizer
 
     def find(self, info: RequestInfo) -> Handle | None:
         if not info.resource:
@@ -36,7 +38,7 @@ class ApiService(Service):
         if resource is not None:
             return partial(self._handlers.handle, resource)
         review = reviews.find(info)
-        return None if review is None else partial(_review, review)
+        return None if review is None else partial(_review, review, self._authorizer)
 
     def stored(self, info: RequestInfo) -> bytes | None:
         resource = resource_of(self._documents.scheme, info)
@@ -85,10 +87,10 @@ class ApiService(Service):
         return None
 
 
-async def _review(review: reviews.Review, request: Request) -> None:
+async def _review(review: reviews.Review, authorizer: Authorizer, request: Request) -> None:
     if request.info.verb != "create":
         raise MethodNotAllowed(f"{review.plural}.{review.group} can only be created")
-    made = reviews.answered(review, request.user, await request.decoded(request.call()))
+    made = reviews.answered(review, authorizer, request.user, await request.decoded(request.call()))
     await request.answer(201, orjson.dumps(made))
 
 

@@ -20,7 +20,7 @@ _BACKLOG = 2048
 _NO_DESCRIPTORS_SECONDS = 0.1
 
 
-async def bound(host: str, port: int) -> list[socket.socket]:
+async def listening_sockets(host: str, port: int) -> list[socket.socket]:
     """A listening socket for each address of ``host``. Raises OSError."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -42,7 +42,7 @@ async def bound(host: str, port: int) -> list[socket.socket]:
     return made
 
 
-class Accepting:
+class Acceptor:
     """Accepts on listening sockets, and hands what has finished its handshake to a protocol."""
 
     def __init__(

@@ -16,7 +16,7 @@ import pytest
 
 from isoplane.client import kubeconfig
 from isoplane.client.http import HttpApi
-from isoplane.http import accepting, protocol
+from isoplane.http import acceptor, protocol
 from isoplane.http.app import App, Service
 from isoplane.http.authentication import Authentication
 from isoplane.http.reply import WARNING_BYTES, WARNINGS, bounded
@@ -25,7 +25,7 @@ from isoplane.http.watch import GROUP, GROUP_BYTES, Bookmark, groups
 from isoplane.objects.errors import Expired
 from isoplane.objects.kinds import CONFIGMAPS, NAMESPACES
 from isoplane.server.apiserver import ApiServer
-from isoplane.server.authorization import authorize
+from isoplane.server.authorization import BuiltIn
 from isoplane.server.bootstrap import bootstrap
 from isoplane.server.verbs import Verbs
 from isoplane.store import Store, hub
@@ -120,7 +120,7 @@ async def ended(reader: asyncio.StreamReader) -> bool:
 async def test_handshakes_at_once_are_bounded_and_keep_nobody_out(
     server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accepting, "HANDSHAKES", 16)
+    monkeypatch.setattr(acceptor, "HANDSHAKES", 16)
     silent = [await asyncio.open_connection(*address(server)) for _ in range(50)]
     async with HttpApi.from_kubeconfig(tmp_path / "kubeconfig") as api:
         assert (await api.get(NAMESPACES, "default"))["metadata"]["name"] == "default"
@@ -139,7 +139,7 @@ async def test_handshakes_at_once_are_bounded_and_keep_nobody_out(
 
 
 async def test_a_handshake_has_its_time(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accepting, "HANDSHAKE_SECONDS", 0.2)
+    monkeypatch.setattr(acceptor, "HANDSHAKE_SECONDS", 0.2)
     reader, writer = await asyncio.open_connection(*address(server))
     async with asyncio.timeout(20):
         with contextlib.suppress(OSError):
@@ -223,7 +223,7 @@ async def test_a_request_without_a_path_is_answered() -> None:
     async def send(message: Any) -> None:
         answered.append(message)
 
-    app = App(Service(), Authentication([]), authorize)
+    app = App(Service(), Authentication([]), BuiltIn().authorize)
     scope = {"type": "http", "method": "OPTIONS", "path": "*", "query_string": b"", "headers": []}
     await app(scope, None, send)  # type: ignore[arg-type]
     assert answered[0]["status"] == 401
