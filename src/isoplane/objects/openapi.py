@@ -124,6 +124,8 @@ def _public(schema: Any) -> Any:
             result[key] = {name: _public(child) for name, child in value.items()}
         elif key == "x-isoplane-number-or-string":
             result["oneOf"] = [{"type": "number"}, {"type": "string"}]
+        elif key == "x-isoplane-elsewhere":
+            continue
         elif key in ("enum", "required") or not isinstance(value, (dict, list)):
             result[key] = value
         else:

@@ -48,7 +48,7 @@ class Printer:
 
 
 NAME = Column("Name", "Name must be unique within a namespace.", format="name")
-AGE = Column("Age", "Time since the object was created.")
+AGE = Column("Age", "Time since the object was created.", path=".metadata.creationTimestamp")
 
 
 def age(obj: Mapping[str, Any], now: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from typing import Any
 
@@ -11,11 +12,15 @@ from isoplane.objects.metadata import Object
 from isoplane.objects.resource import Resource, Rules, Strategy
 from isoplane.objects.rules.report import Report
 
+_DECIMAL = re.compile(r"[0-9]*[.]?[0-9]*")
+
 
 def _check(obj: dict[str, Any], report: Report) -> None:
     for name, ratio in ((obj.get("spec") or {}).get("overcommit") or {}).items():
         path = f"spec.overcommit[{name}]"
         try:
+            if isinstance(ratio, str) and not _DECIMAL.fullmatch(ratio):
+                raise ValueError("other forms of a fraction")
             exact = Fraction(str(ratio))
         except (ValueError, ZeroDivisionError):
             report.invalid(path, ratio, 'must be a decimal number, such as 1.5 or "1.5"')
@@ -37,5 +42,5 @@ COHORTS = Resource(
     custom=True,
     rules=Rules(_check),
     strategy=Strategy(generation=True),
-    printer=Printer((NAME, Column("Overcommit", "Promised over allocatable."), AGE), _row),
+    printer=Printer((NAME, Column("Overcommit", "Promised over allocatable.", path=".spec.overcommit"), AGE), _row),
 )

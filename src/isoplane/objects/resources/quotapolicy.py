@@ -66,13 +66,17 @@ QUOTAPOLICIES = Resource(
     printer=Printer(
         (
             NAME,
-            Column("Threshold", "Only workloads with a priority above it may have others evicted."),
-            Column("Guaranteed", "What no other tenant can take."),
-            Column("Cohort", "Whose unused quota may be borrowed."),
+            Column(
+                "Threshold",
+                "Only workloads with a priority above it may have others evicted.",
+                path=".spec.evictionThreshold",
+            ),
+            Column("Guaranteed", "What no other tenant can take.", path=".spec.guaranteed"),
+            Column("Cohort", "Whose unused quota may be borrowed.", path=".spec.cohort"),
             AGE,
-            Column("Accounting", "What a virtual machine is charged.", wide=True),
-            Column("Borrowing", "The most that may be borrowed.", wide=True),
-            Column("Lending", "The most that may be lent.", wide=True),
+            Column("Accounting", "What a virtual machine is charged.", wide=True, path=".spec.vmAccounting"),
+            Column("Borrowing", "The most that may be borrowed.", wide=True, path=".spec.borrowingLimit"),
+            Column("Lending", "The most that may be lent.", wide=True, path=".spec.lendingLimit"),
         ),
         _row,
     ),
