@@ -80,6 +80,7 @@ class Api(Protocol):
         *,
         grace_seconds: int | None = None,
         uid: str | None = None,
+        resource_version: str | None = None,
         propagation: Propagation | None = None,
     ) -> None:
         """Mark for deletion (or remove, when nothing holds it). ``uid`` is a precondition."""

@@ -34,8 +34,11 @@ class HttpApi:
     Network failures are raised as Unavailable, so that callers retry them like a server's own 503.
     """
 
-    def __init__(self, cluster: kubeconfig.Cluster) -> None:
+    def __init__(self, cluster: kubeconfig.Cluster, *, impersonate: str = "") -> None:
+        """``impersonate``: the user to act as, where the cluster allows it."""
         headers = {"Accept": "application/json", "User-Agent": "isoplane"}
+        if impersonate:
+            headers["Impersonate-User"] = impersonate
         if cluster.token:
             headers["Authorization"] = f"Bearer {cluster.token}"
         self._client = httpx.AsyncClient(
@@ -122,13 +125,15 @@ class HttpApi:
         *,
         grace_seconds: int | None = None,
         uid: str | None = None,
+        resource_version: str | None = None,
         propagation: Propagation | None = None,
     ) -> None:
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions"}
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
-        if uid is not None:
-            options["preconditions"] = {"uid": uid}
+        preconditions = {"uid": uid, "resourceVersion": resource_version}
+        if given := {name: value for name, value in preconditions.items() if value is not None}:
+            options["preconditions"] = given
         if propagation is not None:
             options["propagationPolicy"] = propagation
         await self._call("DELETE", path(resource, namespace, name), body=options)

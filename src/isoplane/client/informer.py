@@ -40,6 +40,8 @@ class Informer:
 
     def __init__(self, api: Api, resource: Resource, *, silence: float = SILENCE) -> None:
         self.resource = resource
+        self.revision = 0
+        """The resourceVersion that the cache has reached."""
         self.changes = 0
         """How many changes of objects it has seen."""
         self._api = api
@@ -127,6 +129,7 @@ class Informer:
         while True:
             try:
                 revision = await self._list()
+                self.revision = _number(revision)
                 self._synced.set()
                 delay = RETRY_SECONDS[0]
                 await self._watch(revision)
@@ -167,9 +170,10 @@ class Informer:
                     if event is None:
                         break
                     revision = str(event.object["metadata"]["resourceVersion"])
-                    if event.type == "BOOKMARK":
-                        continue
-                    self._apply(metadata.key(event.object), None if event.type == "DELETED" else _kept(event.object))
+                    if event.type != "BOOKMARK":
+                        new = None if event.type == "DELETED" else _kept(event.object)
+                        self._apply(metadata.key(event.object), new)
+                    self.revision = _number(revision)
             finally:
                 close = getattr(events, "aclose", None)
                 if close is not None:
@@ -249,6 +253,10 @@ class Informers:
     async def stop(self) -> None:
         self._started = False
         await asyncio.gather(*(informer.stop() for informer in self._informers.values()), *self._dropped)
+
+
+def _number(revision: str) -> int:
+    return int(revision) if revision.isdigit() else 0
 
 
 def _kept(obj: Object) -> Object:

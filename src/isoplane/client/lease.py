@@ -47,6 +47,8 @@ class LeaseLock:
         self.retry = retry
         self._clock = clock
         self._monotonic = monotonic
+        self.transitions = 0
+        """How often the lease had changed hands when it was acquired: grows with every new holder."""
         self._renewed = -1e18
         self._seen: tuple[Any, Any] = (None, None)
         self._seen_at = -1e18
@@ -82,6 +84,7 @@ class LeaseLock:
                 await self._api.create(LEASES, fresh, namespace=self._namespace)
             except AlreadyExists:
                 return False
+            self.transitions = 0
             return True
         old = lease.get("spec") or {}
         holder = old.get("holderIdentity") or ""
@@ -98,6 +101,7 @@ class LeaseLock:
             await self._api.update(LEASES, lease)
         except Conflict:
             return False
+        self.transitions = int(lease["spec"].get("leaseTransitions") or 0)
         return True
 
     async def release(self) -> None:

@@ -73,9 +73,10 @@ class LocalApi:
         *,
         grace_seconds: int | None = None,
         uid: str | None = None,
+        resource_version: str | None = None,
         propagation: Propagation | None = None,
     ) -> None:
-        options = DeleteOptions(grace_seconds, uid, None, propagation)
+        options = DeleteOptions(grace_seconds, uid, resource_version, propagation)
         await self._verbs.delete(resource, namespace, name, options, Call())
 
     async def subresource(
