@@ -14,6 +14,7 @@ from control_plane import ControlPlane
 
 from isoplane.client import kubeconfig
 from isoplane.client.http import HttpApi
+from isoplane.operator.install import install as put
 from isoplane.operator.manifests import laptop
 from isoplane.operator.names import Accounts
 from isoplane.operator.operator import Operator, Terms
@@ -22,20 +23,20 @@ SHORT = Terms(duration=2.0, renew_deadline=1.5, retry=0.3)
 
 
 def crd(plural: str, kind: str, scope: str, *, status: bool = False) -> dict[str, Any]:
+    """A kind of ours that takes every field."""
+    free = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    spec = {**free, "properties": {"maxPriority": {"type": "integer"}}}
+    version = {
+        "name": "v1alpha1", "served": True, "storage": True,
+        "schema": {"openAPIV3Schema": {**free, "properties": {"spec": spec}}},
+        **({"subresources": {"status": {}}} if status else {}),
+    }  # fmt: skip
     return {
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {"name": f"{plural}.isoplane.io"},
         "spec": {
-            "group": "isoplane.io", "scope": scope,
+            "group": "isoplane.io", "scope": scope, "versions": [version],
             "names": {"plural": plural, "singular": kind.lower(), "kind": kind, "listKind": f"{kind}List"},
-            "versions": [{
-                "name": "v1alpha1", "served": True, "storage": True,
-                **({"subresources": {"status": {}}} if status else {}),
-                "schema": {"openAPIV3Schema": {
-                    "type": "object", "x-kubernetes-preserve-unknown-fields": True,
-                    **({"properties": {"spec": {"type": "object", "properties": {"maxPriority": {"type": "integer"}}, "x-kubernetes-preserve-unknown-fields": True}}} if kind == "QuotaPolicy" else {}),
-                }},
-            }],
         },
     }  # fmt: skip
 
@@ -63,10 +64,12 @@ def until(good: Callable[[], object], what: str, seconds: float = 60) -> Any:
 
 def install(plane: ControlPlane) -> None:
     """CRDs, access and policies; returns once Pods may be made in managed namespaces."""
-    apply(plane, *CRDS)
-    for item in CRDS:
-        plane.kubectl("wait", "--for=condition=Established", f"crd/{item['metadata']['name']}", "--timeout=30s")
-    apply(plane, *laptop())
+
+    async def run() -> None:
+        async with HttpApi(kubeconfig.load(plane.kubeconfig)) as administrator:
+            await put(administrator, [*CRDS, *laptop()])
+
+    asyncio.run(run())
 
 
 @contextlib.contextmanager

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from control_plane import ControlPlane
+from operator_support import install
 
 from isoplane.operator.names import Accounts
-from isoplane.operator.policies import admission_policies
 from isoplane.workload.adapters import QUOTA_GATE
 
 ACCOUNTS = Accounts()
@@ -20,23 +20,6 @@ apiVersion: scheduling.k8s.io/v1
 kind: PriorityClass
 metadata: {name: policy-critical}
 value: 1000
-"""
-QUOTA_POLICIES = """
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {name: quotapolicies.isoplane.io}
-spec:
-  group: isoplane.io
-  names: {plural: quotapolicies, singular: quotapolicy, kind: QuotaPolicy, listKind: QuotaPolicyList}
-  scope: Namespaced
-  versions:
-    - name: v1alpha1
-      served: true
-      storage: true
-      schema:
-        openAPIV3Schema:
-          type: object
-          properties: {spec: {type: object, properties: {maxPriority: {type: integer, format: int64}}}}
 """
 UID = "11111111-1111-1111-1111-111111111111"
 LAUNCHER_LABEL = {"kubevirt.io": "virt-launcher"}
@@ -76,11 +59,7 @@ class Managed:
 
 @pytest.fixture(scope="module")
 def managed(control_plane: ControlPlane) -> Iterator[Managed]:
-    items = admission_policies(ACCOUNTS)
-    bundle = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
-    control_plane.kubectl("apply", "-f", "-", stdin=QUOTA_POLICIES)
-    control_plane.kubectl("wait", "--for=condition=Established", "crd/quotapolicies.isoplane.io", "--timeout=30s")
-    control_plane.kubectl("apply", "-f", "-", stdin=bundle)
+    install(control_plane)
     control_plane.kubectl("apply", "-f", "-", stdin=CRITICAL)
     control_plane.kubectl("create", "namespace", "policy-free")
     control_plane.kubectl("create", "namespace", "policy-managed")
@@ -92,7 +71,6 @@ def managed(control_plane: ControlPlane) -> Iterator[Managed]:
         time.sleep(0.2)
     yield found
     control_plane.kubectl("delete", "namespace", "policy-managed", "policy-free", "--wait=false")
-    control_plane.kubectl("delete", "-f", "-", stdin=bundle)
 
 
 def _tried(managed: Managed) -> dict[str, Any]:

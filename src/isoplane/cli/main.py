@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "image": ("isoplane.cli.image", "Load, list and remove OCI images of the local store."),
     "policy": ("isoplane.cli.policy", "Explain, compare and check NetworkPolicies, offline or live."),
     "quota": ("isoplane.cli.quota", "Explain what a quota would admit, whom it would evict, and why."),
+    "operator": ("isoplane.cli.operator", "Decide quota for Pods and VMs on an existing Kubernetes."),
     "vm": ("isoplane.cli.vm", "Start, stop, restart, pause and watch virtual machines."),
     "version": ("isoplane.cli.version", "Print the version, and what it is made of and runs on."),
     "lifecycle": ("isoplane.cli.lifecycle", "Print the life cycle that containers and VMs share."),

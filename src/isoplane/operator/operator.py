@@ -89,14 +89,16 @@ class Operator:
                 return
             except (ApiError, OSError, ValueError) as error:
                 _log.warning("leading begins anew: %s", error)
-                await asyncio.sleep(0.5)
+            except Exception:
+                _log.exception("leading begins anew")
+            await asyncio.sleep(0.5)
 
     async def _lead(self) -> None:
         """One term: first the epoch in every ledger, then the caches, then decisions."""
         shelf = Shelf(self._api)
         found = await shelf.all()
         # The lease counts its holders; one that was deleted counts from the beginning, and the ledgers remember.
-        epoch = max(self._lease.transitions + 1, *(l.epoch + (l.leader != self._identity) for l in found), 1)
+        epoch = max([self._lease.transitions + 1, *(one.epoch + (one.leader != self._identity) for one in found)])
         ledgers = [await self._take_over(shelf, ledger, epoch) for ledger in found]
         informers = Informers(self._api)
         cluster = Cluster(informers)
