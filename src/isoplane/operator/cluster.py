@@ -15,6 +15,7 @@ from isoplane.operator.ledger import Limit
 from isoplane.operator.names import MANAGED, MANAGED_LABEL
 from isoplane.quota.model import Budget, Cohort, Limits, Policy, Quota
 from isoplane.quota.read import POLICY_NAME, capacity, max_grace, policy_of, quota_of
+from isoplane.workload.accounting import Accounting
 from isoplane.workload.adapters import QUOTA_GATE, adapter_for
 from isoplane.workload.shape import Claim
 
@@ -117,7 +118,7 @@ def version_of(obj: Mapping[str, Any]) -> int:
     return int(obj["metadata"]["resourceVersion"])
 
 
-def demand_of(pod: Mapping[str, Any], accounting: str) -> Claim:
+def demand_of(pod: Mapping[str, Any], accounting: Accounting) -> Claim:
     """What a Pod asks of quota. Raises ValueError."""
     adapter = adapter_for(PODS)
     assert adapter is not None

@@ -35,6 +35,7 @@ from isoplane.quota.effects import Effect, Refuse
 from isoplane.quota.engine import Engine
 from isoplane.quota.ledger import Ledger as Books
 from isoplane.quota.model import NEVER, Charge, Waiting
+from isoplane.workload.accounting import Accounting
 from isoplane.workload.shape import Claim, Stage
 
 _log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class Domain:
         pod = self._pod(charge)
         return None if pod is None else grace_of(pod)
 
-    def workloads(self, tenant: str, accounting: str) -> Iterator[Observed]:
+    def workloads(self, tenant: str, accounting: Accounting) -> Iterator[Observed]:
         for pod in self._cluster.pods.find(BY_NAMESPACE, tenant):
             uid = metadata.uid(pod)
             if is_gated(pod) and uid not in self.ledger.in_flight and uid not in self.ledger.reservations:
