@@ -69,6 +69,10 @@ async def test_containers_machines_and_the_host_reach_each_other(fabric: HostFab
         for guest, link in zip(guests, (first, second), strict=True):
             assert await asyncio.to_thread(guest.slaac) == link.address6
             assert await asyncio.to_thread(guest.dhcp) == link.address
+        _served_without_rights(fabric.settings.data_dir)
+        for link in (one, two, first, second):
+            heard = Path("/proc/sys/net").glob(f"ipv[46]/conf/{link.host_interface}/accept_redirects")
+            assert {path.read_text().strip() for path in heard} == {"0"}, link.host_interface
         places = {
             one.address: one.netns,
             two.address: two.netns,
@@ -100,6 +104,18 @@ async def test_containers_machines_and_the_host_reach_each_other(fabric: HostFab
                     assert peer_seen_by("", target_address, PORT) == own
             for target_address, own in zip(first.addresses, one.addresses, strict=True):
                 assert peer_seen_by(one.netns, target_address, PORT) == own
+
+
+def _served_without_rights(data_dir: Path) -> None:
+    """dnsmasq keeps what it needs to answer guests without an address, and is nobody else."""
+    notes = list(data_dir.rglob("dnsmasq.pid"))
+    assert notes
+    for note in notes:
+        rows = (Path("/proc") / note.read_text().strip() / "status").read_text().splitlines()
+        status = dict(row.split(":\t", 1) for row in rows if ":\t" in row)
+        assert "0" not in status["Uid"].split() + status["Gid"].split()
+        net_bind_service, net_admin, net_raw = 10, 12, 13
+        assert int(status["CapEff"], 16) & ~(1 << net_bind_service | 1 << net_admin | 1 << net_raw) == 0
 
 
 def _all_reach_all(places: dict[str, str]) -> None:

@@ -161,6 +161,10 @@ async def test_qemu_has_no_rights_and_holds_its_image(plane: Harness, store: Ima
     process = Path(f"/proc/{pid}")
     assert b"SECRET" not in (process / "environ").read_bytes()
     assert not (process / "fd" / str(left_open)).exists() or os.readlink(process / "fd" / str(left_open)) != "/dev/null"
+    ours = (str(tmp_path / "qemu"), str(store.root), "socket:", "anon_inode:", "pipe:", "/memfd:")
+    devices = ("/dev/kvm", "/dev/null", "/dev/net/tun")
+    opened = {os.readlink(entry) for entry in (process / "fd").iterdir()}
+    assert [name for name in opened if not name.startswith((*ours, *devices))] == [], "nothing of the plane's"
     for kind in ("net", "mnt", "ipc", "uts"):
         assert os.readlink(process / "ns" / kind) != os.readlink(f"/proc/self/ns/{kind}"), kind
     assert [line.split(":")[0].strip() for line in (process / "net/dev").read_text().splitlines()[2:]] == ["lo"]
