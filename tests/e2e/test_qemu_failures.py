@@ -9,6 +9,7 @@ import struct
 import subprocess
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -292,7 +293,8 @@ async def test_a_guest_whose_disk_finds_no_space_waits_and_goes_on(tmp_path: Pat
                 await asyncio.sleep(0.02)
             assert len(plane.changes) <= 8
             subprocess.run(["mount", "-o", "remount,size=16M", str(small)], check=True)  # noqa: ASYNC221
-            plane.runtime._machines[workload.uid]._resumed = 0.0
+            machine = plane.runtime._machines[workload.uid]
+            machine.state = replace(machine.state, resumed=float("-inf"))
             await plane.runtime.pause_unit(workload.uid, "machine", False)
             await plane.says(workload.uid, "all-written")
             assert (await plane.unit(workload.uid)).state is UnitState.RUNNING

@@ -1,11 +1,7 @@
 """One machine on this host: launch its QEMU, follow it, adopt it, end it.
 
-The states it goes through, all of them readable from its directory and from QEMU (see records.py):
-
-    prepared ──launch──► running ◄──pause──► paused
-                            │ guest powers off, panics; ``kill``; QEMU dies
-                            ▼
-                end.json written ──► QEMU quits ──► exited
+What becomes of it when something happens is decided in machine_state.py; here its events come from (QMP, the process, whoever
+asks) and its effects are carried out.
 
 QEMU is started in a session of its own with its errors in a file, so it belongs to no plane: whatever becomes of this
 process, it runs on, and init reaps it.  (``-daemonize`` would do the same, but forbids denying QEMU new processes and loses
@@ -17,26 +13,26 @@ it; the plane, or the next one after a kill -9, reads that state by QMP, writes 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from isoplane.node import procfs
 from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
-from isoplane.node.runtime.qemu import process, records
+from isoplane.node.runtime.qemu import machine_events as events
+from isoplane.node.runtime.qemu import machine_state, process, records
 from isoplane.node.runtime.qemu.cgroup import Cgroup, Limits
 from isoplane.node.runtime.qemu.command import AGENT_SOCKET, CARD, CONSOLE_SOCKET, QMP_SOCKET
 from isoplane.node.runtime.qemu.qmp import Qmp, QmpClosed, QmpError
 from isoplane.node.runtime.qemu.records import End, Run, Sandbox
 from isoplane.node.runtime.qemu.serial import SerialLog
-from isoplane.workload.shape import UnitObserved, UnitState
+from isoplane.workload.shape import UnitObserved
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +40,6 @@ START_TIMEOUT = 60.0
 QUIT_TIMEOUT = 5.0
 ADOPT_TIMEOUT = 10.0
 _CONNECT_PERIOD = 0.005
-_IO_ERROR_PERIOD = 10.0
 _BECOME_QEMU = (
     'cd "$1" || exit 1; shift; while [ "$1" != -- ]; do echo $$ >"$1" || exit 1; shift; done; shift; exec "$@"'
 )
@@ -61,12 +56,11 @@ class Machine:
         self.uid = directory.name
         self.memory = records.memory_of(directory)
         self.sandbox: Sandbox | None = records.load_sandbox(directory / "sandbox.json")
-        self.run = records.load(directory / "run.json", Run)
-        self.end = records.load(directory / "end.json", End)
+        self.state = machine_state.State(
+            records.load(directory / "run.json", Run), records.load(directory / "end.json", End)
+        )
         self.lock = asyncio.Lock()
         self.agent_turn = asyncio.Lock()
-        self.status = ""
-        """QMP's word for its state; '' while no QEMU is connected."""
         self._changed = changed
         self._cgroup = Cgroup(directory)
         self._qmp: Qmp | None = None
@@ -74,19 +68,18 @@ class Machine:
         self._gone = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._serial: SerialLog | None = None
-        self._resumed = 0.0
 
     # -- what it is -----------------------------------------------------------------------------------------------------
 
     @property
-    def alive(self) -> bool:
-        """Whether its QEMU process exists."""
-        return self._watch is not None
+    def run(self) -> Run | None:
+        """Its newest start."""
+        return self.state.run
 
     @property
-    def ended(self) -> End | None:
-        """How the current run ended; None while it runs, and before the first."""
-        return self.end if self.run and self.end and self.end.attempt == self.run.attempt else None
+    def alive(self) -> bool:
+        """Whether its QEMU process exists."""
+        return self.state.process
 
     def pid_file(self, attempt: int) -> Path:
         return self.directory / f"qemu-{attempt}.pid"
@@ -114,39 +107,7 @@ class Machine:
 
     def observed(self) -> UnitObserved | None:
         """The unit as it is now, or None before the first start."""
-        run = self.run
-        if self.sandbox is None or run is None or not run.launched:
-            return None
-        end = None if self.alive else self.ended
-        status = "exited" if end else self.status
-        common: dict[str, Any] = {
-            "name": self.sandbox.unit,
-            "attempt": run.attempt,
-            "handle": f"qemu://{self.uid}/{run.attempt}",
-            "started_at": run.started_at,
-            "image_id": self.sandbox.files.images[0].digest if self.sandbox.files.images else "",
-            "details": MappingProxyType(
-                {
-                    "accelerator": run.accelerator,
-                    "qmp_status": status,
-                    "cgroup_limits": run.limited,
-                    "mac": self.sandbox.mac,
-                }
-            ),
-        }
-        if end:
-            return UnitObserved(
-                state=UnitState.EXITED,
-                finished_at=end.finished_at,
-                exit_code=end.exit_code,
-                signal=end.signal,
-                reason=end.reason,
-                message=end.message,
-                graceful=end.graceful,
-                **common,
-            )
-        paused = self.status in ("paused", "io-error", "suspended", "prelaunch")
-        return UnitObserved(state=UnitState.PAUSED if paused else UnitState.RUNNING, pid=run.pid, **common)
+        return machine_state.observed(self.uid, self.sandbox, self.state)
 
     # -- launch and adopt -----------------------------------------------------------------------------------------------
 
@@ -164,7 +125,7 @@ class Machine:
 
         Raises RuntimeFailure with QEMU's own words.
         """
-        self.run, self.end, self.status = run, None, ""
+        self._on(events.Launch(run))
         try:
             (self.directory / "end.json").unlink(missing_ok=True)
             records.save(self.directory / "run.json", run)
@@ -177,7 +138,6 @@ class Machine:
             pid = process.spawn(["/bin/sh", "-c", _BECOME_QEMU, "sh", *arguments], self._errors, holds)
         except OSError as error:
             raise RuntimeFailure(RuntimeReason.RUN, f"QEMU could not be started: {error}") from error
-        self.run = replace(run, pid=pid, limited=self._cgroup.limited)
         try:
             self._follow(pid)
             await self._first_answer()
@@ -186,8 +146,9 @@ class Machine:
         except BaseException:
             procfs.send(pid, signal.SIGKILL)
             self._release()
+            self._on(events.LaunchFailed())
             raise
-        self._launched(self.run)
+        self._launched(pid)
 
     async def _first_answer(self) -> None:
         """Wait for the monitor, or for QEMU to end instead. Raises RuntimeFailure with QEMU's own words."""
@@ -218,10 +179,8 @@ class Machine:
         said = [line.partition(": ")[2] or line for line in lines if "warning:" not in line]
         return "; ".join(said[-3:]) or "it said nothing"
 
-    def _launched(self, run: Run) -> None:
-        started = procfs.started_at(run.pid) or time.time()
-        self.run = replace(run, launched=True, started_at=started)
-        self._save("run.json", self.run)
+    def _launched(self, pid: int) -> None:
+        self._on(events.Launched(procfs.started_at(pid) or time.time()))
 
     def _save(self, name: str, record: Run | End) -> None:
         """Remember what has happened already. On a full disk it is known to this plane only, which says so."""
@@ -234,13 +193,13 @@ class Machine:
         """Watch a process. Raises ProcessLookupError when it is gone."""
         self._gone.clear()
         self._watch = process.ExitWatch(pid, lambda: self._exited(pid))
+        self._on(events.Spawned(pid, self._cgroup.limited))
 
     async def _connect(self) -> None:
         qmp = await Qmp.connect(self.directory / QMP_SOCKET, self._event)
         self._qmp = qmp
         qmp.closed.add_done_callback(lambda _: self._disconnected(qmp))
-        self.status = str((await qmp.execute("query-status"))["status"])
-        self._judge_status()
+        self._on(events.Answered(str((await qmp.execute("query-status"))["status"]), time.time()))
 
     async def adopt(self, pid: int) -> None:
         """Take over what an earlier plane left: ``pid`` is its QEMU's, 0 when there is none. Never raises, logs instead."""
@@ -255,8 +214,8 @@ class Machine:
             except ProcessLookupError:
                 pid = 0
         self.serial().tick()
-        if not pid and self.run.launched and self.ended is None:
-            self._finish("Crashed", "QEMU ended while no plane was watching", exit_code=1)
+        if not pid:
+            self._on(events.NobodyThere(time.time()))
 
     async def _adopt_process(self, pid: int) -> None:
         assert self.run is not None
@@ -275,29 +234,20 @@ class Machine:
                     break
                 await asyncio.sleep(0.05)
         if not self.run.launched:
-            self._launched(replace(self.run, pid=pid, limited=self._cgroup.limited))
-        if self.ended is not None:
-            self._later(self._quit())
+            self._launched(pid)
 
     # -- ask and end ----------------------------------------------------------------------------------------------------
 
     async def power_button(self) -> None:
         """Press it; a guest that does not listen yet misses it. Does nothing when no machine runs."""
-        await self._command("system_powerdown")
+        await self._ask(events.PowerButton())
 
     async def pause(self, paused: bool) -> None:
-        now = time.monotonic()
-        if not paused and self.status == "io-error":
-            # The host's disk was full. Going on fails again at once while it is, so give it time between two tries.
-            if now - self._resumed < _IO_ERROR_PERIOD:
-                return
-            self._resumed = now
-        await self._command("stop" if paused else "cont")
-        if self._qmp is not None:
-            await self._refresh()
+        await self._ask(events.Pause() if paused else events.Resume(time.monotonic()))
 
     async def _command(self, command: str, arguments: Mapping[str, Any] | None = None) -> None:
-        if self._qmp is None or self.ended is not None:
+        """Tell the monitor, if there is one. Raises RuntimeFailure when it refuses."""
+        if self._qmp is None:
             return
         try:
             await self._qmp.execute(command, arguments)
@@ -309,7 +259,7 @@ class Machine:
     async def kill(self) -> None:
         """End it now and wait until its process is gone. A machine that ended by itself keeps how it did."""
         if self.alive:
-            self._finish("Destroyed", "the machine was switched off", exit_code=137, signal_number=signal.SIGKILL)
+            self._on(events.Kill(time.time()))
             try:
                 async with asyncio.timeout(3 * QUIT_TIMEOUT):
                     await self._gone.wait()
@@ -352,44 +302,56 @@ class Machine:
     # -- what happens to it ---------------------------------------------------------------------------------------------
 
     def _event(self, name: str, data: Mapping[str, Any]) -> None:
-        if name == "SHUTDOWN" and data.get("guest"):
-            self.status = "shutdown"
-            self._judge_status()
-        elif name == "GUEST_PANICKED":
-            self.status = "guest-panicked"
-            self._judge_status()
-        elif name in ("STOP", "RESUME") and self.ended is None:
-            self._later(self._refresh())
+        match name:
+            case "SHUTDOWN" if data.get("guest"):
+                self._on(events.GuestShutdown(time.time()))
+            case "GUEST_PANICKED":
+                self._on(events.GuestPanicked(time.time()))
+            case "RESET":
+                self._on(events.GuestReset())
+            case "STOP":
+                self._on(events.Stopped())
+            case "RESUME":
+                self._on(events.Resumed())
 
-    async def _refresh(self) -> None:
+    def _on(self, event: events.Event) -> None:
+        """Something happened: nobody waits for what follows from it."""
+        for work in self._react(event):
+            self._later(work())
+
+    async def _ask(self, event: events.Event) -> None:
+        """Somebody asks for something, and waits until it is done."""
+        for work in self._react(event):
+            await work()
+
+    def _react(self, event: events.Event) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        """Carry out what takes no time; what does is returned, in order."""
+        self.state, effects = machine_state.react(self.state, event)
+        works: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        for effect in effects:
+            match effect:
+                case events.Save(record):
+                    self._save("run.json" if isinstance(record, Run) else "end.json", record)
+                case events.Tell():
+                    self._changed(self.uid)
+                case events.Quit():
+                    self._later(self._quit())
+                case events.Reconnect():
+                    self._later(self._reconnect())
+                case events.Command(name):
+                    works.append(functools.partial(self._command, name))
+                case events.AskStatus():
+                    works.append(self._ask_status)
+        return works
+
+    async def _ask_status(self) -> None:
         if self._qmp is None:
             return
         try:
-            self.status = str((await self._qmp.execute("query-status"))["status"])
+            status = str((await self._qmp.execute("query-status"))["status"])
         except QmpError:
             return
-        self._judge_status()
-        self._changed(self.uid)
-
-    def _judge_status(self) -> None:
-        """A machine in a state it cannot leave has ended: say how, then let QEMU go."""
-        if self.status == "shutdown":
-            self._finish("GuestShutdown", "the guest powered off", graceful=True)
-        elif self.status == "guest-panicked":
-            self._finish("GuestPanicked", "the guest's kernel panicked; see its serial log", exit_code=1)
-        elif self.status == "internal-error":
-            self._finish("Crashed", "QEMU could not go on with the guest (internal error)", exit_code=1)
-
-    def _finish(
-        self, reason: str, message: str, *, graceful: bool = False, exit_code: int = 0, signal_number: int = 0
-    ) -> None:
-        """Write down how the run ends unless that is known already, then make QEMU quit."""
-        assert self.run is not None
-        if self.ended is None:
-            self.end = End(self.run.attempt, reason, message, graceful, exit_code, signal_number, time.time())
-            self._save("end.json", self.end)
-        if self.alive:
-            self._later(self._quit())
+        self._on(events.StatusRead(status, time.time()))
 
     async def _quit(self) -> None:
         """Ask QEMU to flush and leave, insist after a while."""
@@ -408,26 +370,16 @@ class Machine:
     def _exited(self, pid: int) -> None:
         status = process.reap(pid)
         self._release()
-        self.status = ""
-        if self.run is not None and self.run.launched and self.ended is None:
-            self._finish(**self._post_mortem(status))
+        number = os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else 0
+        killed = self._cgroup.out_of_memory()
         self._gone.set()
         self.serial().tick()
-        self._changed(self.uid)
-
-    def _post_mortem(self, status: int | None) -> dict[str, Any]:
-        if self._cgroup.out_of_memory():
-            return {"reason": "OOMKilled", "message": "QEMU was killed at its memory limit", "exit_code": 137}
-        number = os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else 0
-        how = f"by signal {number} ({signal.strsignal(number)})" if number else f"from outside: {self._last_words()}"
-        code = 128 + number if number else 1
-        return {"reason": "Crashed", "message": f"QEMU was ended {how}", "exit_code": code, "signal_number": number}
+        self._on(events.ProcessGone(time.time(), number, killed, self._last_words()))
 
     def _disconnected(self, lost: Qmp) -> None:
         if self._qmp is lost:
             self._qmp = None
-            if self.run is not None and self.run.launched:
-                self._later(self._reconnect())
+            self._on(events.MonitorLost())
 
     async def _reconnect(self) -> None:
         """The process lives and its monitor went away: come back to it, for as long as it lives."""
@@ -439,11 +391,10 @@ class Machine:
                 return
             try:
                 await self._connect()
-                self._changed(self.uid)
             except QmpError:
                 delay = min(delay * 2, 5)
 
-    def _later(self, work: Any) -> None:
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
