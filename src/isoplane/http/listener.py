@@ -13,6 +13,8 @@ import uvicorn
 from isoplane.http.acceptor import Acceptor, listening_sockets
 from isoplane.http.protocol import ApiProtocol, ApiWebSocket, Connections
 
+MESSAGE_BYTES = 1 << 20
+"""The largest message of a WebSocket: one is held for each command whose input is not taken; kubectl sends 32 KiB."""
 _KEEP_ALIVE_SECONDS = 120
 
 
@@ -31,7 +33,7 @@ class Listener:
             app,
             http=ApiProtocol,
             ws=ApiWebSocket,
-            ws_max_size=4 << 20,
+            ws_max_size=MESSAGE_BYTES,
             ws_per_message_deflate=False,
             lifespan="off",
             log_config=None,

@@ -24,6 +24,7 @@ from isoplane.server import kubeconfig
 from isoplane.server.admission import AdmissionPlugin, Chain
 from isoplane.server.authorization import BuiltIn
 from isoplane.server.bootstrap import bootstrap
+from isoplane.server.bounded_node import BoundedNode
 from isoplane.server.collectors import process_families, store_families
 from isoplane.server.control import Control
 from isoplane.server.endpoints.documents import Documents
@@ -65,7 +66,7 @@ class ApiServer:
         self._key_file = key_file
         self._disk_reserve = disk_reserve
         self._admission = Chain(admission)
-        self._node: NodeBackend = node or NoNode()
+        self._node: NodeBackend = BoundedNode(node or NoNode())
         self.not_ready = "the API server is starting"
         """What /readyz says is missing; '' when ready. Set by whoever assembles the plane."""
         self.metrics: Registry
@@ -136,9 +137,9 @@ class ApiServer:
     @node.setter
     def node(self, node: NodeBackend) -> None:
         """Attach the node that answers for logs and exec."""
-        self._node = node
+        self._node = BoundedNode(node)
         if self._handlers is not None:
-            self._handlers.node = node
+            self._handlers.node = self._node
 
     def _names(self) -> list[str]:
         """What clients may call this server: loopback, the host it listens on."""
