@@ -20,10 +20,11 @@ from isoplane.controllers.events import Events
 from isoplane.objects import metadata
 from isoplane.objects.errors import ApiError, Conflict, NotFound
 from isoplane.objects.kinds import PODDISRUPTIONBUDGETS, QUOTAPOLICIES, Resource
-from isoplane.objects.selectors import Selector, from_object
+from isoplane.objects.selectors import Selector
 from isoplane.placement.fit import Node, demand
 from isoplane.placement.preemption import Guarantees, Plan, Running, leave, plan
 from isoplane.placement.usage import Usage
+from isoplane.quota.disruption import allowed_by, selector_of
 from isoplane.quota.read import POLICY_NAME, policy_of
 from isoplane.workload.adapters import Adapter, adapter_for, workload_resources
 from isoplane.workload.shape import Workload
@@ -151,8 +152,8 @@ class Preemption:
         for obj in self._budgets.items():
             status = obj.get("status") or {}
             key = metadata.key(obj)
-            allowed = self._allowed[key] = int(status.get("disruptionsAllowed") or 0)
-            selector = from_object((obj.get("spec") or {}).get("selector"))
+            allowed = self._allowed[key] = allowed_by(obj)
+            selector = selector_of(obj)
             disrupted = frozenset(status.get("disruptedPods") or ())
             found.setdefault(metadata.namespace(obj), []).append(_Budget(key, selector, allowed, disrupted))
         return found

@@ -19,8 +19,7 @@ from isoplane.client.informer import Informers
 from isoplane.objects import metadata
 from isoplane.objects.errors import NotFound
 from isoplane.objects.kinds import PODDISRUPTIONBUDGETS
-from isoplane.objects.selectors import from_object
-from isoplane.quota.disruption import DELETION_TIMEOUT, still_disrupted
+from isoplane.quota.disruption import DELETION_TIMEOUT, selector_of, still_disrupted
 from isoplane.workload.adapters import adapter_for, workload_resources
 from isoplane.workload.shape import Workload
 
@@ -99,7 +98,7 @@ class BudgetController(Controller):
             return
         own = metadata.namespace(obj)
         for budget in self._budgets.items():
-            if metadata.namespace(budget) == own and _selector(budget).matches(metadata.labels(obj)):
+            if metadata.namespace(budget) == own and selector_of(budget).matches(metadata.labels(obj)):
                 yield metadata.key(budget)
 
     async def reconcile(self, key: str) -> float | None:
@@ -134,7 +133,7 @@ class BudgetController(Controller):
 
     def _selected(self, budget: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Workload]]:
         """What the budget selects and has not ended."""
-        own, selector = metadata.namespace(budget), _selector(budget)
+        own, selector = metadata.namespace(budget), selector_of(budget)
         for resource in workload_resources():
             adapter = adapter_for(resource)
             assert adapter is not None
@@ -143,7 +142,3 @@ class BudgetController(Controller):
                     workload = adapter.project(obj)
                     if not workload.finished:
                         yield obj, workload
-
-
-def _selector(budget: Mapping[str, Any]) -> Any:
-    return from_object((budget.get("spec") or {}).get("selector"))

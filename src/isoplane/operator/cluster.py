@@ -9,10 +9,10 @@ from isoplane.client.informer import Informer, Informers
 from isoplane.objects import metadata
 from isoplane.objects.kinds import COHORTS, NAMESPACES, NODES, PODDISRUPTIONBUDGETS, PODS, QUOTAPOLICIES
 from isoplane.objects.metadata import Object
-from isoplane.objects.selectors import from_object
 from isoplane.operator.kinds import TENANTQUOTAS
 from isoplane.operator.ledger import Limit
 from isoplane.operator.names import MANAGED, MANAGED_LABEL
+from isoplane.quota.disruption import as_budget
 from isoplane.quota.model import Budget, Cohort, Limits, Policy, Quota
 from isoplane.quota.read import POLICY_NAME, capacity, max_grace, policy_of, quota_of
 from isoplane.workload.accounting import Accounting
@@ -85,17 +85,8 @@ class Cluster:
 
     def budgets(self, namespace: str) -> list[Budget]:
         """The PodDisruptionBudgets of a namespace, with whom they protect."""
-        found = []
-        for obj in self.budgets_.find(BY_NAMESPACE, namespace):
-            selector = from_object((obj.get("spec") or {}).get("selector"))
-            members = frozenset(
-                metadata.uid(pod)
-                for pod in self.pods.find(BY_NAMESPACE, namespace)
-                if selector.matches(metadata.labels(pod))
-            )
-            allowed = int((obj.get("status") or {}).get("disruptionsAllowed") or 0)
-            found.append(Budget(metadata.name(obj), members, allowed))
-        return found
+        bearers = [(metadata.uid(pod), metadata.labels(pod)) for pod in self.pods.find(BY_NAMESPACE, namespace)]
+        return [as_budget(obj, bearers) for obj in self.budgets_.find(BY_NAMESPACE, namespace)]
 
 
 def is_managed(namespace: Mapping[str, Any]) -> bool:

@@ -6,13 +6,14 @@ The eviction subresource asks in the transaction that also marks the Pod; quota'
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from isoplane.objects import metadata
-from isoplane.objects.selectors import from_object
+from isoplane.objects.selectors import Selector, from_object
+from isoplane.quota.model import Budget
 
 PROCESSING_RETRY = 10
 """Seconds after which to ask again when the budget's status lags behind its spec."""
@@ -53,6 +54,23 @@ class Eviction:
 _FREE = Eviction(Verdict.FREE)
 
 
+def selector_of(budget: Mapping[str, Any]) -> Selector:
+    """Whom a PodDisruptionBudget protects, in its namespace. Raises ValueError on a bad selector."""
+    return from_object((budget.get("spec") or {}).get("selector"))
+
+
+def allowed_by(budget: Mapping[str, Any]) -> int:
+    """How many of those it protects may leave now; below zero only where somebody wrote nonsense into its status."""
+    return int((budget.get("status") or {}).get("disruptionsAllowed") or 0)
+
+
+def as_budget(budget: Mapping[str, Any], bearers: Iterable[tuple[str, Mapping[str, str]]]) -> Budget:
+    """A PodDisruptionBudget as victims are weighed by it. ``bearers``: uid and labels of whoever may be protected."""
+    selector = selector_of(budget)
+    members = frozenset(uid for uid, labels in bearers if selector.matches(labels))
+    return Budget(metadata.name(budget), members, allowed_by(budget))
+
+
 def decide_eviction(pod: Mapping[str, Any], budgets: Sequence[Mapping[str, Any]], now: str) -> Eviction:
     """Decide on a Pod with the budgets of its namespace; ``now`` is a metav1.Time. Raises ValueError on a bad selector.
 
@@ -62,7 +80,7 @@ def decide_eviction(pod: Mapping[str, Any], budgets: Sequence[Mapping[str, Any]]
     if (pod.get("status") or {}).get("phase", "Pending") in _UNPROTECTED or pod["metadata"].get("deletionTimestamp"):
         return _FREE
     labels = metadata.labels(pod)
-    concerned = [b for b in budgets if from_object((b.get("spec") or {}).get("selector")).matches(labels)]
+    concerned = [budget for budget in budgets if selector_of(budget).matches(labels)]
     if not concerned:
         return _FREE
     if len(concerned) > 1:
@@ -87,7 +105,7 @@ def _spend(pod: str, budget: Mapping[str, Any], status: Mapping[str, Any], now: 
     if int(status.get("observedGeneration") or 0) < int(budget["metadata"].get("generation") or 0):
         why = f"The disruption budget {name} is still being processed by the server."
         return Eviction(Verdict.WAIT, name, why, PROCESSING_RETRY)
-    allowed = int(status.get("disruptionsAllowed") or 0)
+    allowed = allowed_by(budget)
     if allowed < 0:
         return Eviction(Verdict.FORBIDDEN, name, "pdb disruptions allowed is negative")
     disrupted = status.get("disruptedPods") or {}

@@ -22,9 +22,9 @@ from isoplane.objects.kinds import (
     Resource,
 )
 from isoplane.objects.metadata import Object
-from isoplane.objects.selectors import from_object
 from isoplane.quota.charge import charge_of, object_amounts
 from isoplane.quota.decide import decide
+from isoplane.quota.disruption import as_budget
 from isoplane.quota.explain import Standing
 from isoplane.quota.ledger import Ledger
 from isoplane.quota.lines import full_counts
@@ -132,10 +132,7 @@ class Offline:
         budgets: dict[str, list[Budget]] = {}
         for obj in self._of(PODDISRUPTIONBUDGETS):
             namespace = namespace_of(obj)
-            selector = from_object((obj.get("spec") or {}).get("selector"))
-            members = frozenset(uid for uid, labels in labelled.get(namespace, ()) if selector.matches(labels))
-            allowed = int((obj.get("status") or {}).get("disruptionsAllowed") or 0)
-            budgets.setdefault(namespace, []).append(Budget(metadata.name(obj), members, allowed))
+            budgets.setdefault(namespace, []).append(as_budget(obj, labelled.get(namespace, ())))
         for namespace, found in budgets.items():
             self.ledger.set_budgets(namespace, found)
 

@@ -15,8 +15,8 @@ from functools import cache
 from isoplane.objects import metadata
 from isoplane.objects.kinds import PODDISRUPTIONBUDGETS, Resource
 from isoplane.objects.metadata import Object
-from isoplane.objects.selectors import from_object
 from isoplane.quota.accounts import Accounts, Book
+from isoplane.quota.disruption import allowed_by, as_budget, selector_of
 from isoplane.quota.line import WaitingLine
 from isoplane.quota.model import Budget, Charge, Cohort, Limits, Policy, Quota, Waiting
 from isoplane.quota.view import CohortTotals
@@ -148,13 +148,9 @@ class RowAccounts(Accounts):
                 by_label.setdefault(pair, []).append(found)
         budgets = []
         for obj in objects:
-            declared = (obj.get("spec") or {}).get("selector")
-            selector = from_object(declared)
-            pairs = ((declared or {}).get("matchLabels") or {}).items()
+            pairs = (((obj.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}).items()
             some = min((by_label.get(pair, []) for pair in pairs), key=len, default=everyone)
-            members = frozenset(found.uid for found in some if selector.matches(found.labels))
-            allowed = int((obj.get("status") or {}).get("disruptionsAllowed") or 0)
-            budgets.append(Budget(metadata.name(obj), members, allowed))
+            budgets.append(as_budget(obj, ((found.uid, found.labels) for found in some)))
         return budgets
 
     def spend_budgets(self, leaving: Iterable[Charge], now: float) -> None:
@@ -167,14 +163,13 @@ class RowAccounts(Accounts):
         for tenant, records in by_tenant.items():
             for budget in list(self._txn.list(PODDISRUPTIONBUDGETS, tenant)):
                 obj = budget.object()
-                selector = from_object((obj.get("spec") or {}).get("selector"))
+                selector = selector_of(obj)
                 if hit := [record for record in records if selector.matches(record.labels)]:
                     status = obj.get("status") or {}
-                    allowed = int(status.get("disruptionsAllowed") or 0)
                     disrupted = {record.name: stamp for record in hit if "eviction" in record.resource.subresources}
                     obj["status"] = {
                         **status,
-                        "disruptionsAllowed": max(0, allowed - len(hit)),
+                        "disruptionsAllowed": max(0, allowed_by(obj) - len(hit)),
                         "disruptedPods": {**(status.get("disruptedPods") or {}), **disrupted},
                     }
                     self._txn.put(PODDISRUPTIONBUDGETS, obj)
