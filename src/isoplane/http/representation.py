@@ -32,10 +32,6 @@ class Representation:
         """Whether this watch has sent its column definitions; they come with the first event only."""
         self._clock = clock
 
-    @property
-    def plain(self) -> bool:
-        return self._media is PLAIN
-
     def one(self, record: Item) -> bytes:
         match self._media.shape:
             case "Table":

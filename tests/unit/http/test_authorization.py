@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from isoplane.http.authorization import forbidden
 from isoplane.http.request_info import RequestInfo, read
@@ -51,3 +53,17 @@ def test_who_may(line: str, who: str) -> None:
 )
 def test_refusals_are_worded_as_upstreams(info: RequestInfo, message: str) -> None:
     assert forbidden(SOMEBODY, info, "why").message == message
+
+
+@given(
+    st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"]),
+    st.lists(
+        st.sampled_from(["", "api", "apis", "v1", "namespaces", "pods", "healthz", "version", "..", "%2e"]), max_size=6
+    ),
+)
+def test_strangers_never_ask_for_a_resource(method: str, parts: list[str]) -> None:
+    info = read(method, "/" + "/".join(parts))
+    if BuiltIn().authorize(ANONYMOUS, info).allowed:
+        assert not info.resource
+        assert info.path.split("/")[1] in ("healthz", "version")
+        assert info.verb in ("get", "head")
