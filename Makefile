@@ -8,7 +8,8 @@ PYTHON_SOURCES := src tests bench tools
 WORKERS ?= 2
 PYTEST_ARGS ?=
 GUEST_TESTS ?= tests/e2e/test_fabric_datapath.py tests/e2e/test_fabric_connectivity.py tests/e2e/test_policy_sctp_sockets.py \
-	tests/e2e/test_policy_packets_founding.py tests/e2e/test_oci_containers.py
+	tests/e2e/test_policy_packets_founding.py tests/e2e/test_oci_containers.py tests/e2e/test_project_quotas.py \
+	tests/e2e/test_secrets_in_memory.py tests/e2e/test_guarded_mounts.py
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -25,7 +26,7 @@ fast: setup ## Unit and tidy tests alone, with fewer random examples: half a min
 test: setup check $(if $(CI),kubernetes) ## Set up, then linter, types, layers and every test
 	@PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
-test-guest: setup ## What needs another kernel, in a guest: Open vSwitch's datapath, SCTP, cgroups v2 alone (as root, 6 minutes)
+test-guest: setup ## What needs another kernel, in a guest: Open vSwitch's datapath, SCTP, cgroups v2 alone, project quotas (as root, 8 minutes)
 	@PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python tools/second_host.py $(BIN)/python -m pytest -q -p no:cacheprovider $(GUEST_TESTS)
 
 kubernetes: ## A real Kubernetes control plane for the tests, built from Go modules (once, some ten minutes of CPU)

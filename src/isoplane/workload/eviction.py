@@ -1,8 +1,8 @@
 """Whether a workload takes more of the node's disk than it may, and in which words it is told. Pure.
 
-The node measures from time to time, as a kubelet does; nothing stops a write beforehand, so a limit may be exceeded for as
-long as lies between two measurements.  What lies in memory (a volume, small files like /etc/hosts) has its size from the
-kernel and is not measured.
+The node measures from time to time, as a kubelet does.  So a limit may be exceeded for as long as lies between two
+measurements; where the file system has project quotas, by a margin at most.  What lies in memory (a volume, small files like
+/etc/hosts) has its size from the kernel and is not measured.
 Source: kubernetes pkg/kubelet/eviction/eviction_manager.go (localStorageEviction), helpers.go.
 """
 

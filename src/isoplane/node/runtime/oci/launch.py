@@ -26,6 +26,7 @@ from isoplane.node.runtime.oci import guarded, kernel, processes, spec, volumes
 from isoplane.node.runtime.oci.launcher import CommandFailure, Launcher, last_line
 from isoplane.node.runtime.oci.layout import Attempt, Layout, read_json, write_json
 from isoplane.node.runtime.oci.observe import has_started
+from isoplane.node.runtime.oci.projects import Projects
 from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
 
 LOG_LIMIT = 100 << 20
@@ -47,6 +48,8 @@ class Launch:
     stdin: bool = False
     post_start: dict[str, Any] | None = None
     pre_stop: dict[str, Any] | None = None
+    storage_limit: int = 0
+    """Bytes that it may write to its file system; 0 for as many as there are."""
     log_fallback: bool = False
     """Whether the end of the log is the termination message of a container that failed without leaving one."""
 
@@ -54,8 +57,9 @@ class Launch:
 class Starter:
     """Starts containers with the tools found on the host."""
 
-    def __init__(self, launcher: Launcher, layout: Layout) -> None:
+    def __init__(self, launcher: Launcher, layout: Layout, projects: Projects) -> None:
         self.launcher = launcher
+        self.projects = projects
         self._layout = layout
 
     def start(self, launch: Launch) -> None:
@@ -184,6 +188,7 @@ class Starter:
         directory = launch.attempt.directory
         for name in ("upper", "work", "rootfs"):
             (directory / name).mkdir(mode=0o755, exist_ok=True)
+        self.projects.limit([directory / "upper", directory / "work"], launch.storage_limit)
         lower = str(launch.image.rootfs)
         options = f"lowerdir={_escaped(lower)},upperdir={_escaped(directory / 'upper')},workdir={_escaped(directory / 'work')}"
         mounting.mount("overlay", directory / "rootfs", "overlay", 0, options)
@@ -220,6 +225,7 @@ class Starter:
         processes.wait_conmon(attempt.lock, attempt.conmon_pid, container_id, 5.0)
         (self._layout.exits / container_id).unlink(missing_ok=True)
         attempt.message.unlink(missing_ok=True)
+        self.projects.release([attempt.directory / "upper"])
         trees.remove_tree(self._layout.bundle(container_id))
         trees.remove_tree(attempt.directory)
 

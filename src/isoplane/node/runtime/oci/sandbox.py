@@ -16,14 +16,17 @@ from isoplane.node.runtime.oci import cgroups, kernel, processes, volumes
 from isoplane.node.runtime.oci.environment import Facts
 from isoplane.node.runtime.oci.launch import Starter
 from isoplane.node.runtime.oci.layout import SMALL_FILES, Attempt, Layout, read_json, write_json
+from isoplane.node.runtime.oci.projects import Projects
 from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
+from isoplane.objects import quantity
+from isoplane.workload.eviction import volume_limits
 
 _ETC = "mode=755,size=4m"
 _SHM = "mode=1777,size=65536k"
 _PATIENCE = 10.0
 
 
-def prepare(layout: Layout, facts: Facts) -> None:
+def prepare(layout: Layout, facts: Facts, projects: Projects) -> None:
     """Volumes, /etc files, shared IPC; at last the record that says it is all there. Raises RuntimeFailure."""
     workload, network = facts.workload, facts.materials.network
     if network.netns and not Path(network.netns).exists():
@@ -35,6 +38,8 @@ def prepare(layout: Layout, facts: Facts) -> None:
         directory = layout.pod(workload.uid)
         directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         volumes.materialise(directory / "volumes", facts)
+        for name, size in volume_limits(workload).items():
+            projects.limit([directory / "volumes" / name], quantity.whole(size))
         cgroups.limit(layout.cgroup(workload.uid), workload.cpu_limit, workload.memory_limit)
         _small_files(directory / SMALL_FILES)
         volumes.write_network_files(directory / SMALL_FILES, facts)
@@ -121,6 +126,7 @@ def remove(layout: Layout, starter: Starter, uid: str) -> None:
             )
     for point in mounting.mounts_below(directory):
         mounting.unmount(point)
+    starter.projects.release([*directory.glob("volumes/*"), *directory.glob("units/*/*/upper")])
     # One rename makes it gone for every observer; the deletion may then take its time.
     grave = Path(tempfile.mkdtemp(dir=layout.trash))
     with contextlib.suppress(FileNotFoundError):

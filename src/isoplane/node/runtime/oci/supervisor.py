@@ -19,6 +19,7 @@ from isoplane.node.runtime.oci.launch import Launch, Starter
 from isoplane.node.runtime.oci.launcher import CommandFailure, Launcher
 from isoplane.node.runtime.oci.layout import Attempt, Layout, write_json
 from isoplane.node.runtime.oci.observe import Look, look, observe_unit, settle
+from isoplane.node.runtime.oci.projects import Projects
 from isoplane.node.runtime.oci.recover import recover
 from isoplane.node.runtime.protocol import RuntimeFailure, RuntimeReason
 from isoplane.workload.eviction import StorageUse
@@ -34,11 +35,12 @@ class Supervisor:
     def __init__(self, layout: Layout, launcher: Launcher) -> None:
         self._layout = layout
         self._launcher = launcher
-        self._starter = Starter(launcher, layout)
+        self._projects = Projects(layout.pods)
+        self._starter = Starter(launcher, layout, self._projects)
 
     def prepare(self, facts: Facts) -> None:
         """Make what the containers share. Raises RuntimeFailure."""
-        sandbox.prepare(self._layout, facts)
+        sandbox.prepare(self._layout, facts, self._projects)
 
     def refresh(self, facts: Facts) -> None:
         """Bring the files of a prepared sandbox's volumes up to their objects. Raises RuntimeFailure."""
@@ -102,6 +104,7 @@ class Supervisor:
                 stdin=bool(unit.recipe.get("stdin")),
                 post_start=hooks.declared(unit.recipe, "postStart", facts.address),
                 pre_stop=hooks.declared(unit.recipe, "preStop", facts.address),
+                storage_limit=unit.storage_limit,
                 log_fallback=unit.recipe.get("terminationMessagePolicy") == "FallbackToLogsOnError",
             )
         )
@@ -122,6 +125,7 @@ class Supervisor:
             (self._layout.exits / container_id).unlink(missing_ok=True)
             if attempt.final.exists():  # which has what it says
                 attempt.message.unlink(missing_ok=True)
+            self._projects.release([attempt.directory / "upper"])
             if found is earlier[-1]:
                 for name in ("upper", "work", "rootfs"):
                     trees.remove_tree(attempt.directory / name)
