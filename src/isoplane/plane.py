@@ -56,7 +56,7 @@ from isoplane.store import reserve
 from isoplane.store.lock import refuse_foreign
 from isoplane.store.record import Record
 from isoplane.watchdog import Watchdog
-from isoplane.workload.adapters import adapter_for, workload_resources
+from isoplane.workload.registry import adapter_for, workload_resources
 from isoplane.workload.view import Place, workload_object
 
 _log = logging.getLogger(__name__)

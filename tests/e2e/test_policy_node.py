@@ -23,7 +23,7 @@ from isoplane.server.bootstrap import bootstrap
 from isoplane.server.local import LocalApi
 from isoplane.server.verbs import Verbs
 from isoplane.store import Store
-from isoplane.workload.adapters import adapter_for
+from isoplane.workload.registry import adapter_for
 from support import require
 
 pytestmark = pytest.mark.root

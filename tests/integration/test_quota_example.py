@@ -17,7 +17,7 @@ from isoplane.objects.errors import QuotaExceeded
 from isoplane.objects.kinds import EVENTS, QUOTAUSAGES, RESOURCEQUOTAS, VIRTUALMACHINES, WORKLOADS
 from isoplane.objects.metadata import Object
 from isoplane.plane import Plane, PlaneOptions
-from isoplane.workload.adapters import workload_resources
+from isoplane.workload.registry import workload_resources
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "02-quota-preemption"
 EXPECTED = yaml.safe_load((EXAMPLE / "expected/outcome.yaml").read_text())

@@ -14,7 +14,7 @@ import pytest
 from isoplane.objects import metadata, validation
 from isoplane.objects.errors import BadRequest, NotFound
 from isoplane.objects.kinds import EVENTS, PODS, VIRTUALMACHINEINSTANCES, WORKLOADS
-from isoplane.workload.adapters import adapter_for
+from isoplane.workload.registry import adapter_for
 from plane_process import PlaneProcess
 
 STAMPED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z simulated .*\n")

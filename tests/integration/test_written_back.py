@@ -27,7 +27,7 @@ from isoplane.objects.kinds import (
     VIRTUALMACHINES,
     Resource,
 )
-from isoplane.workload.adapters import stands_for_machine
+from isoplane.workload.bodies import machine_of
 from plane_process import PlaneProcess
 from unit.workload import samples
 
@@ -121,7 +121,7 @@ async def everything(api: HttpApi, client: httpx.AsyncClient) -> None:
     for resource in BUILT_IN:
         for obj in (await api.list(resource)).items:
             seen.add(resource.kind)
-            if "update" in resource.verbs and not stands_for_machine(obj):  # what is only shown is nobody's to write
+            if "update" in resource.verbs and not machine_of(obj):  # what is only shown is nobody's to write
                 refused += await write_back(client, resource, obj)
     assert not refused, "\n".join(refused)
     assert {"Pod", "Node", "Event", "VirtualMachine", "VirtualMachineInstance", "ResourceQuota"} <= seen

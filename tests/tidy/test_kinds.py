@@ -17,7 +17,7 @@ NAMES = {"PODS", "VIRTUALMACHINEINSTANCES"}
 ALLOWED = {
     "workload/pod.py": "the adapter of Pods",
     "workload/vmi.py": "the adapter of VMIs",
-    "workload/adapters.py": "which adapter serves which resource",
+    "workload/bodies.py": "KubeVirt's launcher Pods and the machines whose bodies they are",
     "objects/": "the API: what each kind is, its schema, defaults, validation, columns",
     "policy/example.py": "the offline model's own example",
     "cli/policy": "names endpoints as people write them",

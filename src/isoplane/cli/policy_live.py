@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from isoplane.objects.kinds import (
 from isoplane.objects.kinds import of as resource_of
 from isoplane.objects.metadata import Object
 from isoplane.policy.foreign import Unjudged, parts_of
-from isoplane.workload.adapters import adapter_for, stands_for_machine, workload_resources
+from isoplane.workload.bodies import without_bodies
+from isoplane.workload.registry import adapter_for, workload_resources
 from isoplane.workload.shape import Attachment
 
 LOOKED_AT = (NAMESPACES, NODES, NETWORKPOLICIES, CLUSTERNETWORKPOLICIES, VIRTUALMACHINES)
@@ -119,7 +121,7 @@ async def _enforcement(kubeconfig: Path) -> Enforcement:
         lists = await asyncio.gather(*(_list(api, resource) for resource in workload_resources()))
         nodes = await _list(api, NODES)
     rows = sorted(
-        (_enforced(obj) for found in lists for obj in found if not stands_for_machine(obj)),
+        (_enforced(obj) for obj in without_bodies(chain.from_iterable(lists))),
         key=lambda row: row.workload,
     )
     if "+isoplane-" not in str(version.get("gitVersion")):

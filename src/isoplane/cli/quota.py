@@ -40,7 +40,8 @@ from isoplane.objects.validation import validate
 from isoplane.quota import explain as words
 from isoplane.quota.model import Admit
 from isoplane.quota.offline import Answer, Unreadable, answers, describe, namespace_of, resource_of
-from isoplane.workload.adapters import stands_for_machine, workload_resources
+from isoplane.workload.bodies import without_bodies
+from isoplane.workload.registry import workload_resources
 
 app = command_line("Explain what a quota would admit, whom it would evict, and why.", group=True)
 
@@ -129,6 +130,7 @@ def prepared(sources: Iterable[str]) -> list[Object]:
             raise Unreadable(f"{describe(obj)}: {error.message}") from error
         if causes:
             raise Unreadable(f"{describe(obj)}: {'; '.join(f'{c.field}: {c.message}' for c in causes)}")
+    objects = without_bodies(objects)
     return [*objects, *instances(objects)]
 
 
@@ -143,8 +145,8 @@ async def live(path: Path) -> list[Object]:
                 continue  # A cluster without isoplane, or without KubeVirt, does not serve them all.
             # Items of a list need not say what they are.
             kind = {"apiVersion": resource.api_version, "kind": resource.kind}
-            found += [{**kind, **item} for item in page.items if not stands_for_machine(item)]
-        return found
+            found += [{**kind, **item} for item in page.items]
+        return without_bodies(found)
 
 
 def instances(objects: Iterable[Object]) -> list[Object]:

@@ -16,7 +16,7 @@ from isoplane.policy import model
 from isoplane.policy.clusterpolicy import cluster_network_policy
 from isoplane.policy.model import Cluster, Endpoint, NamedPort, Node
 from isoplane.policy.parse import network_policy
-from isoplane.workload.adapters import adapter_for, workload_resources
+from isoplane.workload.registry import adapter_for, workload_resources
 from isoplane.workload.shape import Attachment, Workload
 
 WATCHED: tuple[Resource, ...] = (NAMESPACES, NETWORKPOLICIES, CLUSTERNETWORKPOLICIES)

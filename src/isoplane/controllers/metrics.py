@@ -9,8 +9,8 @@ from isoplane.client.controller import Controller
 from isoplane.client.informer import Informers
 from isoplane.objects import metadata
 from isoplane.objects.exposition import Family, Kind, Sample
-from isoplane.workload.adapters import adapter_for, workload_resources
 from isoplane.workload.lifecycle import UNREACHABLE
+from isoplane.workload.registry import adapter_for, workload_resources
 
 
 def controller_families(controllers: Sequence[Controller]) -> Iterator[Family]:

@@ -23,7 +23,7 @@ from isoplane.objects import metadata
 from isoplane.objects.errors import Conflict, NotFound
 from isoplane.objects.kinds import LEASES, NODES
 from isoplane.objects.metadata import Object
-from isoplane.workload.adapters import adapter_for, workload_resources
+from isoplane.workload.registry import adapter_for, workload_resources
 from isoplane.workload.shape import Workload
 
 _log = logging.getLogger(__name__)

@@ -26,7 +26,8 @@ from isoplane.placement.preemption import Guarantees, Plan, Running, leave, plan
 from isoplane.placement.usage import Usage
 from isoplane.quota.disruption import allowed_by, selector_of
 from isoplane.quota.read import POLICY_NAME, policy_of
-from isoplane.workload.adapters import Adapter, adapter_for, workload_resources
+from isoplane.workload.adapters import Adapter
+from isoplane.workload.registry import adapter_for, workload_resources
 from isoplane.workload.shape import Workload
 
 _log = logging.getLogger(__name__)

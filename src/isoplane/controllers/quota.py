@@ -18,7 +18,8 @@ from isoplane.objects import metadata
 from isoplane.objects.errors import NotFound
 from isoplane.objects.kinds import Resource
 from isoplane.quota.release import RETRY_ANNOTATION
-from isoplane.workload.adapters import QUOTA_GATE, adapter_for, workload_resources
+from isoplane.workload.adapters import QUOTA_GATE
+from isoplane.workload.registry import adapter_for, workload_resources
 from isoplane.workload.shape import Workload
 
 EVERY = 15.0

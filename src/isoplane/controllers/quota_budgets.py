@@ -20,7 +20,7 @@ from isoplane.objects import metadata
 from isoplane.objects.errors import NotFound
 from isoplane.objects.kinds import PODDISRUPTIONBUDGETS
 from isoplane.quota.disruption import DELETION_TIMEOUT, selector_of, still_disrupted
-from isoplane.workload.adapters import adapter_for, workload_resources
+from isoplane.workload.registry import adapter_for, workload_resources
 from isoplane.workload.shape import Workload
 
 EVICTION = "eviction"

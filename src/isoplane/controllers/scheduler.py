@@ -27,7 +27,8 @@ from isoplane.placement.fit import Choice, Node, choose, demand, node_of
 from isoplane.placement.preemption import Nominations, Plan
 from isoplane.placement.usage import Usage
 from isoplane.placement.waiting import Waiting
-from isoplane.workload.adapters import Adapter, adapter_for, workload_resources
+from isoplane.workload.adapters import Adapter
+from isoplane.workload.registry import adapter_for, workload_resources
 from isoplane.workload.shape import Workload
 
 _log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from isoplane.objects import metadata
 from isoplane.objects.errors import ApiError, NotFound
 from isoplane.objects.kinds import Resource
 from isoplane.objects.metadata import Object
-from isoplane.workload.adapters import adapter_for, workload_resources
+from isoplane.workload.registry import adapter_for, workload_resources
 
 if TYPE_CHECKING:
     from isoplane.node.network.enforcer import EnforcementStatus

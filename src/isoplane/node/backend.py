@@ -10,7 +10,7 @@ from isoplane.client.streams import ExecOptions, ExecSession, LogOptions
 from isoplane.node.runtime.protocol import Runtime, RuntimeFailure
 from isoplane.objects.errors import BadRequest, Internal, NotFound
 from isoplane.objects.kinds import Resource
-from isoplane.workload.adapters import adapter_for
+from isoplane.workload.registry import adapter_for
 from isoplane.workload.shape import Unit, UnitRole, Workload
 
 _WHY_NO_LOG = {

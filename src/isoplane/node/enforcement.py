@@ -25,7 +25,7 @@ from isoplane.policy.hits import RuleHits
 from isoplane.policy.incremental import LiveTables
 from isoplane.policy.model import Cluster, Node
 from isoplane.policy.table import Tables
-from isoplane.workload.adapters import adapter_for, workload_resources
+from isoplane.workload.registry import adapter_for, workload_resources
 from isoplane.workload.shape import Attachment
 
 LOGGING = ("nftables", "iptables")

@@ -16,7 +16,8 @@ from isoplane.quota.disruption import as_budget
 from isoplane.quota.model import Budget, Cohort, Limits, Policy, Quota
 from isoplane.quota.read import POLICY_NAME, capacity, max_grace, policy_of, quota_of
 from isoplane.workload.accounting import Accounting
-from isoplane.workload.adapters import QUOTA_GATE, adapter_for
+from isoplane.workload.adapters import QUOTA_GATE
+from isoplane.workload.registry import adapter_for
 from isoplane.workload.shape import Claim
 
 BY_NAMESPACE = "namespace"

@@ -19,6 +19,7 @@ from isoplane.policy.fields import Problems
 from isoplane.policy.foreign import Unjudged, parts_of
 from isoplane.policy.model import Cluster, Endpoint
 from isoplane.policy.parse import network_policy
+from isoplane.workload.bodies import without_bodies
 
 Object = Mapping[str, Any]
 _GROUPS = {
@@ -82,7 +83,7 @@ def _read(objects: Iterable[Object]) -> Snapshot:
     unjudged: list[Unjudged] = []
     remarks: list[str] = []
     owners: set[tuple[str, str, str]] = set()
-    for obj in _flat(objects):
+    for obj in without_bodies(_flat(objects)):  # a machine stands for its launcher Pod
         if foreign.is_unjudged(obj):
             unjudged.append(foreign.unjudged(obj))
             continue
@@ -175,13 +176,7 @@ def _namespace(obj: Object, problems: Problems) -> tuple[str, dict[str, str]]:
 
 def _pods(by_kind: Mapping[str, list[Object]]) -> list[Endpoint]:
     """Pods, and the templates of which no Pod (nor anything between) is there yet."""
-    kind = "VirtualMachineInstance"
-    vmis = {(namespace, kind, name) for namespace, name in map(_key, by_kind.get(kind, ()))}
-    found = [
-        each(obj, endpoints.pod)
-        for obj in by_kind.get("Pod", ())
-        if vmis.isdisjoint(endpoints.owners_of(obj))  # a launcher pod: the VMI stands for it
-    ]
+    found = [each(obj, endpoints.pod) for obj in by_kind.get("Pod", ())]
     templates = by_kind.get(_TEMPLATE, [])
     declared = {(namespace, str(obj["kind"]), name) for obj in templates for namespace, name in (_key(obj),)}
     running = _makers(by_kind.get("Pod", ()), templates)

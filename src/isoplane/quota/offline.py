@@ -33,7 +33,8 @@ from isoplane.quota.priority import PriorityClass, class_name, class_of, default
 from isoplane.quota.read import POLICY_NAME, capacity, max_grace, policy_of, quota_of
 from isoplane.quota.release import ask_of
 from isoplane.workload import common
-from isoplane.workload.adapters import QUOTA_GATE, Adapter, adapter_for
+from isoplane.workload.adapters import QUOTA_GATE, Adapter
+from isoplane.workload.registry import adapter_for
 from isoplane.workload.shape import Stage, Workload
 
 SYSTEM_CLASSES = (

@@ -10,7 +10,7 @@ from isoplane.http import apierrors
 from isoplane.objects.errors import Forbidden
 from isoplane.objects.kinds import NAMESPACES, SERVICEACCOUNTS, Resource
 from isoplane.server.admission import AdmissionRequest, Operation, Plugin
-from isoplane.workload.adapters import adapter_for
+from isoplane.workload.registry import adapter_for
 
 _ALWAYS = "default"
 

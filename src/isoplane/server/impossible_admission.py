@@ -13,8 +13,9 @@ from isoplane.objects.kinds import VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Res
 from isoplane.objects.validation import invalid
 from isoplane.server.admission import AdmissionRequest, Operation, Plugin
 from isoplane.workload import impossible
-from isoplane.workload.adapters import Adapter, adapter_for
+from isoplane.workload.adapters import Adapter
 from isoplane.workload.machine_offer import KNOWN, MachineOffer
+from isoplane.workload.registry import adapter_for
 
 _STANDS_FOR = {VIRTUALMACHINES: VIRTUALMACHINEINSTANCES}
 """Whose template is judged as if it were written itself."""

@@ -12,8 +12,9 @@ from isoplane.objects.kinds import VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Res
 from isoplane.objects.metadata import Object
 from isoplane.server.admission import AdmissionRequest, Operation, Plugin
 from isoplane.store.transaction import Transaction
-from isoplane.workload.adapters import Adapter, adapter_for
+from isoplane.workload.adapters import Adapter
 from isoplane.workload.fields.machine import MAKER_WARNED
+from isoplane.workload.registry import adapter_for
 
 _STANDS_FOR = {VIRTUALMACHINES: VIRTUALMACHINEINSTANCES}
 """Whose template is told about as if it were written itself: the plane makes the instance, and nobody is there to be told."""

@@ -24,10 +24,10 @@ from isoplane.objects.validation import invalid
 from isoplane.store import ReadView, Record
 from isoplane.store.mirror import Mirror
 from isoplane.store.record import snapshot
-from isoplane.workload.adapters import adapter_for
+from isoplane.workload.bodies import CREATED_BY, LAUNCHER, LAUNCHER_LABEL, NAME_PREFIX
+from isoplane.workload.registry import adapter_for
 from isoplane.workload.shape import Stage, Workload
 
-PREFIX = "virt-launcher-"
 COMPUTE = "compute"
 CONSOLE = "guest-console-log"
 CONTAINERS = (COMPUTE, CONSOLE)
@@ -42,12 +42,12 @@ _SHOWN = 8192
 
 def machine_name(pod_name: str) -> str:
     """The machine that a launcher's name stands for; '' for any other name."""
-    return pod_name.removeprefix(PREFIX) if pod_name.startswith(PREFIX) else ""
+    return pod_name.removeprefix(NAME_PREFIX) if pod_name.startswith(NAME_PREFIX) else ""
 
 
 def machine_of(view: ReadView, resource: Resource, namespace: str, name: str) -> Record | None:
     """The VMI behind a launcher Pod; None for anything else, and where a stored Pod has the name."""
-    if resource is not PODS or not name.startswith(PREFIX) or view.get(PODS, namespace, name) is not None:
+    if resource is not PODS or not name.startswith(NAME_PREFIX) or view.get(PODS, namespace, name) is not None:
         return None
     machine = view.get(VIRTUALMACHINEINSTANCES, namespace, machine_name(name))
     return machine if machine is not None and launcher_pod(machine) is not None else None
@@ -67,11 +67,11 @@ def absent(view: ReadView, resource: Resource, namespace: str, name: str) -> Api
 
 def check_new(view: ReadView, resource: Resource, namespace: str, name: str) -> None:
     """Keep the launchers' names free: a Pod that took one would hide a machine from whoever drains its node."""
-    if resource is not PODS or not name.startswith(PREFIX):
+    if resource is not PODS or not name.startswith(NAME_PREFIX):
         return
     if machine_of(view, resource, namespace, name) is not None:
         raise absent(view, resource, namespace, name)
-    why = f"names that begin with {PREFIX} are kept for the Pods that are shown for virtual machines"
+    why = f"names that begin with {NAME_PREFIX} are kept for the Pods that are shown for virtual machines"
     raise invalid(resource, name, [Cause("metadata.name", f'Invalid value: "{name}": {why}', "FieldValueInvalid")])
 
 
@@ -89,15 +89,15 @@ def launcher_pod(machine: Record) -> Record | None:
         "apiVersion": PODS.api_version,
         "kind": PODS.kind,
         "metadata": {
-            "name": PREFIX + machine.name,
+            "name": NAME_PREFIX + machine.name,
             "namespace": machine.namespace,
             "uid": pod_uid(machine.uid),
             "creationTimestamp": meta.get("creationTimestamp"),
             **{key: meta[key] for key in ("deletionTimestamp", "deletionGracePeriodSeconds") if key in meta},
             "labels": {
                 **workload.labels,
-                "kubevirt.io": "virt-launcher",
-                "kubevirt.io/created-by": machine.uid,
+                LAUNCHER_LABEL: LAUNCHER,
+                CREATED_BY: machine.uid,
                 "vm.kubevirt.io/name": machine.name,
                 "vmi.kubevirt.io/id": machine.name,
             },
@@ -116,7 +116,7 @@ def launcher_pod(machine: Record) -> Record | None:
 
 def pod_uid(machine_uid: str) -> str:
     """The launcher's own identity: another one for every instance, so that a client sees when one took another's place."""
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{PREFIX}{machine_uid}"))
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{NAME_PREFIX}{machine_uid}"))
 
 
 def _spec(workload: Workload) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from isoplane.objects.kinds import LIMITRANGES, Resource
 from isoplane.objects.metadata import Object
 from isoplane.server.admission import AdmissionRequest, Operation, Plugin
 from isoplane.server.priority_admission import forbidden
-from isoplane.workload.adapters import adapter_for
 from isoplane.workload.limits import ANNOTATION, refusal
+from isoplane.workload.registry import adapter_for
 
 
 class LimitRangeAdmission(Plugin):

@@ -19,7 +19,8 @@ from isoplane.quota.priority import NO_CLASS, HandleConflict, PriorityClass, cla
 from isoplane.server.admission import AdmissionRequest, Operation, Plugin
 from isoplane.store.record import Record
 from isoplane.store.view import ReadView
-from isoplane.workload.adapters import PREEMPTION_ANNOTATION, PRIORITY_ANNOTATION, PRIORITY_HANDLE, adapter_for
+from isoplane.workload.adapters import PREEMPTION_ANNOTATION, PRIORITY_ANNOTATION, PRIORITY_HANDLE
+from isoplane.workload.registry import adapter_for
 
 _RECORDED = (PRIORITY_ANNOTATION, PREEMPTION_ANNOTATION)
 

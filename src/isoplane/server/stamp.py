@@ -9,7 +9,8 @@ import json
 
 from isoplane.objects.kinds import Resource
 from isoplane.server.admission import AdmissionRequest, Operation, Plugin
-from isoplane.workload.adapters import TRANSITIONS_ANNOTATION, adapter_for
+from isoplane.workload.adapters import TRANSITIONS_ANNOTATION
+from isoplane.workload.registry import adapter_for
 from isoplane.workload.shape import Stage
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from isoplane.http.request_options import ListOptions
 from isoplane.objects.kinds import EVENTS, WORKLOADS, Resource
 from isoplane.objects.selectors import parse_fields
-from isoplane.workload.adapters import workload_resources
+from isoplane.workload.registry import workload_resources
 
 _KIND, _NAME, _VERSION = (("involvedObject", field) for field in ("kind", "name", "apiVersion"))
 

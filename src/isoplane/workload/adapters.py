@@ -1,4 +1,4 @@
-"""CONTRACT: what an adapter does, and which one serves a resource.
+"""CONTRACT: what an adapter does.  Which one serves a resource: :mod:`isoplane.workload.registry`.
 
 An adapter is the only code that knows a kind.  It reads an object into the shape, and writes what is decided or observed
 back in that kind's own words.  Every method returns a new object; none touches its argument.
@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from isoplane.objects import metadata
-from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, Resource
+from isoplane.objects.kinds import Resource
 from isoplane.objects.metadata import Object
 from isoplane.workload.accounting import Accounting
 from isoplane.workload.health import Health
@@ -141,35 +140,3 @@ class Adapter(Protocol):
     def impossible(self, obj: Mapping[str, Any], offer: MachineOffer) -> list[tuple[str, str]]:
         """(path, why) for each field that it sets and that can never run here, on a host that offers this."""
         ...
-
-
-def adapters() -> dict[Resource, Adapter]:
-    """Every kind that is a workload."""
-    from isoplane.workload.pod import PodAdapter
-    from isoplane.workload.vmi import MachineAdapter
-
-    return {PODS: PodAdapter(), VIRTUALMACHINEINSTANCES: MachineAdapter()}
-
-
-def adapter_for(resource: Resource) -> Adapter | None:
-    """The adapter of a resource, or None when its objects are no workloads."""
-    return _ALL.get(resource) if _ALL else _load().get(resource)
-
-
-_ALL: dict[Resource, Adapter] = {}
-
-
-def _load() -> dict[Resource, Adapter]:
-    _ALL.update(adapters())
-    return _ALL
-
-
-def workload_resources() -> tuple[Resource, ...]:
-    """The resources whose objects are workloads."""
-    return tuple(_ALL or _load())
-
-
-def stands_for_machine(obj: Mapping[str, Any]) -> bool:
-    """Whether this is the launcher Pod of a virtual machine, here or under KubeVirt: the machine itself is the workload."""
-    owner = metadata.controller_of(obj) or {}
-    return owner.get("kind") == VIRTUALMACHINEINSTANCES.kind and obj.get("kind", PODS.kind) == PODS.kind

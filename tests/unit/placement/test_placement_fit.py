@@ -13,7 +13,7 @@ from isoplane.objects.kinds import PODS
 from isoplane.placement.fit import Node, Taint, choose, demand, misfits, node_of, score, selected, tolerates
 from isoplane.placement.usage import Usage
 from isoplane.placement.waiting import Waiting, rank
-from isoplane.workload.adapters import adapter_for
+from isoplane.workload.registry import adapter_for
 from isoplane.workload.shape import Workload
 
 

@@ -141,12 +141,13 @@ def ids(*objects: str) -> list[str]:
 
 def test_what_stands_for_what() -> None:
     vm = "{kind: VirtualMachine, metadata: {name: x}, spec: {template: {metadata: {labels: {a: b}}}}}"
-    vmi = "{kind: VirtualMachineInstance, metadata: {name: x}}"
-    launcher = (
-        "{kind: Pod, metadata: {name: virt-launcher-x, ownerReferences: [{kind: VirtualMachineInstance, name: x}]}}"
-    )
+    vmi = "{kind: VirtualMachineInstance, metadata: {name: x, uid: u}}"
+    owner = "{kind: VirtualMachineInstance, apiVersion: kubevirt.io/v1, name: x, uid: u, controller: true}"
+    labels = "{kubevirt.io: virt-launcher, kubevirt.io/created-by: u}"
+    launcher = f"{{kind: Pod, metadata: {{name: virt-launcher-x-1, labels: {labels}, ownerReferences: [{owner}]}}}}"
     assert ids(vm) == ["vm/default/x"]
     assert ids(vm, vmi, launcher) == ["vmi/default/x"]
+    assert ids(launcher) == ["pod/default/virt-launcher-x-1"], "nobody stands for it"
     deployment = "{kind: Deployment, metadata: {name: d}, spec: {template: {metadata: {labels: {a: b}}}}}"
     replicas = "{kind: ReplicaSet, metadata: {name: d-1, ownerReferences: [{kind: Deployment, name: d}]}}"
     pod = "{kind: Pod, metadata: {name: d-1-x, ownerReferences: [{kind: ReplicaSet, name: d-1}]}}"

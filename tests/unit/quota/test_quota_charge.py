@@ -17,7 +17,7 @@ from isoplane.quota.model import Admit, Ask, Quota, ScopeTerm
 from isoplane.quota.read import capacity, policy_of, quota_of
 from isoplane.quota.scopes import counts, terms
 from isoplane.workload.accounting import DEFAULT_ACCOUNTING, Accounting
-from isoplane.workload.adapters import adapter_for
+from isoplane.workload.registry import adapter_for
 from unit.workload import samples
 
 SCHEME = Scheme()

@@ -9,8 +9,9 @@ import pytest
 
 from isoplane.objects import metadata
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES
-from isoplane.workload.adapters import Report, Waiting, adapter_for
+from isoplane.workload.adapters import Report, Waiting
 from isoplane.workload.lifecycle import ALIGNMENT, TRANSITIONS
+from isoplane.workload.registry import adapter_for
 from isoplane.workload.shape import Attachment, Observed, RunState, Stage, UnitObserved, UnitState
 from isoplane.workload.view import workload_object
 from unit.workload import samples

@@ -14,8 +14,8 @@ from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES
 from isoplane.objects.topology import vcpus
 from isoplane.objects.validation import validate
 from isoplane.workload.accounting import Accounting
-from isoplane.workload.adapters import adapter_for
 from isoplane.workload.machine import guest_memory
+from isoplane.workload.registry import adapter_for
 from isoplane.workload.shape import UnitRole, Workload
 
 MI = 2**20

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isoplane.workload import backoff, delta
-from isoplane.workload.adapters import adapter_for
 from isoplane.workload.delta import AskStop, Kill, Memory, Pause, Plan, Prepare, Remove, Start
 from isoplane.workload.health import Health
 from isoplane.workload.lifecycle import stage_of
 from isoplane.workload.pod import PodAdapter
+from isoplane.workload.registry import adapter_for
 from isoplane.workload.shape import (
     Observed,
     RestartRule,

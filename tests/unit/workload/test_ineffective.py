@@ -9,7 +9,7 @@ from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINE
 from isoplane.objects.scheme import Scheme
 from isoplane.server.admission import AdmissionRequest
 from isoplane.server.ineffective_admission import MOST, IneffectiveAdmission
-from isoplane.workload.adapters import adapter_for
+from isoplane.workload.registry import adapter_for
 from unit.workload import samples
 
 

@@ -20,8 +20,8 @@ from isoplane.objects.defaults import apply_defaults
 from isoplane.objects.kinds import VIRTUALMACHINEINSTANCES
 from isoplane.quota.charge import charge_of
 from isoplane.workload.accounting import Accounting
-from isoplane.workload.adapters import adapter_for
 from isoplane.workload.machine import machine_asks
+from isoplane.workload.registry import adapter_for
 from isoplane.workload.requests import pod_asks
 from unit.workload.machines import random_machine
 

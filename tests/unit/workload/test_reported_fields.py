@@ -8,7 +8,8 @@ import pytest
 
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES
 from isoplane.objects.validation import unknown_fields, validate
-from isoplane.workload.adapters import Report, Waiting, adapter_for
+from isoplane.workload.adapters import Report, Waiting
+from isoplane.workload.registry import adapter_for
 from isoplane.workload.shape import Observed, Stage, UnitObserved, UnitState
 from unit.workload import samples
 

@@ -12,10 +12,10 @@ import yaml
 
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, Resource
 from isoplane.objects.validation import unknown_fields, validate
-from isoplane.workload.adapters import adapter_for
 from isoplane.workload.fields import machine, pod
 from isoplane.workload.fields.table import Honoured, expand
 from isoplane.workload.machine_offer import KNOWN
+from isoplane.workload.registry import adapter_for
 
 CASES = Path(__file__).parents[2] / "cases"
 

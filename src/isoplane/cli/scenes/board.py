@@ -14,7 +14,7 @@ from rich.table import Table
 from isoplane.client.informer import Informers
 from isoplane.objects.metadata import Object
 from isoplane.objects.resources.workload import transitions_text
-from isoplane.workload.adapters import adapter_for, workload_resources
+from isoplane.workload.registry import adapter_for, workload_resources
 from isoplane.workload.view import workload_object
 
 COLOURS = {

@@ -21,7 +21,7 @@ from isoplane.objects.metadata import Object
 from isoplane.policy.model import Cluster
 from isoplane.policy.snapshot import from_objects
 from isoplane.policy.verdict import Connection, Party, judge
-from isoplane.workload.adapters import adapter_for, workload_resources
+from isoplane.workload.registry import adapter_for, workload_resources
 from isoplane.workload.shape import Attachment, Workload
 
 NAMESPACES = ("tenant-a", "tenant-b", "shared")

@@ -25,7 +25,7 @@ from isoplane.server.quota_admission.rows import CohortConfig
 from isoplane.store.record import Record
 from isoplane.store.transaction import Transaction
 from isoplane.store.view import ReadView
-from isoplane.workload.adapters import workload_resources
+from isoplane.workload.registry import workload_resources
 
 _NOBODY: Set[str] = frozenset()
 _NO_LIMITS = Limits()

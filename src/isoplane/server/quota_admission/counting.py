@@ -12,7 +12,7 @@ from isoplane.quota.charge import object_amounts
 from isoplane.server.quota_admission.config import Change, objects
 from isoplane.store.view import ReadView
 from isoplane.workload.accounting import DEFAULT_ACCOUNTING, Accounting
-from isoplane.workload.adapters import adapter_for, workload_resources
+from isoplane.workload.registry import adapter_for, workload_resources
 from isoplane.workload.shape import Stage
 
 

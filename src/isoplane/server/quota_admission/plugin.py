@@ -30,7 +30,7 @@ from isoplane.server.quota_admission.queue import Queue
 from isoplane.server.quota_admission.session import Session
 from isoplane.store.store import Store
 from isoplane.store.transaction import Transaction
-from isoplane.workload.adapters import adapter_for
+from isoplane.workload.registry import adapter_for
 
 _log = logging.getLogger(__name__)
 MAX_QUOTAS = 50

@@ -22,7 +22,8 @@ from isoplane.quota.model import Charge
 from isoplane.server.admission import AdmissionRequest
 from isoplane.server.quota_admission.accounts import Lines, RowAccounts, kind_names
 from isoplane.store.transaction import Transaction
-from isoplane.workload.adapters import Adapter, adapter_for
+from isoplane.workload.adapters import Adapter
+from isoplane.workload.registry import adapter_for
 
 _log = logging.getLogger(__name__)
 COMPONENT = "isoplane-quota"
