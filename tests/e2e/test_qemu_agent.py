@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +73,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ImageStore:
 
     asyncio.run(load())
     return store
-
-
-@pytest.fixture
-async def plane(tmp_path: Path, store: ImageStore) -> AsyncIterator[Harness]:
-    async with Harness(tmp_path, store) as harness:
-        yield harness
-        for observed in await harness.runtime.observe_all():
-            await harness.runtime.remove(observed.uid)
 
 
 def spec(**more: Any) -> dict[str, Any]:

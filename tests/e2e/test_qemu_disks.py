@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +21,6 @@ pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.slow]
 
 MESSAGE = b"hello from a boot sector\r\n"
 DISK_IMAGE = "isoplane.test/disk:1"
-
-
-@pytest.fixture(scope="module")
-def store() -> ImageStore:
-    return guest_store()
-
-
-@pytest.fixture
-async def plane(tmp_path: Path, store: ImageStore) -> AsyncIterator[Harness]:
-    async with Harness(tmp_path, store) as harness:
-        yield harness
-        for observed in await harness.runtime.observe_all():
-            await harness.runtime.remove(observed.uid)
 
 
 async def load(store: ImageStore, scratch: Path, name: str, files: dict[str, bytes]) -> None:

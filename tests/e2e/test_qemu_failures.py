@@ -8,7 +8,6 @@ import json
 import struct
 import subprocess
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,23 +23,9 @@ from isoplane.node.runtime.qemu import runtime as runtime_module
 from isoplane.node.runtime.qemu.cgroup import Limits, hierarchies
 from isoplane.workload.machine_offer import KNOWN
 from isoplane.workload.shape import UnitState
-from qemu_support import Harness, guest_store, machine_spec, machine_workload, traces_of
+from qemu_support import Harness, machine_spec, machine_workload, traces_of
 
 pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def store() -> ImageStore:
-    return guest_store()
-
-
-@pytest.fixture
-async def plane(tmp_path: Path, store: ImageStore) -> AsyncIterator[Harness]:
-    async with Harness(tmp_path, store) as harness:
-        yield harness
-        for observed in await harness.runtime.observe_all():
-            await harness.runtime.remove(observed.uid)
-        assert traces_of(tmp_path) == []
 
 
 async def refusal(plane: Harness, spec: dict[str, Any], **materials: Any) -> RuntimeFailure:

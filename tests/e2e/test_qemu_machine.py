@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -19,24 +18,11 @@ from isoplane.node.runtime.protocol import Materials, RuntimeFailure
 from isoplane.node.runtime.qemu.cgroup import PIDS_LIMIT, parents
 from isoplane.node.runtime.qemu.privileges import claim
 from isoplane.workload.shape import RunState, UnitState
-from qemu_support import Harness, guest_store, machine_spec, machine_workload, page, tap
+from qemu_support import Harness, machine_spec, machine_workload, page, tap
 from support import require
 
 pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.slow]
 NO_NETWORK = "no network card"
-
-
-@pytest.fixture(scope="module")
-def store() -> ImageStore:
-    return guest_store()
-
-
-@pytest.fixture
-async def plane(tmp_path: Path, store: ImageStore) -> AsyncIterator[Harness]:
-    async with Harness(tmp_path, store) as harness:
-        yield harness
-        for observed in await harness.runtime.observe_all():
-            await harness.runtime.remove(observed.uid)
 
 
 def traces(uid: str) -> list[str]:

@@ -19,7 +19,7 @@ import pytest
 from isoplane.node.images.store import ImageStore
 from isoplane.node.runtime.qemu import machine as machine_module
 from isoplane.workload.shape import UnitState
-from qemu_support import Harness, guest_store, machine_spec, machine_workload
+from qemu_support import Harness, machine_spec, machine_workload
 
 pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.slow]
 
@@ -38,11 +38,6 @@ async def main(data, store, spec, uid):
 
 asyncio.run(main(*sys.argv[1:]))
 """
-
-
-@pytest.fixture(scope="module")
-def store() -> ImageStore:
-    return guest_store()
 
 
 def start_plane(directory: Path, store: ImageStore, spec: dict[str, Any], uid: str) -> subprocess.Popen[str]:
