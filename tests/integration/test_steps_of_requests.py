@@ -18,10 +18,11 @@ import pytest
 from test_mutations import examples, places, with_value
 
 from isoplane.http.request_options import Call
+from isoplane.objects import remembered
 from isoplane.objects.copying import count
 from isoplane.objects.decode import MAX_VALUES, decode_body, decode_patch
 from isoplane.objects.errors import ApiError, Invalid, TooLarge
-from isoplane.objects.kinds import PODS, of
+from isoplane.objects.kinds import PODS, RESOURCEQUOTAS, of
 from isoplane.objects.metadata import Object
 from isoplane.objects.schema.bounds import MOST_ITEMS
 from isoplane.objects.schema.sources import definitions
@@ -112,7 +113,8 @@ async def steps_of(verbs: Verbs, obj: Object, how: str) -> int:
     return steps.count
 
 
-async def test_steps_grow_no_faster_than_requests(tmp_path: Path) -> None:
+async def test_steps_grow_no_faster_than_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remembered, "LARGEST", -1)  # every request costs what it costs the first time
     store = Store.open(tmp_path, None)
     verbs = Verbs(store, Chain(admission_plugins(QuotaAdmission())))
     await bootstrap(verbs)
@@ -150,6 +152,10 @@ async def test_a_list_ends_at_its_bound(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match=r"spec\.containers: Too many: 20000: must have at most 250 items"):
         await verbs.create(PODS, "default", pod(20_000), Call())
     await verbs.create(PODS, "default", pod(250), Call())
+    hard = {f"count/a{at}.example": "1" for at in range(1001)}
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "x"}, "spec": {"hard": hard}}
+    with pytest.raises(Invalid, match=r"spec\.hard: Too many: 1001: must have at most 1000 items"):
+        await verbs.create(RESOURCEQUOTAS, "default", quota, Call())
     await store.close()
 
 

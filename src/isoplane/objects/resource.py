@@ -76,8 +76,8 @@ class Rules:
 
     check: Callable[[dict[str, Any], Report], None] = _correct
     check_update: Callable[[dict[str, Any], dict[str, Any], Report], None] = _anything
-    of_spec: bool = False
-    """Whether the spec alone decides ``check``: it is given nothing else, and a spec is checked once however many have it."""
+    of: tuple[str, ...] = ()
+    """The fields that alone decide ``check``: it gets nothing else, and what they hold is checked once, however many have it."""
 
 
 @dataclass(frozen=True, slots=True)

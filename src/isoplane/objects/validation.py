@@ -24,7 +24,7 @@ _MAX_UNKNOWN = 100
 _NUL = b"\\u0000"
 """How JSON writes it; where the bytes are absent no string has to be looked at."""
 _SOUND: Remembered[bool] = Remembered()
-"""Specs that the rules of their kind had nothing against."""
+"""What decides the rules of a kind, where they had nothing against it."""
 
 
 def validate(resource: Resource, obj: dict[str, Any]) -> list[Cause]:
@@ -36,20 +36,36 @@ def validate(resource: Resource, obj: dict[str, Any]) -> list[Cause]:
     return [*report.causes, *_rules_causes(resource, obj)]
 
 
+def validate_ahead(resource: Resource, obj: dict[str, Any]) -> None:
+    """Find out beside the event loop what the rules say of a large object; ``validate`` need not ask them again."""
+    part = _decisive(resource, obj)
+    if not _found_by_rules(resource, part):
+        _SOUND.ahead(Remembered.key(resource.rules.check, part), True)
+
+
 def _rules_causes(resource: Resource, obj: dict[str, Any]) -> list[Cause]:
-    """What the kind's rules have against the object; nothing that is known of its spec is found out again."""
-    rules, report = resource.rules, Report()
-    key = None
-    if rules.of_spec:
-        obj = {"spec": obj.get("spec")}
-        key = Remembered.key(rules.check, obj["spec"])
-        if _SOUND.get(key):
-            return []
-    rules.check(obj, report)
+    """What the kind's rules have against the object; what is known already is not found out again."""
+    if not resource.rules.of:
+        return _found_by_rules(resource, obj)
+    part = _decisive(resource, obj)
+    key = Remembered.key(resource.rules.check, part)
+    if _SOUND.get(key):
+        return []
+    causes = _found_by_rules(resource, part)
+    if not causes:
+        _SOUND.put(key, True)
+    return causes
+
+
+def _decisive(resource: Resource, obj: dict[str, Any]) -> dict[str, Any]:
+    return {name: obj[name] for name in resource.rules.of if name in obj}
+
+
+def _found_by_rules(resource: Resource, obj: dict[str, Any]) -> list[Cause]:
+    report = Report()
+    resource.rules.check(obj, report)
     if resource.carried_out and _NUL in orjson.dumps(obj.get("spec")):
         _without_nul(obj.get("spec"), "spec", report)
-    if not report.causes:
-        _SOUND.put(key, True)
     return report.causes
 
 

@@ -72,6 +72,10 @@ class AdmissionPlugin(Protocol):
         """Decide and write along. Returns warnings for the client."""
         ...
 
+    def ahead(self, resource: Resource, obj: Object) -> None:
+        """Find out about a large object, whose types are right, what needs nothing else. Runs beside the event loop."""
+        ...
+
 
 class Plugin:
     """A convenient base: handles everything and does nothing."""
@@ -85,6 +89,8 @@ class Plugin:
 
     def in_transaction(self, txn: Transaction, request: AdmissionRequest) -> Iterable[str]:
         return ()
+
+    def ahead(self, resource: Resource, obj: Object) -> None: ...
 
 
 class Chain:
@@ -119,3 +125,7 @@ class Chain:
     def in_transaction(self, txn: Transaction, request: AdmissionRequest) -> None:
         for plugin in self._for(request):
             request.warnings.extend(plugin.in_transaction(txn, request))
+
+    def ahead(self, resource: Resource, obj: Object) -> None:
+        for plugin in self._plugins:
+            plugin.ahead(resource, obj)

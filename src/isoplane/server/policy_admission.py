@@ -8,11 +8,17 @@ nobody can read would hold up every later change of the rules of the whole node.
 from __future__ import annotations
 
 from isoplane.objects.kinds import CLUSTERNETWORKPOLICIES, NETWORKPOLICIES, Resource
+from isoplane.objects.metadata import Object
+from isoplane.objects.remembered import Key, Remembered
 from isoplane.objects.validation import invalid
 from isoplane.policy import clusterpolicy, parse
 from isoplane.server.admission import AdmissionRequest, Operation, Plugin
 
 _READERS = {NETWORKPOLICIES: parse.problems_of, CLUSTERNETWORKPOLICIES: clusterpolicy.problems_of}
+
+_SOUND: Remembered[bool] = Remembered()
+"""Specs that can be read; names are the business of the rules of every kind's metadata."""
+_ANY = {"name": "any", "namespace": "any"}
 
 
 class PolicyAdmission(Plugin):
@@ -26,6 +32,17 @@ class PolicyAdmission(Plugin):
         assert request.obj is not None
         if request.old is not None and request.old.get("spec") == request.obj.get("spec"):
             return  # Labels and finalizers may change whatever is stored: that is how a bad one gets deleted.
-        causes = _READERS[request.resource](request.obj)
-        if causes:
+        key = _key(request.resource, request.obj)
+        if _SOUND.get(key):
+            return
+        if causes := _READERS[request.resource](request.obj):
             raise invalid(request.resource, request.name, list(causes))
+        _SOUND.put(key, True)
+
+    def ahead(self, resource: Resource, obj: Object) -> None:
+        if resource in _READERS and not _READERS[resource]({"metadata": _ANY, "spec": obj.get("spec")}):
+            _SOUND.ahead(_key(resource, obj), True)
+
+
+def _key(resource: Resource, obj: Object) -> Key | None:
+    return Remembered.key(resource, obj.get("spec"))

@@ -20,7 +20,7 @@ from isoplane.objects.kinds import Resource
 from isoplane.objects.metadata import Object
 from isoplane.objects.patch import apply_json, apply_merge, apply_strategic
 from isoplane.objects.scheme import Scheme
-from isoplane.server import actions, deletion, launcher_writes, listing
+from isoplane.server import actions, ahead, deletion, launcher_writes, listing
 from isoplane.server.admission import Chain
 from isoplane.server.computed import Derived, Registry
 from isoplane.server.deletion import Deleted
@@ -108,6 +108,7 @@ class Verbs:
 
     async def create(self, resource: Resource, namespace: str, obj: Object, call: Call) -> Record:
         self._writable(resource)
+        await ahead.look_at(self.admission, resource, obj, new=True)
 
         def evaluate(txn: Transaction) -> Record:
             return self._writes.create(txn, resource, namespace, obj, call)
@@ -119,6 +120,7 @@ class Verbs:
     ) -> Record:
         """Replace the object or what the subresource (status, finalize) owns of it."""
         self._writable(resource)
+        await ahead.look_at(self.admission, resource, obj)
 
         def evaluate(txn: Transaction) -> Record:
             return self._writes.update(txn, resource, namespace, name, obj, subresource, call)
@@ -138,7 +140,8 @@ class Verbs:
         self._writable(resource)
         if kind == "apply":
             return await self._apply(resource, namespace, name, patch, call, subresource)
-        apply = _patcher(resource, patch, kind)
+        stored = self.store.state.get(resource, namespace, name)
+        apply = await ahead.apply_to(self.admission, resource, stored, patch, _patcher(resource, patch, kind))
 
         def evaluate(txn: Transaction) -> Record:
             return self._writes.patch(txn, resource, namespace, name, apply, subresource, call)

@@ -48,10 +48,24 @@ def test_what_is_used_least_goes_and_large_values_never_come() -> None:
         assert memory.get(keys[0]) == 0
     assert len(memory) == 10
     assert [at for at, key in enumerate(keys) if memory.get(key) is not None] == [0, *range(6, 15)]
-    for value in ("x" * LARGEST, 2**70, {1: 2}):
-        assert Remembered.key("a", value) is None
-    memory.put(None, 1)
-    assert memory.get(None) is None
+    large = Remembered.key("a", "x" * LARGEST)
+    for key in (large, Remembered.key("a", 2**70), Remembered.key("a", {1: 2})):
+        for _ in range(3):
+            memory.put(key, 1)
+        assert memory.get(key) is None
+    assert len(memory) == 10
+
+
+def test_what_was_found_ahead_for_a_large_value_is_taken_once() -> None:
+    memory: Remembered[int] = Remembered()
+    keys = [Remembered.key("a", "x" * LARGEST + str(at)) for at in range(20)]
+    for at, key in enumerate(keys):
+        memory.ahead(key, at)
+    assert [memory.get(key) for key in keys] == [None] * 12 + list(range(12, 20))
+    assert [memory.get(key) for key in keys] == [None] * 20
+    small = Remembered.key("a", "x")
+    memory.ahead(small, 1)
+    assert memory.get(small) is None
 
 
 def test_objects_of_one_template_share_the_set_of_their_spec() -> None:

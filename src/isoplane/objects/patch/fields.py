@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from isoplane.objects.remembered import Remembered
+from isoplane.objects.remembered import Key, Remembered
 from isoplane.objects.schema.structure import Node
 
 Fields = dict[str, Any]
@@ -85,18 +85,33 @@ def whole(value: Any, node: Node | None) -> Fields:
 
 
 _SETS: Remembered[Fields] = Remembered()
+_MANY = 1000
+"""Fields other than the spec are worth remembering from so many keys on: the data of a large ConfigMap."""
 
 
 def of_new(obj: dict[str, Any], node: Node) -> Fields:
     """The set of an object that is new: ``whole`` of each of its fields. Objects of one template share that of the spec."""
     result: Fields = {}
     for name, value in obj.items():
-        key = Remembered.key(node, value) if name == "spec" else None
+        key = _key(name, value, node)
         if (fields := _SETS.get(key)) is None:
             fields = whole(value, node.child(name))
             _SETS.put(key, fields)
         result["f:" + name] = fields
     return result
+
+
+def of_new_ahead(obj: dict[str, Any], node: Node) -> None:
+    """Make the sets of a large object's fields beside the event loop; ``of_new`` takes them."""
+    for name, value in obj.items():
+        if (key := _key(name, value, node)) is not None:
+            _SETS.ahead(key, whole(value, node.child(name)))
+
+
+def _key(name: str, value: Any, node: Node) -> Key | None:
+    if name == "spec" or (type(value) is dict and len(value) > _MANY):
+        return Remembered.key((node, name), value)
+    return None
 
 
 def granular_map(node: Node | None) -> bool:

@@ -22,7 +22,7 @@ CLUSTERNETWORKPOLICIES = Resource(
     namespaced=False,
     short_names=("cnp",),
     custom=True,
-    rules=Rules(network.check_cluster_policy),
+    rules=Rules(network.check_cluster_policy, of=("spec",)),
     strategy=Strategy(generation=True),
     printer=Printer(
         (NAME, Column("Tier", "The tier."), Column("Priority", "The precedence in the tier.", "integer"), AGE),

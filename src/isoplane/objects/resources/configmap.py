@@ -20,6 +20,6 @@ CONFIGMAPS = Resource(
     kind="ConfigMap",
     short_names=("cm",),
     counted_as="configmaps",
-    rules=Rules(data.check_configmap, data.check_configmap_update),
+    rules=Rules(data.check_configmap, data.check_configmap_update, of=("data", "binaryData")),
     printer=Printer((NAME, Column("Data", "The number of entries.", "integer"), AGE), _row),
 )

@@ -35,7 +35,7 @@ NETWORKPOLICIES = Resource(
     kind="NetworkPolicy",
     short_names=("netpol",),
     default=_default,
-    rules=Rules(network.check_policy),
+    rules=Rules(network.check_policy, of=("spec",)),
     strategy=Strategy(generation=True),
     printer=Printer((NAME, Column("Pod-Selector", "The pods to which this policy applies."), AGE), _row),
 )

@@ -23,7 +23,7 @@ PODS = Resource(
     },
     carried_out=True,
     default=defaulting.apply,
-    rules=Rules(rules.check, rules.check_update, of_spec=True),
+    rules=Rules(rules.check, rules.check_update, of=("spec",)),
     strategy=Strategy(
         generation=True, initial_status={"phase": "Pending"}, node=("spec", "nodeName"), returns_deleted=True
     ),

@@ -27,7 +27,7 @@ RESOURCEQUOTAS = Resource(
     short_names=("quota",),
     subresources=status_of("ResourceQuota"),
     counted_as="resourcequotas",
-    rules=Rules(quota.check_resourcequota, quota.check_resourcequota_update),
+    rules=Rules(quota.check_resourcequota, quota.check_resourcequota_update, of=("spec",)),
     strategy=Strategy(initial_status={}),
     printer=Printer(
         (

@@ -33,7 +33,7 @@ VIRTUALMACHINES = Resource(
     makes_workloads=True,
     action_group="subresources.kubevirt.io",
     default=apply_machine,
-    rules=Rules(machine.check_machine, of_spec=True),
+    rules=Rules(machine.check_machine, of=("spec",)),
     strategy=Strategy(generation=True, initial_status={}),
     printer=Printer(
         (NAME, AGE, Column("Status", "Human Readable Status"), Column("Ready", "Whether it serves.")), _row

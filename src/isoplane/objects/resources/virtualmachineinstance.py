@@ -37,7 +37,7 @@ VIRTUALMACHINEINSTANCES = Resource(
     carried_out=True,
     action_group="subresources.kubevirt.io",
     default=apply_instance,
-    rules=Rules(machine.check_instance, machine.check_instance_update, of_spec=True),
+    rules=Rules(machine.check_instance, machine.check_instance_update, of=("spec",)),
     strategy=Strategy(generation=True, initial_status={}, node=("status", "nodeName")),
     printer=Printer(
         (

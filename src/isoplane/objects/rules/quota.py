@@ -25,6 +25,9 @@ _SCOPES = (
     "VolumeAttributesClass",
 )  # fmt: skip
 
+MOST_AMOUNTS = 1000
+"""Every write in the namespace looks at every limit."""
+
 
 def check_resourcequota(obj: dict[str, Any], report: Report) -> None:
     spec = obj.get("spec") or {}
@@ -74,6 +77,9 @@ def check_resourcequota_update(obj: dict[str, Any], old: dict[str, Any], report:
 
 def check_amounts(path: str, amounts: dict[str, Any] | None, report: Report) -> None:
     """Amounts by quota resource name."""
+    if amounts and len(amounts) > MOST_AMOUNTS:
+        report.too_many(path, len(amounts), MOST_AMOUNTS)
+        return
     for name, value in (amounts or {}).items():
         where = f"{path}[{name}]"
         if "/" in name:
