@@ -14,7 +14,7 @@ from isoplane.cli.manifests import read
 from isoplane.node.parts import NodeOptions
 from isoplane.objects import kinds, metadata
 from isoplane.objects.errors import QuotaExceeded
-from isoplane.objects.kinds import EVENTS, QUOTAUSAGES, RESOURCEQUOTAS, VIRTUALMACHINES, WORKLOADS
+from isoplane.objects.kinds import EVENTS, QUOTAUSAGES, RESOURCEQUOTAS, TENANTQUOTAS, VIRTUALMACHINES, WORKLOADS
 from isoplane.objects.metadata import Object
 from isoplane.plane import Plane, PlaneOptions
 from isoplane.workload.registry import workload_resources
@@ -58,7 +58,8 @@ async def until(plane: Plane, holds: Callable[[dict[tuple[str, str, str], str]],
 
 
 async def used(plane: Plane, tenant: str) -> dict[str, str]:
-    quota = await plane.api.get(RESOURCEQUOTAS, "compute", tenant)
+    kind = {"team-a": RESOURCEQUOTAS, "team-b": TENANTQUOTAS}[tenant]
+    quota = await plane.api.get(kind, "compute", tenant)
     return dict(quota["status"]["used"])
 
 

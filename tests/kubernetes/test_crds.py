@@ -13,11 +13,20 @@ from control_plane import ControlPlane
 from isoplane.client.api import Api
 from isoplane.objects.crd import crd
 from isoplane.objects.defaults import apply_defaults
-from isoplane.objects.errors import ApiError, Cause
-from isoplane.objects.kinds import COHORTS, QUOTAPOLICIES, Resource
+from isoplane.objects.errors import ApiError, Cause, Invalid
+from isoplane.objects.kinds import COHORTS, QUOTAPOLICIES, TENANTQUOTAS, Resource
 from isoplane.objects.validation import validate
 
-KINDS = (QUOTAPOLICIES, COHORTS)
+KINDS = (QUOTAPOLICIES, COHORTS, TENANTQUOTAS)
+
+
+def selected(scope: str, operator: str, *values: str, hard: dict[str, str] | None = None) -> dict[str, Any]:
+    expression: dict[str, Any] = {"scopeName": scope, "operator": operator}
+    if values:
+        expression["values"] = list(values)
+    return {"hard": hard or {"pods": "1"}, "scopeSelector": {"matchExpressions": [expression]}}
+
+
 CASES: list[tuple[Resource, dict[str, Any], bool]] = [
     (QUOTAPOLICIES, {}, True),
     (QUOTAPOLICIES, {"evictionThreshold": -5, "minRunSeconds": 30, "vmAccounting": "GuestOnly", "maxPending": 0}, True),
@@ -62,6 +71,46 @@ CASES: list[tuple[Resource, dict[str, Any], bool]] = [
     (COHORTS, {"overcommit": {"cpu": {"by": 2}}}, False),
     (COHORTS, {"overcommit": {"cpu": [2]}}, False),
     (COHORTS, {"maxGraceSeconds": 0}, False),
+    (TENANTQUOTAS, {}, True),
+    (
+        TENANTQUOTAS,
+        {"hard": {"requests.cpu": 4, "limits.memory": "8Gi", "pods": "10", "requests.nvidia.com/gpu": 1}},
+        True,
+    ),
+    (TENANTQUOTAS, {"hard": {"cpu": "4", "requests.ephemeral-storage": "1Gi", "hugepages-2Mi": "64Mi"}}, True),
+    *[
+        (TENANTQUOTAS, {"hard": {name: "1"}}, False)
+        for name in (
+            "count/pods",
+            "count/deployments.apps",
+            "services",
+            "configmaps",
+            "persistentvolumeclaims",
+            "requests.storage",
+            "gold.storageclass.storage.k8s.io/requests.storage",
+            "services.nodeports",
+            "bananas",
+            "nvidia.com/gpu",
+        )
+    ],
+    (TENANTQUOTAS, {"hard": {"requests.cpu": "-1"}}, False),
+    (TENANTQUOTAS, {"hard": {"pods": "1.5"}}, False),
+    (TENANTQUOTAS, {"hard": {"requests.cpu": "much"}}, False),
+    (TENANTQUOTAS, {"hard": {"pods": "1"}, "scopes": ["BestEffort"]}, True),
+    (TENANTQUOTAS, {"hard": {"cpu": "1"}, "scopes": ["BestEffort"]}, False),
+    (TENANTQUOTAS, {"hard": {"ephemeral-storage": "1"}, "scopes": ["Terminating"]}, False),
+    (TENANTQUOTAS, {"hard": {"pods": "1"}, "scopes": ["BestEffort", "NotBestEffort"]}, False),
+    (TENANTQUOTAS, {"hard": {"pods": "1"}, "scopes": ["VolumeAttributesClass"]}, False),
+    (TENANTQUOTAS, {"hard": {"pods": "1"}, "scopes": ["Sometimes"]}, False),
+    (TENANTQUOTAS, selected("PriorityClass", "In", "high"), True),
+    (TENANTQUOTAS, selected("PriorityClass", "Exists"), True),
+    (TENANTQUOTAS, selected("PriorityClass", "In"), False),
+    (TENANTQUOTAS, selected("PriorityClass", "Exists", "high"), False),
+    (TENANTQUOTAS, selected("PriorityClass", "Near", "high"), False),
+    (TENANTQUOTAS, selected("Terminating", "In", "high"), False),
+    (TENANTQUOTAS, selected("Sometimes", "Exists"), False),
+    (TENANTQUOTAS, selected("BestEffort", "Exists", hard={"cpu": "1"}), False),
+    (TENANTQUOTAS, selected("NotBestEffort", "Exists", hard={"cpu": "1"}), True),
 ]
 
 
@@ -132,3 +181,25 @@ async def test_unknown_fields_are_dropped_and_columns_printed(served: ControlPla
     assert head.split() == ["NAME", "THRESHOLD", "GUARANTEED", "COHORT", "AGE"]
     assert row.split()[:3] == ["default", "100", '{"requests.cpu":"2"}']
     assert "Amounts that no other tenant can take" in served.kubectl("explain", "quotapolicies.spec.guaranteed")
+
+
+async def test_scopes_do_not_change_and_the_status_is_apart(served: ControlPlane) -> None:
+    async with served.api() as api:
+        spec = {"hard": {"pods": "1"}, "scopes": ["BestEffort"]}
+        made_ = await api.create(
+            TENANTQUOTAS, {**made(TENANTQUOTAS, spec), "status": {"used": {"pods": "9"}}}, namespace="default"
+        )
+        assert "status" not in made_
+        told = await api.update(
+            TENANTQUOTAS, {**made_, "status": {"hard": {"pods": "1"}, "used": {"pods": 0}}}, subresource="status"
+        )
+        assert told["status"]["used"] == {"pods": 0}
+        for change in ({"scopes": ["NotBestEffort"]}, {"scopes": None}, selected("PriorityClass", "Exists")):
+            with pytest.raises(Invalid) as refused:
+                await api.patch(TENANTQUOTAS, "default", "default", {"spec": change}, kind="merge")
+            field = next(name for name in change if name != "hard")
+            assert {cause.field for cause in refused.value.causes} == {f"spec.{field}"}
+        await api.patch(TENANTQUOTAS, "default", "default", {"spec": {"hard": {"pods": "2"}}}, kind="merge")
+    head, row = served.kubectl("get", "tq", "-n", "default").splitlines()
+    assert head.split() == ["NAME", "HARD", "USED", "AGE"]
+    assert row.split()[:3] == ["default", '{"pods":"2"}', '{"pods":0}']

@@ -32,6 +32,7 @@ from isoplane.objects.kinds import (
     QUOTAUSAGES,
     RESOURCEQUOTAS,
     SECRETS,
+    TENANTQUOTAS,
     VIRTUALMACHINEINSTANCES,
     VIRTUALMACHINES,
 )
@@ -47,6 +48,7 @@ app = command_line("Explain what a quota would admit, whom it would evict, and w
 
 LOOKED_AT = (
     RESOURCEQUOTAS,
+    TENANTQUOTAS,
     QUOTAPOLICIES,
     COHORTS,
     NODES,

@@ -16,10 +16,11 @@ from isoplane.objects.schema.sources import REF, Definition, read_definitions
 
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
+_RULES = "x-kubernetes-validations"
 _KEPT = (
     "description", "type", "format", "enum", "default", "required", "pattern", "minimum", "maximum", "exclusiveMinimum",
     "exclusiveMaximum", "minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties",
-    "x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-map-type", "x-kubernetes-validations",
+    "x-kubernetes-list-type", "x-kubernetes-list-map-keys", "x-kubernetes-map-type", _RULES,
     "x-kubernetes-preserve-unknown-fields",
 )  # fmt: skip
 """Keywords that a structural schema takes as they are."""
@@ -92,7 +93,10 @@ def _render(schema: Definition, pool: dict[str, Definition], inside: tuple[str, 
         own = {key: value for key, value in schema.items() if key in _KEPT}
         if name == _META:
             return {"type": "object"}
-        return (dict(_AMOUNT) if name == _QUANTITY else _render(pool[name], pool, (*inside, name))) | own
+        meant = dict(_AMOUNT) if name == _QUANTITY else _render(pool[name], pool, (*inside, name))
+        if rules := [*meant.get(_RULES, ()), *own.get(_RULES, ())]:
+            own[_RULES] = rules
+        return meant | own
     result: Definition = {key: schema[key] for key in _KEPT if key in schema} | schema.get("x-isoplane-elsewhere", {})
     if schema.get("x-isoplane-number-or-string"):
         # Number or string: no type is said, and what has neither form is refused by its other keywords.

@@ -30,6 +30,7 @@ from isoplane.objects.resources.resourcequota import RESOURCEQUOTAS
 from isoplane.objects.resources.secret import SECRETS
 from isoplane.objects.resources.service import SERVICES
 from isoplane.objects.resources.serviceaccount import SERVICEACCOUNTS
+from isoplane.objects.resources.tenantquota import TENANTQUOTAS
 from isoplane.objects.resources.virtualmachine import VIRTUALMACHINES
 from isoplane.objects.resources.virtualmachineinstance import VIRTUALMACHINEINSTANCES
 from isoplane.objects.resources.workload import WORKLOADS
@@ -47,5 +48,5 @@ __all__ = [
     "BUILT_IN", "CLUSTERNETWORKPOLICIES", "COHORTS", "CONFIGMAPS", "CUSTOMRESOURCEDEFINITIONS", "EVENTS", "LEASES",
     "LIMITRANGES", "NAMESPACES", "NETWORKPOLICIES", "NODES", "PODDISRUPTIONBUDGETS", "PODS", "PRIORITYCLASSES",
     "QUOTADECISIONS", "QUOTAPOLICIES", "QUOTAUSAGES", "RESOURCEQUOTAS", "SECRETS", "SERVICEACCOUNTS", "SERVICES",
-    "VIRTUALMACHINEINSTANCES", "VIRTUALMACHINES", "WORKLOADS", "Resource", "of",
+    "TENANTQUOTAS", "VIRTUALMACHINEINSTANCES", "VIRTUALMACHINES", "WORKLOADS", "Resource", "of",
 ]  # fmt: skip

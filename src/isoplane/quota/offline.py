@@ -19,6 +19,7 @@ from isoplane.objects.kinds import (
     QUOTAPOLICIES,
     QUOTAUSAGES,
     RESOURCEQUOTAS,
+    TENANTQUOTAS,
     Resource,
 )
 from isoplane.objects.metadata import Object
@@ -79,7 +80,7 @@ class Offline:
 
     def _configure(self) -> None:
         quotas: dict[str, list[Object]] = {}
-        for obj in self._of(RESOURCEQUOTAS):
+        for obj in (*self._of(RESOURCEQUOTAS), *self._of(TENANTQUOTAS)):
             quotas.setdefault(namespace_of(obj), []).append(obj)
         for namespace, found in quotas.items():
             self.ledger.set_quotas(namespace, [_read(quota_of, obj) for obj in found])
@@ -246,4 +247,13 @@ def answers(state: Iterable[Object], new: Iterable[Object], now: float) -> list[
     return [answer for answer in found if answer is not None]
 
 
-_CONFIGURES = (RESOURCEQUOTAS, QUOTAPOLICIES, COHORTS, NODES, PRIORITYCLASSES, PODDISRUPTIONBUDGETS, QUOTAUSAGES)
+_CONFIGURES = (
+    RESOURCEQUOTAS,
+    TENANTQUOTAS,
+    QUOTAPOLICIES,
+    COHORTS,
+    NODES,
+    PRIORITYCLASSES,
+    PODDISRUPTIONBUDGETS,
+    QUOTAUSAGES,
+)

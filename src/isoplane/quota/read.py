@@ -1,4 +1,4 @@
-"""Objects that configure quota, as the decision reads them: ResourceQuota, QuotaPolicy, Cohort with its Nodes."""
+"""Objects that configure quota, as the decision reads them: ResourceQuota, TenantQuota, QuotaPolicy, Cohort with its Nodes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from isoplane.objects import metadata
+from isoplane.objects.kinds import RESOURCEQUOTAS, TENANTQUOTAS, Resource
 from isoplane.objects.quantity import amount, is_cpu, parse
 from isoplane.quota.charge import canonical
 from isoplane.quota.model import DEFAULT_MAX_GRACE, DEFAULT_MAX_PENDING, Policy, Quota
@@ -18,10 +19,21 @@ POLICY_NAME = "default"
 
 
 def quota_of(obj: Mapping[str, Any]) -> Quota:
-    """A ResourceQuota. Raises ValueError on a malformed quantity or scope."""
+    """A ResourceQuota or TenantQuota. Raises ValueError on a malformed quantity or scope."""
     spec = obj.get("spec") or {}
     hard = {name: amount(name, value) for name, value in (spec.get("hard") or {}).items()}
-    return Quota(metadata.name(obj), hard, terms(spec))
+    return Quota(quota_name(str(obj.get("kind")), metadata.name(obj)), hard, terms(spec))
+
+
+def quota_name(kind: str, name: str) -> str:
+    """The name of a quota among those of its namespace: a TenantQuota may be called as a ResourceQuota is."""
+    return f"{TENANTQUOTAS.singular}/{name}" if kind == TENANTQUOTAS.kind else name
+
+
+def quota_object(quota: str) -> tuple[Resource, str]:
+    """The object that a quota of this name was read from: its resource and its name."""
+    kind, _, name = quota.rpartition("/")
+    return (TENANTQUOTAS if kind else RESOURCEQUOTAS, name)
 
 
 def _amounts(quantities: Mapping[str, Any] | None) -> dict[str, int]:

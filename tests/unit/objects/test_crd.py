@@ -8,8 +8,17 @@ from typing import Any
 import pytest
 
 from isoplane.objects.crd import crd, structural
-from isoplane.objects.kinds import BUILT_IN, CONFIGMAPS, QUOTAPOLICIES, VIRTUALMACHINES, WORKLOADS, Resource
+from isoplane.objects.kinds import (
+    BUILT_IN,
+    CONFIGMAPS,
+    QUOTAPOLICIES,
+    TENANTQUOTAS,
+    VIRTUALMACHINES,
+    WORKLOADS,
+    Resource,
+)
 from isoplane.objects.resource import Resource as Described
+from isoplane.objects.validation import validate
 
 OURS = [r for r in BUILT_IN if r.group == "isoplane.io" and not r.computed]
 
@@ -69,3 +78,16 @@ def test_defaults_are_those_that_the_embedded_plane_sets() -> None:
     QUOTAPOLICIES.default({"spec": spec})
     properties = structural(QUOTAPOLICIES)["properties"]["spec"]["properties"]
     assert {name: field["default"] for name, field in properties.items() if "default" in field} == spec
+
+
+def test_amounts_have_a_bounded_number_of_names() -> None:
+    for resource, path in ((QUOTAPOLICIES, "guaranteed"), (TENANTQUOTAS, "hard")):
+        for count in (100, 101):
+            hard = {f"requests.example.com/r{number}": "1" for number in range(count)}
+            obj = {
+                "apiVersion": resource.api_version,
+                "kind": resource.kind,
+                "metadata": {"name": "default", "namespace": "a"},
+            }
+            causes = validate(resource, {**obj, "spec": {path: hard}})
+            assert [cause.message for cause in causes] == ["Too many: 101: must have at most 100"] * (count > 100)

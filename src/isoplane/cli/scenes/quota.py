@@ -13,7 +13,14 @@ from isoplane.cli.scenes.board import Board
 from isoplane.cli.scenes.theatre import Stage, example, example_dir, stage
 from isoplane.objects import kinds, metadata
 from isoplane.objects.errors import QuotaExceeded
-from isoplane.objects.kinds import EVENTS, RESOURCEQUOTAS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Resource
+from isoplane.objects.kinds import (
+    EVENTS,
+    RESOURCEQUOTAS,
+    TENANTQUOTAS,
+    VIRTUALMACHINEINSTANCES,
+    VIRTUALMACHINES,
+    Resource,
+)
 from isoplane.objects.metadata import Object
 from isoplane.objects.quantity import amount, approximate
 
@@ -87,7 +94,8 @@ async def _quotas(scene: Stage) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("QUOTA", "RESOURCE", "USED", "HARD"):
         table.add_column(column)
-    for quota in (await scene.plane.api.list(RESOURCEQUOTAS)).items:
+    quotas = [q for kind in (RESOURCEQUOTAS, TENANTQUOTAS) for q in (await scene.plane.api.list(kind)).items]
+    for quota in quotas:
         status = quota["status"]
         for resource, hard in status["hard"].items():
             name = f"{metadata.namespace(quota)}/{metadata.name(quota)}"

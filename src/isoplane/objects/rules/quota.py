@@ -29,6 +29,14 @@ MOST_AMOUNTS = 1000
 """Every write in the namespace looks at every limit."""
 
 
+def is_amount_of_workloads(name: str) -> bool:
+    """Whether a quota's resource is what workloads request or are limited to, or their number: no other objects, no storage."""
+    resource = name.removeprefix("requests.").removeprefix("limits.")
+    if name == "pods" or resource in _COMPUTE or resource.startswith("hugepages-"):
+        return True
+    return name.startswith("requests.") and "/" in resource and ".storageclass.storage.k8s.io/" not in resource
+
+
 def check_resourcequota(obj: dict[str, Any], report: Report) -> None:
     spec = obj.get("spec") or {}
     check_amounts("spec.hard", spec.get("hard"), report)

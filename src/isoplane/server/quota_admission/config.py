@@ -1,4 +1,4 @@
-"""From the objects that configure quota to what the decision reads: ResourceQuota, QuotaPolicy, Cohort, Node."""
+"""From the objects that configure quota to what the decision reads: ResourceQuota, TenantQuota, QuotaPolicy, Cohort, Node."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from isoplane.objects import metadata
-from isoplane.objects.kinds import COHORTS, NODES, QUOTAPOLICIES, RESOURCEQUOTAS, Resource
+from isoplane.objects.kinds import COHORTS, NODES, QUOTAPOLICIES, RESOURCEQUOTAS, TENANTQUOTAS, Resource
 from isoplane.objects.metadata import Object
 from isoplane.quota.model import Cohort, Limits, Policy
 from isoplane.quota.read import POLICY_NAME, allocatable, capacity, max_grace, policy_of, quota_of
@@ -42,7 +42,10 @@ class Change:
 
 def limits_of(view: ReadView, namespace: str, change: Change | None) -> Limits | None:
     """What a namespace's objects say; None when there is no quota and no policy."""
-    quotas = sorted((quota_of(obj) for obj in objects(view, RESOURCEQUOTAS, namespace, change)), key=lambda q: q.name)
+    kinds = (RESOURCEQUOTAS, TENANTQUOTAS)
+    quotas = sorted(
+        (quota_of(obj) for kind in kinds for obj in objects(view, kind, namespace, change)), key=lambda q: q.name
+    )
     policies = [o for o in objects(view, QUOTAPOLICIES, namespace, change) if metadata.name(o) == POLICY_NAME]
     if not quotas and not policies:
         return None

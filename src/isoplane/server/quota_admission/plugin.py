@@ -4,7 +4,7 @@
     … changes                 it began to run, ended, grew, or asks again
     … is deleted, removed     what it takes is coming back, is free: wake who waits
     any other object          count it where a quota does
-    ResourceQuota, QuotaPolicy, Cohort, Node    compile anew, count anew, wake
+    ResourceQuota, TenantQuota, QuotaPolicy, Cohort, Node    compile anew, count anew, wake
 
 Place it last in the chain: what it decides must be what is stored.
 """
@@ -17,7 +17,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 
 from isoplane.objects.errors import Forbidden, QuotaExceeded
-from isoplane.objects.kinds import COHORTS, NODES, QUOTAPOLICIES, RESOURCEQUOTAS, Resource
+from isoplane.objects.kinds import COHORTS, NODES, QUOTAPOLICIES, RESOURCEQUOTAS, TENANTQUOTAS, Resource
 from isoplane.quota.audit import Entry
 from isoplane.quota.charge import counts_nothing
 from isoplane.quota.read import quota_of
@@ -34,9 +34,10 @@ from isoplane.workload.registry import adapter_for
 
 _log = logging.getLogger(__name__)
 MAX_QUOTAS = 50
-"""ResourceQuotas of one namespace. Each one's status is written in the very transaction of every workload it counts, which
-costs a create some 30 microseconds of CPU apiece."""
-_CONFIGURES = (RESOURCEQUOTAS, QUOTAPOLICIES)
+"""ResourceQuotas and TenantQuotas of one namespace. Each one's status is written in the very transaction of every workload it
+counts, which costs a create some 30 microseconds of CPU apiece."""
+_QUOTAS = (RESOURCEQUOTAS, TENANTQUOTAS)
+_CONFIGURES = (*_QUOTAS, QUOTAPOLICIES)
 _SHARES = (COHORTS, NODES)
 
 
@@ -61,12 +62,12 @@ class QuotaAdmission(Plugin):
         return resource.namespaced and operation != "UPDATE" and not subresource
 
     def validate(self, request: AdmissionRequest) -> None:
-        if request.resource is RESOURCEQUOTAS and request.operation == "CREATE":
-            there = sum(1 for _ in request.view.list(RESOURCEQUOTAS, request.namespace))
+        if request.resource in _QUOTAS and request.operation == "CREATE":
+            there = sum(1 for kind in _QUOTAS for _ in request.view.list(kind, request.namespace))
             if there >= MAX_QUOTAS:
                 raise Forbidden(
-                    f'resourcequotas "{request.name}" is forbidden: namespace {request.namespace} has {there} ResourceQuotas, '
-                    f"and at most {MAX_QUOTAS} are kept true at every write; put several limits into one"
+                    f'{request.resource.qualified} "{request.name}" is forbidden: namespace {request.namespace} has {there} '
+                    f"quotas, and at most {MAX_QUOTAS} are kept true at every write; put several limits into one"
                 )
         if request.resource in (QUOTAPOLICIES, COHORTS) and request.obj is not None:
             check_promises(request)
@@ -135,7 +136,7 @@ class QuotaAdmission(Plugin):
             session.count(-1)
         if resource in _CONFIGURES and (request.operation != "DELETE" or request.removes):
             session.limits_changed()
-        if resource is RESOURCEQUOTAS and request.obj is not None and not request.subresource:
+        if resource in _QUOTAS and request.obj is not None and not request.subresource:
             session.warnings += counts_nothing(quota_of(request.obj), request.scheme)
 
     def record(self, txn: Transaction, session: Session) -> None:

@@ -24,6 +24,7 @@ from isoplane.quota.charge import object_amounts
 from isoplane.quota.effects import Effect
 from isoplane.quota.engine import Engine
 from isoplane.quota.model import Charge
+from isoplane.quota.read import quota_name
 from isoplane.quota.release import RETRY_ANNOTATION
 from isoplane.server import deletion, strategy
 from isoplane.server.admission import AdmissionRequest, Chain
@@ -120,11 +121,11 @@ class Session(Telling):
         self._tell_engine(event)
 
     def limits_changed(self) -> None:
-        """A ResourceQuota or QuotaPolicy is written, or removed."""
+        """A ResourceQuota, TenantQuota or QuotaPolicy is written, or removed."""
         request, tenant = self.request, self.request.namespace
         change = self._change = Change(request.resource, tenant, request.name, request.obj)
         if request.obj is None:
-            self.forget_told(tenant, request.name)
+            self.forget_told(tenant, quota_name(request.resource.kind, request.name))
         self._tell_engine(events.LimitsChanged(tenant, limits_of(self.txn, tenant, change)))
 
     def cohorts_changed(self) -> None:

@@ -13,12 +13,13 @@ from isoplane.http import apierrors
 from isoplane.objects import metadata
 from isoplane.objects.errors import QuotaExceeded
 from isoplane.objects.event import event_of
-from isoplane.objects.kinds import EVENTS, RESOURCEQUOTAS
+from isoplane.objects.kinds import EVENTS
 from isoplane.objects.metadata import Object
 from isoplane.objects.quantity import render
 from isoplane.quota.audit import Entry
 from isoplane.quota.effects import SetUsage
 from isoplane.quota.model import Charge
+from isoplane.quota.read import quota_object
 from isoplane.server.admission import AdmissionRequest
 from isoplane.server.quota_admission.accounts import Lines, RowAccounts, kind_names
 from isoplane.store.transaction import Transaction
@@ -68,31 +69,32 @@ class Telling:
             self.txn.on_commit(partial(untold.discard, key))
 
     def _written(self, effect: SetUsage) -> bool:
-        with harmless(f"the status of ResourceQuota {effect.tenant}/{effect.quota}"):
+        with harmless(f"the status of quota {effect.tenant}/{effect.quota}"):
             self._write_usage(effect)
             return True
         return False
 
     def _write_usage(self, effect: SetUsage) -> None:
-        tenant, name, request = effect.tenant, effect.quota, self.request
-        status_used = {resource: render(resource, value) for resource, value in effect.used.items()}
-        if request.obj is not None and request.resource is RESOURCEQUOTAS and request.name == name:
+        tenant, quota, request = effect.tenant, effect.quota, self.request
+        resource, name = quota_object(quota)
+        status_used = {what: render(what, value) for what, value in effect.used.items()}
+        if request.obj is not None and request.resource is resource and request.name == name:
             obj: Object = request.obj
             obj["status"] = {"hard": dict((obj.get("spec") or {}).get("hard") or {}), "used": status_used}
             return
-        record = self.txn.get(RESOURCEQUOTAS, tenant, name)
+        record = self.txn.get(resource, tenant, name)
         if record is None:
             return
         # Written at every admission: parsed only when somebody else wrote it last.
-        written, told = self._lines.told.get((tenant, name), (None, {}))
+        written, told = self._lines.told.get((tenant, quota), (None, {}))
         base = told if written is record else record.object()
         status = {"hard": (base.get("spec") or {}).get("hard") or {}, "used": status_used}
         obj = {**base, "metadata": dict(base["metadata"]), "status": status}
-        self._lines.told[(tenant, name)] = (self.txn.put(RESOURCEQUOTAS, obj), obj)
+        self._lines.told[(tenant, quota)] = (self.txn.put(resource, obj), obj)
 
-    def forget_told(self, tenant: str, name: str) -> None:
+    def forget_told(self, tenant: str, quota: str) -> None:
         """A quota is removed: its status is nobody's any more."""
-        self._lines.told.pop((tenant, name), None)
+        self._lines.told.pop((tenant, quota), None)
 
     def _event(self, obj: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
         """Write an Event along. One that cannot be written is logged and costs nothing but itself."""

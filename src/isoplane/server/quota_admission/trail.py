@@ -14,6 +14,7 @@ from isoplane.objects.kinds import (
     QUOTADECISIONS,
     QUOTAPOLICIES,
     RESOURCEQUOTAS,
+    TENANTQUOTAS,
     VIRTUALMACHINEINSTANCES,
 )
 from isoplane.objects.metadata import Object, rfc3339
@@ -87,5 +88,5 @@ def _short(line: str, amount: int) -> dict[str, str]:
 
 def decisions_summary() -> Summary:
     """What to register with the server's computed kinds."""
-    sources = (RESOURCEQUOTAS, QUOTAPOLICIES, PODS, VIRTUALMACHINEINSTANCES)
+    sources = (RESOURCEQUOTAS, TENANTQUOTAS, QUOTAPOLICIES, PODS, VIRTUALMACHINEINSTANCES)
     return Summary(QUOTADECISIONS, sources, Trail().decisions)

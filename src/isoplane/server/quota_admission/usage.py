@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from isoplane.objects.kinds import PODS, QUOTAPOLICIES, QUOTAUSAGES, RESOURCEQUOTAS, VIRTUALMACHINEINSTANCES
+from isoplane.objects.kinds import (
+    PODS,
+    QUOTAPOLICIES,
+    QUOTAUSAGES,
+    RESOURCEQUOTAS,
+    TENANTQUOTAS,
+    VIRTUALMACHINEINSTANCES,
+)
 from isoplane.objects.metadata import Object, rfc3339
 from isoplane.objects.quantity import render
 from isoplane.quota.accounts import Book
@@ -89,4 +96,4 @@ def _waiting(waiting: Waiting) -> dict[str, Any]:
 
 def usage_summary() -> Summary:
     """What to register with the server's computed kinds."""
-    return Summary(QUOTAUSAGES, (RESOURCEQUOTAS, QUOTAPOLICIES, PODS, VIRTUALMACHINEINSTANCES), usage_of)
+    return Summary(QUOTAUSAGES, (RESOURCEQUOTAS, TENANTQUOTAS, QUOTAPOLICIES, PODS, VIRTUALMACHINEINSTANCES), usage_of)
