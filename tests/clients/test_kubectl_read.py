@@ -22,7 +22,7 @@ def test_a_kubectl_that_sends_protobuf_is_among_them() -> None:
 def test_version_and_discovery(kubectl: Run) -> None:
     assert "isoplane" in kubectl("version", "-o", "yaml")
     names = kubectl("api-resources", "-o", "name").split()
-    assert {"pods", "namespaces", "virtualmachines.kubevirt.io", "workloads.isoplane.io"} <= set(names)
+    assert {"pods", "namespaces", "virtualmachines.kubevirt.io", "workloads.view.isoplane.io"} <= set(names)
     assert "events" in names
     assert "kubevirt.io/v1" in kubectl("api-versions").split()
     everything = kubectl("api-resources", "--categories=all", "-o", "name").split()
@@ -148,6 +148,6 @@ def test_wait(kubectl: Run, plane: ServerThread, tmp_path: Path) -> None:
 
 
 def test_computed_kinds_are_announced_and_cannot_be_written(kubectl: Run, tmp_path: Path) -> None:
-    body = {"apiVersion": "isoplane.io/v1alpha1", "kind": "Workload", "metadata": {"name": "x"}}
+    body = {"apiVersion": "view.isoplane.io/v1alpha1", "kind": "Workload", "metadata": {"name": "x"}}
     error = kubectl.fails("create", "--validate=false", "-f", write(tmp_path, body))
     assert "MethodNotAllowed" in error or "does not allow" in error

@@ -127,7 +127,7 @@ def test_kubeconfig_and_keys_are_private(tmp_path: Path) -> None:
         ("PATCH", PODS, 405),
         ("GET", f"{PODS}/x/binding", 405),
         ("TRACE", PODS, 405),
-        ("DELETE", "/apis/isoplane.io/v1alpha1/namespaces/default/workloads/x", 405),
+        ("DELETE", "/apis/view.isoplane.io/v1alpha1/namespaces/default/workloads/x", 405),
         ("GET", f"{PODS}?limit=x", 400),
         ("GET", f"{PODS}?watch=maybe", 400),
         ("GET", f"{PODS}?labelSelector=a%20in", 400),

@@ -111,6 +111,13 @@ class Informer:
         """Wait until the first list is in."""
         await self._synced.wait()
 
+    async def refresh(self) -> None:
+        """List anew, consistently, and wait until that is in: the cache has then seen everything of before the call."""
+        await self.stop()
+        self._synced.clear()
+        self.start()
+        await self.synced()
+
     async def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()

@@ -58,6 +58,8 @@ class Operator:
             duration=terms.duration, renew_deadline=terms.renew_deadline, retry=terms.retry,
         )  # fmt: skip
         self._leading: asyncio.Task[None] | None = None
+        self.informers = Informers(api)
+        self.cluster = Cluster(self.informers)
         self.domains: dict[str, Domain] = {}
         self._wake = asyncio.Event()
 
@@ -66,11 +68,14 @@ class Operator:
         return self._leading is not None and not self._leading.done()
 
     async def run(self) -> None:
-        """Campaign and, while the lease is held, lead."""
+        """Keep the caches, campaign and, while the lease is held, lead."""
         try:
+            await self.informers.start()
+            self._listen(self.cluster)
             await self._lease.run(self._start, self._stop)
         finally:
             self._stop()
+            await self.informers.stop()
 
     def _start(self) -> None:
         self._leading = asyncio.create_task(self._lead_again())
@@ -100,23 +105,25 @@ class Operator:
         # The lease counts its holders; one that was deleted counts from the beginning, and the ledgers remember.
         epoch = max([self._lease.transitions + 1, *(one.epoch + (one.leader != self._identity) for one in found)])
         ledgers = [await self._take_over(shelf, ledger, epoch) for ledger in found]
-        informers = Informers(self._api)
-        cluster = Cluster(informers)
-        acts = Acts(self._api, self._clock)
+        acts, cluster = Acts(self._api, self._clock), self.cluster
         try:
-            await informers.start()
+            await self.informers.refresh()
             self.domains = {
                 found.name: Domain(found, cluster, shelf, acts, self._clock) for found in ledgers if found.namespaces
             }
-            self._listen(cluster)
             while True:
                 await self._open_new(shelf, cluster, acts, epoch)
                 await self._decide(epoch)
                 await self._pause()
         finally:
-            await informers.stop()
+            self.domains = {}
             with suppress(asyncio.CancelledError):
                 await acts.close()
+
+    def place(self, namespace: str, uid: str) -> int:
+        """Where a waiting workload stands in its namespace's queue, from 1 on; 0: in none, or another operator leads."""
+        domain = self._domain_of(namespace)
+        return domain.place(namespace, uid) if domain is not None else 0
 
     async def _take_over(self, shelf: Shelf, found: Ledger, epoch: int) -> Ledger:
         while True:

@@ -1,4 +1,4 @@
-"""The Workload kind (isoplane.io/v1alpha1): pods and VMs side by side, computed from the shape on every read."""
+"""The Workload kind (view.isoplane.io/v1alpha1): pods and VMs side by side, computed from the shape on every read."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def test_objects_are_counted_too() -> None:
 def test_holds_are_read_from_the_usage() -> None:
     gated = pod("held", uid="u1", spec={"schedulingGates": [{"name": "isoplane.io/quota"}]})
     usage = {
-        "apiVersion": "isoplane.io/v1alpha1", "kind": "QuotaUsage", "metadata": {"name": "default", "namespace": "a"},
+        "apiVersion": "view.isoplane.io/v1alpha1", "kind": "QuotaUsage", "metadata": {"name": "default", "namespace": "a"},
         "status": {"holds": [{"uid": "u1", "victims": ["pod/a/x"]}]},
     }  # fmt: skip
     (answer,) = answers([QUOTA, gated, usage], [pod("new")], 0)
@@ -160,7 +160,7 @@ def test_who_is_there_already_is_told_how_it_waits() -> None:
     ]  # fmt: skip
     since = "2026-11-28T10:00:00Z"
     usage = {
-        "apiVersion": "isoplane.io/v1alpha1", "kind": "QuotaUsage", "metadata": {"name": "default", "namespace": "a"},
+        "apiVersion": "view.isoplane.io/v1alpha1", "kind": "QuotaUsage", "metadata": {"name": "default", "namespace": "a"},
         "status": {
             "holds": [{"uid": "u1", "victims": ["pod/a/running"], "since": since, "expires": "2026-11-28T10:02:30Z"}],
             "waiting": [{"uid": "u2", "since": since}, {"uid": "u3", "since": since}],

@@ -26,7 +26,7 @@ def _row(obj: Object, now: float) -> list[Cell]:
 
 
 QUOTADECISIONS = Resource(
-    group="isoplane.io",
+    group="view.isoplane.io",
     version="v1alpha1",
     plural="quotadecisions",
     kind="QuotaDecision",

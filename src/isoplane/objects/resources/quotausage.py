@@ -21,7 +21,7 @@ def _row(obj: Object, now: float) -> list[Cell]:
 
 
 QUOTAUSAGES = Resource(
-    group="isoplane.io",
+    group="view.isoplane.io",
     version="v1alpha1",
     plural="quotausages",
     kind="QuotaUsage",

@@ -74,7 +74,7 @@ def transitions_text(entries: Any) -> str:
 
 
 WORKLOADS = Resource(
-    group="isoplane.io",
+    group="view.isoplane.io",
     version="v1alpha1",
     plural="workloads",
     kind="Workload",
