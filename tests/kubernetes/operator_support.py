@@ -18,35 +18,10 @@ from isoplane.operator.install import install as put
 from isoplane.operator.manifests import laptop
 from isoplane.operator.names import Accounts
 from isoplane.operator.operator import Operator, Terms
+from isoplane.operator.serving import APISERVICE, registration, serving
+from isoplane.operator.view import WorkloadView
 
 SHORT = Terms(duration=2.0, renew_deadline=1.5, retry=0.3)
-
-
-def crd(plural: str, kind: str, scope: str, *, status: bool = False) -> dict[str, Any]:
-    """A kind of ours that takes every field."""
-    free = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    spec = {**free, "properties": {"maxPriority": {"type": "integer"}}}
-    version = {
-        "name": "v1alpha1", "served": True, "storage": True,
-        "schema": {"openAPIV3Schema": {**free, "properties": {"spec": spec}}},
-        **({"subresources": {"status": {}}} if status else {}),
-    }  # fmt: skip
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.isoplane.io"},
-        "spec": {
-            "group": "isoplane.io", "scope": scope, "versions": [version],
-            "names": {"plural": plural, "singular": kind.lower(), "kind": kind, "listKind": f"{kind}List"},
-        },
-    }  # fmt: skip
-
-
-CRDS = [
-    crd("tenantquotas", "TenantQuota", "Namespaced", status=True),
-    crd("quotapolicies", "QuotaPolicy", "Namespaced"),
-    crd("cohorts", "Cohort", "Cluster"),
-    crd("quotaledgers", "QuotaLedger", "Cluster"),
-]
 
 
 def apply(plane: ControlPlane, *objects: dict[str, Any]) -> None:
@@ -67,24 +42,37 @@ def install(plane: ControlPlane) -> None:
 
     async def run() -> None:
         async with HttpApi(kubeconfig.load(plane.kubeconfig)) as administrator:
-            await put(administrator, [*CRDS, *laptop()])
+            await put(administrator, laptop())
 
     asyncio.run(run())
 
 
 @contextlib.contextmanager
-def running_operator(plane: ControlPlane, identity: str = "one", terms: Terms = SHORT) -> Iterator[Operator]:
-    """An operator that campaigns in a thread of its own, as its service account."""
+def running_operator(
+    plane: ControlPlane, identity: str = "one", terms: Terms = SHORT, *, serve: bool = False
+) -> Iterator[Operator]:
+    """An operator that campaigns in a thread of its own, as its service account. ``serve``: the aggregated API as well."""
     loop = asyncio.new_event_loop()
     made: list[Operator] = []
     ready = threading.Event()
 
     async def run() -> None:
         cluster = kubeconfig.load(plane.kubeconfig)
-        async with HttpApi(cluster, impersonate=Accounts().operator) as api:
+        async with HttpApi(cluster, impersonate=Accounts().operator) as api, contextlib.AsyncExitStack() as stack:
             made.append(Operator(api, identity, terms=terms))
             ready.set()
-            await made[0].run()
+            work = asyncio.ensure_future(made[0].run())
+            try:
+                if serve:
+                    await made[0].synced()
+                    view = WorkloadView(made[0].cluster.pods, None, made[0].place)
+                    port, ca = await stack.enter_async_context(serving(api, view, "127.0.0.1", 0))
+                    async with HttpApi(cluster) as administrator:
+                        await put(administrator, registration("localhost", port, ca))
+                await work
+            finally:
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
 
     task: list[asyncio.Task[None]] = []
 
@@ -99,7 +87,16 @@ def running_operator(plane: ControlPlane, identity: str = "one", terms: Terms = 
     thread.start()
     ready.wait(10)
     try:
+        if serve:
+            until(lambda: _registered(plane), "the APIService is there")
+            plane.kubectl("wait", "--for=condition=Available", "--timeout=30s", f"apiservice/{APISERVICE}")
         yield made[0]
     finally:
+        if serve:
+            plane.kubectl("delete", "apiservice", APISERVICE)
         loop.call_soon_threadsafe(task[0].cancel)
         thread.join(20)
+
+
+def _registered(plane: ControlPlane) -> bool:
+    return APISERVICE in plane.kubectl("get", "apiservices", "-o", "name")

@@ -117,3 +117,47 @@ def _message(plane: ControlPlane, where: str, name: str) -> str:
 def _used(plane: ControlPlane, where: str) -> str:
     found = json.loads(plane.kubectl("get", "tenantquota", "quota", "-n", where, "-o", "json"))
     return str(found.get("status", {}).get("used", {}).get("requests.cpu", ""))
+
+
+def test_kubectl_lists_the_workloads_of_the_cluster(installed: ControlPlane) -> None:
+    plane = installed
+    apply(plane, namespace("op-list"), namespace("op-list-other"), tenant_quota("op-list", requests_cpu="1"))
+    create(plane, pod("op-list", "runs", "400m"), pod("op-list-other", "elsewhere", "100m"))
+    with running_operator(plane, serve=True):
+        until(lambda: is_ready(plane, "op-list", "runs"), "the Pod runs")
+        create(plane, pod("op-list", "waits", "700m"), pod("op-list", "waits-too", "800m"))
+        lines = until(lambda: _rows(plane, "op-list", "in the queue", 2), "both wait, and their places are told")
+        assert lines["pod.runs"].split()[1:4] == ["Pod", "Running", "True"]
+        assert "Gated: 1st in the queue" in lines["pod.waits"]
+        assert "Gated: 2nd in the queue" in lines["pod.waits-too"]
+        assert "pod.elsewhere" in plane.kubectl("get", "workloads", "-A")
+        found = json.loads(plane.kubectl("get", "workload", "runs", "-n", "op-list", "-o", "json"))
+        assert found["apiVersion"] == "view.isoplane.io/v1alpha1"
+        # A tenant sees its own namespace only: the cluster decides.
+        plane.kubectl("create", "rolebinding", "ann", "-n", "op-list", "--clusterrole=view", "--user=ann")
+        ann = plane.user("ann")
+        listed = until(lambda: _tried(plane, "get", "workloads", "-n", "op-list", kubeconfig=ann), "ann may")
+        assert "pod.runs" in listed
+        with pytest.raises(AssertionError, match="Forbidden"):
+            plane.kubectl("get", "workloads", "-A", kubeconfig=ann)
+        all_ = "/apis/view.isoplane.io/v1alpha1/workloads"
+        revision = json.loads(plane.kubectl("get", "--raw", all_))["metadata"]["resourceVersion"]
+        plane.kubectl("delete", "pod", "waits", "-n", "op-list", "--wait=true")
+        watch = f"{all_}?watch=1&timeoutSeconds=1&resourceVersion="
+        events = [json.loads(line) for line in plane.kubectl("get", "--raw", watch + revision).splitlines()]
+        assert ("DELETED", "pod.waits") in {(e["type"], e["object"]["metadata"]["name"]) for e in events}
+        (unknown,) = [json.loads(line) for line in plane.kubectl("get", "--raw", watch + "1").splitlines()]
+        assert (unknown["type"], unknown["object"]["code"]) == ("ERROR", 410)
+
+
+def _rows(plane: ControlPlane, where: str, words: str, count: int) -> dict[str, str]:
+    table = plane.kubectl("get", "workloads", "-n", where)
+    rows = {line.split()[0]: line for line in table.splitlines()[1:]}
+    return rows if sum(words in line for line in rows.values()) == count else {}
+
+
+def _tried(plane: ControlPlane, *arguments: str, kubeconfig: Any = None) -> str:
+    try:
+        return plane.kubectl(*arguments, kubeconfig=kubeconfig)
+    except AssertionError:
+        return ""

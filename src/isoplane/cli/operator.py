@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import uuid
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import typer
@@ -26,6 +27,8 @@ from isoplane.operator.manifests import laptop
 from isoplane.operator.names import Accounts
 from isoplane.operator.operator import Operator, Terms
 from isoplane.operator.policies import GROUP_VERSION
+from isoplane.operator.serving import registration, serving
+from isoplane.operator.view import WorkloadView
 
 app = command_line(group=True)
 
@@ -46,6 +49,12 @@ def run(
     lease_seconds: float = typer.Option(
         10.0, "--lease-seconds", min=1.0, help="How long another operator waits for this one."
     ),
+    serve_api: str = typer.Option(
+        "",
+        "--serve-api",
+        metavar="HOST:PORT",
+        help="Serve kubectl get workloads, at an address that the cluster can reach.",
+    ),
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Log more."),
 ) -> None:
     """Run the operator here, in the foreground, against a cluster: it acts as its own service account there.
@@ -57,7 +66,11 @@ def run(
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("httpcore").setLevel(logging.WARNING)
     terms = Terms(lease_seconds, lease_seconds * 0.7, lease_seconds * 0.1)
-    _with_cluster(_run(_cluster(file, context), not no_install, terms))
+    host, _, port = serve_api.rpartition(":")
+    if serve_api and not (host and port.isdigit()):
+        fail(f"--serve-api {serve_api}: must be HOST:PORT, such as laptop.example.com:8443")
+    address = (host, int(port)) if serve_api else None
+    _with_cluster(_run(_cluster(file, context), not no_install, terms, address))
 
 
 @app.command(name="uninstall")
@@ -84,8 +97,8 @@ def _with_cluster(work: object) -> None:
         fail(str(error) or "the cluster did not answer in time")
 
 
-async def _run(cluster: kubeconfig.Cluster, installs: bool, terms: Terms) -> None:
-    async with HttpApi(cluster) as administrator:
+async def _run(cluster: kubeconfig.Cluster, installs: bool, terms: Terms, address: tuple[str, int] | None) -> None:
+    async with HttpApi(cluster) as administrator, AsyncExitStack() as stack:
         if not await Discovery(administrator).serves(GROUP_VERSION, "MutatingAdmissionPolicy"):
             raise NotServed(
                 f"this cluster does not serve MutatingAdmissionPolicy in {GROUP_VERSION}, and cannot reach a webhook on this "
@@ -93,11 +106,17 @@ async def _run(cluster: kubeconfig.Cluster, installs: bool, terms: Terms) -> Non
             )
         if installs:
             await install(administrator, laptop())
-    identity = f"{socket.gethostname()}_{os.getpid()}_{uuid.uuid4().hex[:8]}"
-    async with HttpApi(cluster, impersonate=Accounts().operator) as api:
-        task = asyncio.create_task(Operator(api, identity, terms=terms).run())
+        api = await stack.enter_async_context(HttpApi(cluster, impersonate=Accounts().operator))
+        identity = f"{socket.gethostname()}_{os.getpid()}_{uuid.uuid4().hex[:8]}"
+        operator = Operator(api, identity, terms=terms)
+        task = asyncio.create_task(operator.run())
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        if address is not None:
+            await operator.synced()
+            view = WorkloadView(operator.cluster.pods, None, operator.place)
+            port, ca = await stack.enter_async_context(serving(api, view, *address))
+            await install(administrator, registration(address[0], port, ca))
         typer.echo(f"ready: deciding quota for {cluster.server} as {Accounts().operator}")
         try:
             await task
@@ -109,5 +128,6 @@ async def _uninstall(cluster: kubeconfig.Cluster) -> None:
     async with HttpApi(cluster) as administrator:
         managed: list[Object] = [obj for obj in (await administrator.list(NAMESPACES)).items if is_managed(obj)]
         async with HttpApi(cluster) as api:
-            released = await uninstall(api, laptop(), map(metadata.name, managed))
+            there = [*registration("localhost", 443, b""), *laptop()]
+            released = await uninstall(api, there, map(metadata.name, managed))
     say(f"removed; {released} waiting Pods were released")

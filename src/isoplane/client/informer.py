@@ -257,6 +257,10 @@ class Informers:
             informer.start()
         await asyncio.gather(*(informer.synced() for informer in informers))
 
+    async def refresh(self) -> None:
+        """List everything anew, consistently."""
+        await asyncio.gather(*(informer.refresh() for informer in self._informers.values()))
+
     async def stop(self) -> None:
         self._started = False
         await asyncio.gather(*(informer.stop() for informer in self._informers.values()), *self._dropped)

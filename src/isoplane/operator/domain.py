@@ -115,6 +115,10 @@ class Domain:
         """A Cohort or a Node changed."""
         self._cohorts = True
 
+    def place(self, namespace: str, uid: str) -> int:
+        """Where a waiting workload stands in its namespace's queue, from 1 on; 0: in none."""
+        return self.books.line(namespace).place(uid)
+
     @property
     def due(self) -> bool:
         """Whether there is something to look at."""

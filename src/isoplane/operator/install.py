@@ -90,14 +90,15 @@ async def _established(api: HttpApi, discovery: Discovery, obj: Object) -> None:
 
 
 async def uninstall(api: HttpApi, objects: Sequence[Object], namespaces: Iterable[str]) -> int:
-    """Take the policies away, then let every waiting Pod go, then the rest. Returns how many Pods were released.
+    """Take the APIService and the policies away, let every waiting Pod go, then the rest. Returns how many were released.
 
     ``objects``: what was installed, in its order.  Definitions of kinds stay, with the limits that people wrote.
     """
     discovery = Discovery(api)
-    policies = [obj for obj in objects if str(obj["apiVersion"]).startswith("admissionregistration.k8s.io/")]
+    first = ("apiregistration.k8s.io/", "admissionregistration.k8s.io/")
+    policies = [obj for obj in objects if str(obj["apiVersion"]).startswith(first)]
     rest = [obj for obj in objects if obj not in policies and not _is(obj, _CRDS)]
-    for obj in reversed(policies):
+    for obj in sorted(policies, key=lambda obj: first.index(f"{obj['apiVersion'].partition('/')[0]}/")):
         await _delete(api, discovery, obj)
     released = 0
     for namespace in namespaces:

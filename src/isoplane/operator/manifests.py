@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from isoplane.objects.crd import crd
+from isoplane.objects.kinds import COHORTS, QUOTAPOLICIES
 from isoplane.objects.metadata import Object
+from isoplane.operator.kinds import QUOTALEDGERS, TENANTQUOTAS
 from isoplane.operator.names import NAMESPACE, PART_OF, SERVICE_ACCOUNT, Accounts
 from isoplane.operator.policies import admission_policies
 
@@ -29,6 +32,7 @@ def access() -> list[Object]:
         _rule("scheduling.k8s.io", ["priorityclasses"], *_READ),
         _rule("kubevirt.io", ["virtualmachines", "virtualmachineinstances"], *_READ),
         _rule("kubevirt.io", ["virtualmachineinstances"], "delete"),
+        _rule("authorization.k8s.io", ["subjectaccessreviews"], "create"),
     ]
     account = {"kind": "ServiceAccount", "name": SERVICE_ACCOUNT, "namespace": NAMESPACE}
     lease = [_rule("coordination.k8s.io", ["leases"], "get", "create", "update")]
@@ -49,12 +53,33 @@ def access() -> list[Object]:
             "apiVersion": f"{_RBAC}/v1", "kind": "RoleBinding", "metadata": _metadata(SERVICE_ACCOUNT, NAMESPACE),
             "roleRef": {"apiGroup": _RBAC, "kind": "Role", "name": SERVICE_ACCOUNT}, "subjects": [account],
         },
+        {
+            "apiVersion": f"{_RBAC}/v1", "kind": "RoleBinding", "metadata": _metadata(SERVICE_ACCOUNT, "kube-system"),
+            "roleRef": {"apiGroup": _RBAC, "kind": "Role", "name": "extension-apiserver-authentication-reader"},
+            "subjects": [account],
+        },
+        {
+            "apiVersion": f"{_RBAC}/v1", "kind": "ClusterRole",
+            "metadata": {
+                **_metadata("isoplane-view"),
+                "labels": {**PART_OF, "rbac.authorization.k8s.io/aggregate-to-view": "true"},
+            },
+            "rules": [
+                _rule("view.isoplane.io", ["workloads"], *_READ),
+                _rule("isoplane.io", ["tenantquotas", "quotapolicies"], *_READ),
+            ],
+        },
     ]  # fmt: skip
 
 
 def laptop(accounts: Accounts = Accounts()) -> list[Object]:
     """What ``isoplane operator run`` installs: kinds, access, policies."""
-    return [*access(), *admission_policies(accounts)]
+    return [*kinds(), *access(), *admission_policies(accounts)]
+
+
+def kinds() -> list[Object]:
+    """The definitions of the kinds that are stored."""
+    return [crd(resource) for resource in (TENANTQUOTAS, QUOTAPOLICIES, COHORTS, QUOTALEDGERS)]
 
 
 def _rule(group: str, resources: list[str], *verbs: str) -> dict[str, list[str]]:

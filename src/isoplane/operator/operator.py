@@ -62,15 +62,21 @@ class Operator:
         self.cluster = Cluster(self.informers)
         self.domains: dict[str, Domain] = {}
         self._wake = asyncio.Event()
+        self._synced = asyncio.Event()
 
     @property
     def leads(self) -> bool:
         return self._leading is not None and not self._leading.done()
 
+    async def synced(self) -> None:
+        """Wait until the caches are full."""
+        await self._synced.wait()
+
     async def run(self) -> None:
         """Keep the caches, campaign and, while the lease is held, lead."""
         try:
             await self.informers.start()
+            self._synced.set()
             self._listen(self.cluster)
             await self._lease.run(self._start, self._stop)
         finally:
