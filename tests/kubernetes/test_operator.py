@@ -121,11 +121,12 @@ def _used(plane: ControlPlane, where: str) -> str:
 
 def test_kubectl_lists_the_workloads_of_the_cluster(installed: ControlPlane) -> None:
     plane = installed
-    apply(plane, namespace("op-list"), namespace("op-list-other"), tenant_quota("op-list", requests_cpu="1"))
+    apply(plane, priority("op-low", 10), namespace("op-list"), namespace("op-list-other"))
+    apply(plane, tenant_quota("op-list", requests_cpu="1"))
     create(plane, pod("op-list", "runs", "400m"), pod("op-list-other", "elsewhere", "100m"))
     with running_operator(plane, serve=True):
         until(lambda: is_ready(plane, "op-list", "runs"), "the Pod runs")
-        create(plane, pod("op-list", "waits", "700m"), pod("op-list", "waits-too", "800m"))
+        create(plane, pod("op-list", "waits", "700m", priorityClassName="op-low"), pod("op-list", "waits-too", "800m"))
         lines = until(lambda: _rows(plane, "op-list", "in the queue", 2), "both wait, and their places are told")
         assert lines["pod.runs"].split()[1:4] == ["Pod", "Running", "True"]
         assert "Gated: 1st in the queue" in lines["pod.waits"]

@@ -28,7 +28,8 @@ from isoplane.objects.errors import BadRequest, Expired, TooManyRequests
 from isoplane.objects.kinds import WORKLOADS
 from isoplane.objects.metadata import Object
 from isoplane.objects.selectors import EVERYTHING, FieldSelector, Selector, parse, parse_fields
-from isoplane.workload.adapters import adapter_for, stands_for_machine
+from isoplane.workload.bodies import machine_of
+from isoplane.workload.registry import adapter_for
 from isoplane.workload.view import Place, nowhere, workload_object
 
 BASE = f"/apis/{WORKLOADS.api_version}"
@@ -36,6 +37,7 @@ BOOKMARK_SECONDS = 60.0
 MAX_WATCHES = 500
 KEPT = 10_000
 """Changes that are kept for watches that begin a little in the past, and that one watch may be behind."""
+BY_UID = "uid"
 _FIELDS = frozenset({"metadata.name", "metadata.namespace"})
 
 
@@ -44,6 +46,9 @@ class WorkloadView(Service):
 
     def __init__(self, pods: Informer, machines: Informer | None, place: Place = nowhere) -> None:
         self._sources = [pods] if machines is None else [pods, machines]
+        self._machines = machines
+        if machines is not None:
+            machines.index(BY_UID, lambda machine: (metadata.uid(machine),))
         self._place = place
         self._watches: set[_Watch] = set()
         self._past: deque[tuple[int, str, Object]] = deque(maxlen=KEPT)
@@ -127,7 +132,7 @@ class WorkloadView(Service):
 
     def _workload(self, source: Informer, obj: Mapping[str, Any]) -> Object | None:
         """The Workload of an object; None for the body of a machine, which the machine itself stands for."""
-        if stands_for_machine({"kind": source.resource.kind, **obj}):
+        if source is not self._machines and self._machines is not None and self._machines.find(BY_UID, machine_of(obj)):
             return None
         adapter = adapter_for(source.resource)
         assert adapter is not None
