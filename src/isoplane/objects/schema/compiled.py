@@ -6,11 +6,13 @@ Where a field may be null, how long a list may be and what the integer formats b
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import jsonschema_rs
+from typing import TYPE_CHECKING
 
 from isoplane.objects.schema.bounds import ANY, MOST_ITEMS
 from isoplane.objects.schema.sources import REF, Definition
+
+if TYPE_CHECKING:
+    import jsonschema_rs
 
 _BOUNDS = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
 _KEPT = ("enum", "maxItems", "maxLength", "maxProperties", "maximum", "minItems", "minProperties", "minimum", "pattern")
@@ -18,6 +20,8 @@ _KEPT = ("enum", "maxItems", "maxLength", "maxProperties", "maximum", "minItems"
 
 def compiled(root: str, pool: Mapping[str, Definition], *, strict: bool) -> jsonschema_rs.Draft4Validator:
     """The validator of a definition of ``pool``. ``strict`` refuses unknown fields. Takes some milliseconds."""
+    import jsonschema_rs  # who only names kinds does not wait for it
+
     needed: dict[str, Definition] = {}
     pending = [root]
     while pending:

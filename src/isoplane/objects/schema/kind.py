@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Mapping
 from functools import cached_property
-
-import jsonschema_rs
+from typing import TYPE_CHECKING
 
 from isoplane.objects.schema.compiled import compiled
 from isoplane.objects.schema.sources import REF, Definition, bare, definition_name, definitions, named
 from isoplane.objects.schema.structure import Node
+
+if TYPE_CHECKING:
+    import jsonschema_rs
 
 
 class Schema:

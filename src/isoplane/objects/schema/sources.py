@@ -13,7 +13,6 @@ from importlib.resources import files
 from typing import Any
 
 import orjson
-import yaml
 
 REF = "#/components/schemas/"
 """What precedes a definition's name in a ``$ref``."""
@@ -24,6 +23,8 @@ Definition = dict[str, Any]
 
 def read_definitions() -> dict[str, Definition]:
     """All definitions with their descriptions; read anew at each call."""
+    import yaml  # who only names kinds does not wait for it
+
     folder = files(__package__)
     result: dict[str, Definition] = {}
     for name in _PACKED:
