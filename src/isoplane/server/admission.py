@@ -19,9 +19,9 @@ from typing import Literal, Protocol
 from isoplane.http.user import User
 from isoplane.objects.kinds import Resource
 from isoplane.objects.metadata import Object
+from isoplane.objects.reader import ObjectReader
 from isoplane.objects.scheme import Scheme
 from isoplane.store.transaction import Transaction
-from isoplane.store.view import ReadView
 
 Operation = Literal["CREATE", "UPDATE", "DELETE"]
 
@@ -51,7 +51,7 @@ class AdmissionRequest:
     dry_run: bool
     now: float
     """POSIX seconds."""
-    view: ReadView
+    view: ObjectReader
     """Reads for ``mutate`` and ``validate``: the transaction's own view."""
     scheme: Scheme
     """What is served."""

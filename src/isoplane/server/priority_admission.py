@@ -14,11 +14,10 @@ from isoplane.objects import metadata
 from isoplane.objects.errors import Cause, Forbidden
 from isoplane.objects.kinds import PRIORITYCLASSES, VIRTUALMACHINES, Resource
 from isoplane.objects.metadata import Object
+from isoplane.objects.reader import ObjectReader, Stored
 from isoplane.objects.validation import invalid
 from isoplane.quota.priority import NO_CLASS, HandleConflict, PriorityClass, class_name, class_of, default_class
 from isoplane.server.admission import AdmissionRequest, Operation, Plugin
-from isoplane.store.record import Record
-from isoplane.store.view import ReadView
 from isoplane.workload.adapters import PREEMPTION_ANNOTATION, PRIORITY_ANNOTATION, PRIORITY_HANDLE
 from isoplane.workload.registry import adapter_for
 
@@ -29,7 +28,7 @@ class PriorityAdmission(Plugin):
     """Place it before quota."""
 
     def __init__(self) -> None:
-        self._read: dict[str, tuple[Record, PriorityClass]] = {}
+        self._read: dict[str, tuple[Stored, PriorityClass]] = {}
         """Class by name, as last read: every new workload asks, and classes hardly change."""
 
     def handles(self, resource: Resource, operation: Operation, subresource: str) -> bool:
@@ -64,13 +63,13 @@ class PriorityAdmission(Plugin):
         elif request.resource is PRIORITYCLASSES:
             self._check_default(request)
 
-    def _class(self, record: Record) -> PriorityClass:
+    def _class(self, record: Stored) -> PriorityClass:
         known = self._read.get(record.name)
         if known is None or known[0] is not record:
             known = self._read[record.name] = (record, class_of(record.object()))
         return known[1]
 
-    def _default(self, view: ReadView) -> PriorityClass:
+    def _default(self, view: ObjectReader) -> PriorityClass:
         return default_class(self._class(record) for record in view.list(PRIORITYCLASSES))
 
     def _resolve(self, request: AdmissionRequest, name: str) -> PriorityClass:

@@ -6,13 +6,28 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol, TypeVar
 
 from isoplane.objects.kinds import Resource
+from isoplane.objects.reader import ObjectReader
 from isoplane.store.record import Record
 
 T = TypeVar("T")
 
 
-class ReadView(Protocol):
-    """A consistent view. Returned records are shared and immutable; ``record.object()`` gives a copy to change."""
+class RowReader(Protocol):
+    """The rows of side tables: what is kept beside objects and changes with them."""
+
+    def row(self, table: str, key: str) -> bytes | None: ...
+
+    def rows(self, table: str) -> Mapping[str, bytes]:
+        """Every row of a side table, by key."""
+        ...
+
+    def decoded(self, table: str, key: str, decode: Callable[[bytes], T]) -> T | None:
+        """A row through ``decode``, which runs once per written row; treat the value as immutable."""
+        ...
+
+
+class ReadView(ObjectReader, RowReader, Protocol):
+    """A consistent view of both. Returned records are shared and immutable; ``record.object()`` gives a copy to change."""
 
     revision: int
     """The newest revision it shows."""
@@ -33,14 +48,4 @@ class ReadView(Protocol):
 
     def by_field(self, resource: Resource, path: str, value: str) -> Iterable[Record]:
         """Objects by an indexed field (``Selectable.indexed``). Raises LookupError for a path without an index."""
-        ...
-
-    def row(self, table: str, key: str) -> bytes | None: ...
-
-    def rows(self, table: str) -> Mapping[str, bytes]:
-        """Every row of a side table, by key."""
-        ...
-
-    def decoded(self, table: str, key: str, decode: Callable[[bytes], T]) -> T | None:
-        """A row through ``decode``, which runs once per written row; treat the value as immutable."""
         ...

@@ -8,13 +8,13 @@ from typing import Any
 from isoplane.objects import metadata
 from isoplane.objects.kinds import COHORTS, NODES, QUOTAPOLICIES, RESOURCEQUOTAS, TENANTQUOTAS, Resource
 from isoplane.objects.metadata import Object
+from isoplane.objects.reader import ObjectReader
 from isoplane.quota.model import Cohort, Limits, Policy
 from isoplane.quota.read import POLICY_NAME, allocatable, capacity, max_grace, policy_of, quota_of
-from isoplane.store.view import ReadView
 
 
 def objects(
-    view: ReadView, resource: Resource, namespace: str | None, change: Change | None
+    view: ObjectReader, resource: Resource, namespace: str | None, change: Change | None
 ) -> Iterable[Mapping[str, Any]]:
     """The stored objects of a resource, as they will be once the write under way is made."""
     for record in view.list(resource, namespace):
@@ -40,7 +40,7 @@ class Change:
         return self.resource is resource and self.namespace == namespace and self.name == name
 
 
-def limits_of(view: ReadView, namespace: str, change: Change | None) -> Limits | None:
+def limits_of(view: ObjectReader, namespace: str, change: Change | None) -> Limits | None:
     """What a namespace's objects say; None when there is no quota and no policy."""
     kinds = (RESOURCEQUOTAS, TENANTQUOTAS)
     quotas = sorted(
@@ -52,7 +52,7 @@ def limits_of(view: ReadView, namespace: str, change: Change | None) -> Limits |
     return Limits(tuple(quotas), policy_of(policies[0]) if policies else Policy())
 
 
-def cohorts_of(view: ReadView, change: Change | None) -> tuple[Cohort, ...]:
+def cohorts_of(view: ObjectReader, change: Change | None) -> tuple[Cohort, ...]:
     """Every cohort with its capacity."""
     nodes = list(objects(view, NODES, None, change))
     cohorts = objects(view, COHORTS, None, change)

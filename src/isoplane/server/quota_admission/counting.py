@@ -6,17 +6,17 @@ from collections.abc import Iterable, Iterator, Set
 
 from isoplane.objects import metadata
 from isoplane.objects.kinds import Resource
+from isoplane.objects.reader import ObjectReader
 from isoplane.objects.scheme import Scheme
 from isoplane.quota.census import Observed
 from isoplane.quota.charge import object_amounts
 from isoplane.server.quota_admission.config import Change, objects
-from isoplane.store.view import ReadView
 from isoplane.workload.accounting import DEFAULT_ACCOUNTING, Accounting
 from isoplane.workload.registry import adapter_for, workload_resources
 from isoplane.workload.shape import Stage
 
 
-def observed(view: ReadView, tenant: str, accounting: Accounting, change: Change | None) -> Iterator[Observed]:
+def observed(view: ObjectReader, tenant: str, accounting: Accounting, change: Change | None) -> Iterator[Observed]:
     """Every workload of a namespace."""
     for resource in workload_resources():
         adapter = adapter_for(resource)
@@ -29,7 +29,7 @@ def observed(view: ReadView, tenant: str, accounting: Accounting, change: Change
 
 
 def object_counts(
-    scheme: Scheme, view: ReadView, tenant: str, names: Iterable[str], change: Change | None
+    scheme: Scheme, view: ObjectReader, tenant: str, names: Iterable[str], change: Change | None
 ) -> dict[str, int]:
     """How many objects that are no workloads a namespace has, by the names that its quotas count."""
     wanted = frozenset(names)
