@@ -81,8 +81,10 @@ class QuotaAdmission(Plugin):
             session.finish()
         except QuotaExceeded:
             if not request.dry_run:
-                self._refused.extend(session.audit)
-                self._tally(session.audit)
+                # Whatever else was done is undone with the transaction.
+                refused = [entry for entry in session.audit if entry.act == "refuse"]
+                self._refused.extend(refused)
+                self._tally(refused)
                 self._write_refusals()
             raise
         if not request.dry_run:

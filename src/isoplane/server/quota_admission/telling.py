@@ -78,7 +78,8 @@ class Telling:
         tenant, quota, request = effect.tenant, effect.quota, self.request
         resource, name = quota_object(quota)
         status_used = {what: render(what, value) for what, value in effect.used.items()}
-        if request.obj is not None and request.resource is resource and request.name == name:
+        written = (request.resource, request.namespace, request.name) == (resource, tenant, name)
+        if request.obj is not None and written:
             obj: Object = request.obj
             obj["status"] = {"hard": dict((obj.get("spec") or {}).get("hard") or {}), "used": status_used}
             return
@@ -86,8 +87,8 @@ class Telling:
         if record is None:
             return
         # Written at every admission: parsed only when somebody else wrote it last.
-        written, told = self._lines.told.get((tenant, quota), (None, {}))
-        base = told if written is record else record.object()
+        last, told = self._lines.told.get((tenant, quota), (None, {}))
+        base = told if last is record else record.object()
         status = {"hard": (base.get("spec") or {}).get("hard") or {}, "used": status_used}
         obj = {**base, "metadata": dict(base["metadata"]), "status": status}
         self._lines.told[(tenant, quota)] = (self.txn.put(resource, obj), obj)
