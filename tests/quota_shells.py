@@ -119,6 +119,8 @@ class MemoryShell:
         self.serial = 0
         self.preempted: list[effects.Preempt] = []
         self.batches = 0
+        self.unwritable: set[str] = set()
+        """uids of objects whose writes fail."""
 
     # what the engine asks
 
@@ -131,7 +133,7 @@ class MemoryShell:
     def workloads(self, tenant: str, accounting: str) -> Iterator[Observed]:
         for obj in self.objects.values():
             if metadata.namespace(obj) == tenant:
-                yield Observed(_adapter(obj).claim(obj, accounting), self.now)
+                yield Observed(adapter_of(obj).claim(obj, accounting), self.now)
 
     def counts(self, tenant: str, names: Set[str]) -> Mapping[str, int]:
         return {}
@@ -143,7 +145,7 @@ class MemoryShell:
 
     def tell(self, *happened: events.Event) -> None:
         """One batch: the events, then whoever they make room for."""
-        engine = Engine(self.ledger, self, self.now)
+        engine = self.engine = Engine(self.ledger, self, self.now)
         self.batches += 1
         recorded = len(self.entries)
         try:
@@ -173,7 +175,7 @@ class MemoryShell:
         obj = manifest(name, tenant, cpu=cpu, priority=priority, owned=owned)
         self.serial += 1
         obj["metadata"]["uid"] = f"uid-{self.serial:06}"
-        obj = _adapter(obj).set_priority(obj, priority, PRIORITIES[priority], "PreemptLowerPriority")
+        obj = adapter_of(obj).set_priority(obj, priority, PRIORITIES[priority], "PreemptLowerPriority")
         uid = metadata.uid(obj)
         self.objects[uid] = obj
         try:
@@ -229,6 +231,8 @@ class MemoryShell:
             match effect:
                 case effects.Admit():
                     pass
+                case effects.Gate() | effects.Release() if effect.charge.uid in self.unwritable:
+                    self._carry_out(self.engine.handle(events.NotWritten(effect.pending)))
                 case effects.Gate():
                     self._write(effect.charge, lambda a, o, effect=effect: a.gate(o, effect.message, self.now))  # type: ignore[misc]
                     self.entries += [effect.entry] if effect.entry is not None else []
@@ -247,7 +251,7 @@ class MemoryShell:
 
     def _write(self, charge: Charge, change: Callable[[Adapter, Object], Object]) -> None:
         obj = self.objects[charge.uid]
-        self.objects[charge.uid] = change(_adapter(obj), obj)
+        self.objects[charge.uid] = change(adapter_of(obj), obj)
 
     def _marked(self, adapter: Adapter, obj: Object) -> Object:
         marked = adapter.mark_victim(obj, "PreemptedByQuota", "", self.now)
@@ -257,10 +261,10 @@ class MemoryShell:
         return next(o for o in self.objects.values() if (metadata.name(o), metadata.namespace(o)) == (name, tenant))
 
     def _demand(self, obj: Object) -> Any:
-        return _adapter(obj).claim(obj, self.ledger.policy(metadata.namespace(obj)).accounting)
+        return adapter_of(obj).claim(obj, self.ledger.policy(metadata.namespace(obj)).accounting)
 
 
-def _adapter(obj: Object) -> Adapter:
+def adapter_of(obj: Object) -> Adapter:
     adapter = adapter_for(PODS if obj["kind"] == "Pod" else VIRTUALMACHINEINSTANCES)
     assert adapter is not None
     return adapter
@@ -324,7 +328,7 @@ class EmbeddedShell:
                     target = {"target": {"kind": "Node", "name": "n1"}}
                     await self.plane.api.subresource(PODS, metadata.name(obj), tenant, "binding", target)
             for obj in (await self.plane.api.list(VIRTUALMACHINEINSTANCES, tenant)).items:
-                adapter = _adapter(obj)
+                adapter = adapter_of(obj)
                 if QUOTA_GATE not in adapter.claim(obj, DEFAULT_ACCOUNTING).gates and not (obj.get("status") or {}).get(
                     "nodeName"
                 ):

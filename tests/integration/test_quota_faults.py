@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from quota_plane import QuotaPlane, pod, quota_plane
 
-from isoplane.objects.errors import ApiError, Invalid, QuotaExceeded
+from isoplane.objects.errors import ApiError, InsufficientStorage, Invalid, QuotaExceeded
 from isoplane.objects.kinds import NAMESPACES, PODS, QUOTAPOLICIES, RESOURCEQUOTAS, VIRTUALMACHINEINSTANCES
 from isoplane.quota.audit import Entry
 from isoplane.server.quota_admission import rows
 from isoplane.server.quota_admission.accounts import RowAccounts
 from isoplane.server.quota_admission.session import Session
+from quota_plane import QuotaPlane, pod, quota_plane
 
 
 @pytest.fixture
@@ -187,3 +187,23 @@ async def test_somebody_who_cannot_be_released_does_not_fail_the_write_that_made
 def test_rows_hold_sums_of_any_size() -> None:
     entry = Entry(1.0, "refuse", "pod/a/x", "u", "a", "exceeded", short={"quota/q cpu": 10**30})
     assert rows.decode_entry(rows.encode_entry(7, entry)) == {"n": 7, **entry.to_dict()}
+
+
+async def test_a_wake_up_that_always_fails_ends(
+    plane: QuotaPlane, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A reservation has ended, so that its namespace is woken; whoever comes in there cannot be written at all."""
+    await plane.pod("low", cpu="1")
+    await plane.pod("high", cpu="1", priority="high", bind=False)
+    plane.now += 200
+
+    def fails(*_: object) -> None:
+        raise InsufficientStorage("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Session, "_write_gate", fails)
+        await plane.pod("small", "b", cpu="1")
+        await plane.api.patch(PODS, "low", "a", {"metadata": {"labels": {"x": "y"}}})
+        await plane.quota("a", {"cpu": "2"}, "q2")
+    assert caplog.text.count("waking who waits in a") == 1
+    assert [w.charge.id for w in plane.accounts().waiting("a")] == ["pod/a/high"]

@@ -68,6 +68,8 @@ class Preempt:
     """
 
     victim: Victim
+    preemptor: Charge
+    """For whom; another tenant's is not to be named to the victim's (``message`` does not)."""
     message: str
     grace: int
     """Seconds it has to end."""

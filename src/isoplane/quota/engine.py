@@ -53,7 +53,7 @@ from isoplane.quota.decide import MAX_PLANS, decide, missing
 from isoplane.quota.effects import Effect
 from isoplane.quota.explain import preempted, refusal, waits_for, would_evict
 from isoplane.quota.lines import full_counts, growth_lines
-from isoplane.quota.model import NEVER, Admit, Amounts, Ask, Charge, Deny, Victim, Wait, Waiting
+from isoplane.quota.model import NEVER, Admit, Amounts, Ask, Charge, Decision, Deny, Victim, Wait, Waiting
 from isoplane.quota.release import ask_of
 from isoplane.quota.waking import RESERVATION_SLACK, Inventory
 from isoplane.workload.accounting import Accounting
@@ -117,7 +117,7 @@ class Engine(Configuring):
         if place is not None:
             self.room(tenant)
         kept = place is not None and places.fits(ask.charge, place)
-        decision = Admit("restarted") if kept else decide(self.accounts, ask, self.now)
+        decision = Admit("restarted") if kept else self._decide(ask)
         self._audit_decision(ask, decision)
         if isinstance(decision, Deny):
             self._effects.append(effects.Refuse(refusal(decision, ask.charge)))
@@ -126,6 +126,13 @@ class Engine(Configuring):
         else:
             self.accounts.admit(ask.charge)
             self._effects.append(effects.Admit(ask.charge, QUOTA_GATE in demand.gates))
+
+    def _decide(self, ask: Ask) -> Decision:
+        """Nobody is made to leave on the strength of a reservation elsewhere that has ended: those end first."""
+        decision = decide(self.accounts, ask, self.now)
+        if isinstance(decision, Wait) and decision.victims and self._expire_others(ask.charge.tenant):
+            decision = decide(self.accounts, ask, self.now)
+        return decision
 
     def _wait(self, ask: Ask, wait: Wait) -> None:
         """Give the ask its place in the queue, with a reservation if that is decided, and let the victims go."""
@@ -150,7 +157,7 @@ class Engine(Configuring):
                 continue
             leaving.append(victim.charge)
             why = preempted(victim, ask.charge, self.accounts.policy(tenant).cohort)
-            self._effects.append(effects.Preempt(victim, why, grace))
+            self._effects.append(effects.Preempt(victim, ask.charge, why, grace))
         self.accounts.spend_budgets(leaving, self.now)
 
     def _grace(self, victim: Victim, preemptor: str) -> int | None:
@@ -247,7 +254,7 @@ class Engine(Configuring):
         self.room(tenant)
         pending = self.accounts.waiter(tenant, pending.charge.uid) or pending
         ask = ask_of(pending, may_evict=pending.plans < MAX_PLANS)
-        decision = decide(self.accounts, ask, self.now)
+        decision = self._decide(ask)
         if isinstance(decision, Admit):
             self.accounts.add(replace(pending.charge, since=self.now))
             self._let_in(pending, decision)

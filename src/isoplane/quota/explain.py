@@ -36,6 +36,7 @@ RULES = {
     "reclaim": "another namespace takes back what it had lent",
     "priority": "a higher priority of another namespace needs the capacity they share",
     "hold-expired": "its victims did not leave in time; it keeps its place in line",
+    "uncovered": "somebody on whose leaving its reservation counted did not end in time; it keeps its place in line",
     "stuck": "it was to leave for somebody and did not end in time; nobody counts on it any more",
     "ended": "it ended before it was admitted",
     "lost": "its object was not there any more",

@@ -7,7 +7,7 @@ docstring is the interface.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Protocol
 
@@ -16,9 +16,10 @@ from isoplane.quota.accounts import Accounts
 from isoplane.quota.audit import Act, Entry, entries
 from isoplane.quota.census import Observed
 from isoplane.quota.effects import Effect
-from isoplane.quota.explain import waits_for
-from isoplane.quota.model import Admit, Ask, Charge, Decision, Wait, Waiting
+from isoplane.quota.explain import RULES, waits_for
+from isoplane.quota.model import Admit, Ask, Charge, Decision, Wait, Waiting, counts_stored
 from isoplane.quota.release import release
+from isoplane.quota.scopes import counts
 from isoplane.workload.accounting import Accounting
 
 RESERVATION_SLACK = 120.0
@@ -63,6 +64,7 @@ class Waking:
         self._room: dict[str, None] = {}
         """Tenants in which room may have come free."""
         self._woken: set[str] = set()
+        self._abandoned: set[str] = set()
         self._unwritable: set[str] = set()
         """uids of those who could not be released in this batch."""
         self._may_forget: dict[str, None] = {}
@@ -80,9 +82,20 @@ class Waking:
         """Room may have come free in a tenant: who waits there is woken before the batch ends."""
         self._room[tenant] = None
 
+    def _freed(self, tenant: str) -> None:
+        """Room came free while others were being woken: whoever was woken before it is woken again."""
+        self.room(tenant)
+        self._woken.discard(tenant)
+        if cohort := self.accounts.policy(tenant).cohort:
+            self._woken -= self.accounts.busy(cohort)
+
+    def abandon(self, tenant: str) -> None:
+        """Waking failed there, and was undone: it is not tried again in this batch."""
+        self._abandoned.add(tenant)
+
     def waking(self) -> Iterator[str]:
         """Whom to wake, one tenant after the other; what happens meanwhile may add more."""
-        while todo := [tenant for tenant in self._order() if tenant not in self._woken]:
+        while todo := [t for t in self._order() if t not in self._woken and t not in self._abandoned]:
             for tenant in todo:
                 self._woken.add(tenant)
                 yield tenant
@@ -136,6 +149,7 @@ class Waking:
             self.accounts.leave(pending)
         self.accounts.remove(charge.tenant, charge.uid)
         self._note("repair", charge, "lost")
+        self._freed(charge.tenant)
 
     def _not_written(self, pending: Waiting) -> None:
         """Back to its place. Its room is offered to the others, and itself is not tried again in this batch."""
@@ -145,8 +159,7 @@ class Waking:
         self.accounts.wait(pending)
         self._note("repair", charge, "not-written")
         self._unwritable.add(charge.uid)
-        self._woken.discard(charge.tenant)
-        self.room(charge.tenant)
+        self._freed(charge.tenant)
 
     # time
 
@@ -154,14 +167,45 @@ class Waking:
         """End the reservations that were not converted in time; whoever had one keeps its place in the queue."""
         for charge in places.expire(self.accounts, tenant, self.now):
             self._note("expire", charge, "not-restarted")
-            self.room(tenant)
+            self._freed(tenant)
         for pending in self.accounts.line(tenant).held():
             if 0 < pending.expires <= self.now:
-                self.accounts.wait(replace(pending, held=False, victims=(), expires=0))
-                self._note("expire", pending.charge, "hold-expired")
+                self._lose_reservation(pending, "hold-expired")
                 for victim in pending.victims:
                     self._give_up_on(victim, pending.charge)
-                self.room(tenant)
+
+    def _expire_others(self, tenant: str) -> bool:
+        """Likewise in the others of its cohort; returns whether anything ended."""
+        ended = False
+        cohort = self.accounts.policy(tenant).cohort
+        for other in sorted(self.accounts.busy(cohort) - {tenant}) if cohort else ():
+            with self._guard(f"the reservations of {other}"), self._attempt():
+                if any(0 < pending.expires <= self.now for pending in self.accounts.line(other).held()):
+                    self._expire(other)
+                    ended = True
+        return ended
+
+    @contextmanager
+    def _attempt(self) -> Iterator[None]:
+        """Undo what is done inside when it raises, in the books and in what is to be done."""
+        before = len(self._effects)
+        try:
+            with self.accounts.attempt():
+                yield
+        except BaseException:
+            del self._effects[before:]
+            raise
+
+    def _lose_reservation(self, pending: Waiting, rule: str) -> None:
+        """Back to a mere place in the queue, and its object says so."""
+        charge = pending.charge
+        self._freed(charge.tenant)
+        if self._inventory.grace(charge) is None:
+            self._lost(charge)
+            return
+        place = replace(pending, held=False, victims=(), expires=0)
+        self.accounts.wait(place)
+        self._effects.append(effects.Gate(place, RULES[rule], self._entry("expire", charge, rule)))
 
     def _give_up_on(self, victim: str, preemptor: Charge) -> None:
         """A victim that is still here after its grace period and then some: nobody counts on it any more, and it is reported."""
@@ -174,6 +218,29 @@ class Waking:
         whom = preemptor.id if preemptor.tenant == tenant else f"namespace {preemptor.tenant}"
         message = f"did not end in time for {whom}: its reservation is given up; is a finalizer or its node in the way?"
         self._effects.append(effects.Notify(charge, "PreemptionStuck", message, warning=True))
+        while losers := [*self._uncovered(charge)]:
+            self._lose_reservation(max(losers, key=lambda pending: pending.order), "uncovered")
+
+    def _uncovered(self, stuck: Charge) -> Iterator[Waiting]:
+        """Who has a reservation on a limit where more is reserved than is free or leaving, now that one does not leave."""
+        tenant, accounts = stuck.tenant, self.accounts
+        policy, whole = accounts.policy(tenant), accounts.whole(tenant)
+        own = accounts.line(tenant).held()
+        for quota in accounts.quotas(tenant):
+            totals = accounts.totals(tenant, quota.name)
+            over = {r for r, limit in quota.hard.items() if stuck.amounts.get(r) and totals.soft(r) > limit}
+            yield from (pending for pending in own if counts(quota, pending.charge) and _takes(pending, over))
+        if not policy.cohort:
+            return
+        ceiling = {r: policy.guaranteed.get(r, 0) + more for r, more in policy.borrowing.items()}
+        over = {r for r, limit in ceiling.items() if stuck.amounts.get(r) and whole.soft(r) > limit}
+        yield from (pending for pending in own if _takes(pending, over))
+        cohort, claimed = accounts.cohort(policy.cohort), accounts.cohort_totals(policy.cohort).claimed
+        capacity = cohort.capacity if cohort is not None else {}
+        over = {r for r, limit in capacity.items() if stuck.amounts.get(r) and claimed.get(r, 0) > limit}
+        for member in accounts.members(policy.cohort) if over else ():
+            with self._guard(f"the reservations of {member}"):
+                yield from (pending for pending in accounts.line(member).held() if _takes(pending, over))
 
     # telling
 
@@ -201,3 +268,8 @@ class Waking:
 
     def _audit_decision(self, ask: Ask, decision: Decision) -> None:
         self._effects += map(effects.Audit, entries(ask, decision, self.now))
+
+
+def _takes(pending: Waiting, resources: Set[str]) -> bool:
+    """Whether a reservation keeps any of these."""
+    return any(pending.charge.amounts.get(name) for name in resources if not counts_stored(name))

@@ -292,6 +292,7 @@ class Session(Telling):
         except BaseException:
             del self.audit[audit:]
             self.request.obj = obj
+            self.engine.abandon(tenant)
             raise
 
 
