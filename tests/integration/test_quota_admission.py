@@ -10,7 +10,6 @@ from random import Random
 
 import orjson
 import pytest
-from quota_plane import QuotaPlane, condition, pod, quota_plane, vmi
 
 from isoplane.objects.accounting import KUBEVIRT_VERSIONS, MODES
 from isoplane.objects.errors import Forbidden, Invalid, NotFound, QuotaExceeded
@@ -28,6 +27,7 @@ from isoplane.objects.kinds import (
 )
 from isoplane.quota.offline import answers
 from isoplane.server.quota_admission import quota_families
+from quota_plane import QuotaPlane, condition, pod, quota_plane, vmi
 from unit.workload.machines import random_machine
 
 HARD = {"requests.cpu": "4", "pods": "10"}

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from quota_plane import QuotaPlane, condition, pod, quota_plane
 
 from isoplane.http.request_options import Call
 from isoplane.http.user import User
@@ -23,6 +22,7 @@ from isoplane.server.quota_admission import repair
 from isoplane.server.quota_admission.accounts import Lines
 from isoplane.server.quota_admission.plugin import MAX_QUOTAS
 from isoplane.server.quota_admission.queue import Queue
+from quota_plane import QuotaPlane, condition, pod, quota_plane
 
 REASON = [column.name for column in WORKLOADS.printer.columns].index("Reason")
 
