@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from quota_plane import QuotaPlane, pod, quota_plane
 
 from isoplane.objects.errors import Forbidden, Invalid, QuotaExceeded
 from isoplane.objects.kinds import CONFIGMAPS, PODS, QUOTAPOLICIES, QUOTAUSAGES, RESOURCEQUOTAS, TENANTQUOTAS, Resource
@@ -15,6 +14,7 @@ from isoplane.objects.metadata import Object
 from isoplane.quota.model import Deny
 from isoplane.quota.offline import answers
 from isoplane.server.quota_admission import repair, usage_summary
+from quota_plane import QuotaPlane, pod, quota_plane
 
 both = pytest.mark.parametrize("kind", [RESOURCEQUOTAS, TENANTQUOTAS], ids=lambda kind: kind.kind)
 
