@@ -9,7 +9,7 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 GUEST_TESTS ?= tests/e2e/test_fabric_datapath.py tests/e2e/test_fabric_connectivity.py tests/e2e/test_policy_sctp_sockets.py \
 	tests/e2e/test_policy_packets_founding.py tests/e2e/test_oci_containers.py tests/e2e/test_project_quotas.py \
-	tests/e2e/test_secrets_in_memory.py tests/e2e/test_guarded_mounts.py
+	tests/e2e/test_guarded_mounts.py
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16

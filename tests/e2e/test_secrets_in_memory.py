@@ -18,7 +18,7 @@ from isoplane.node.images import ImageStore
 from isoplane.node.runtime.oci import OciRuntime
 from isoplane.node.runtime.oci.container import host_memory
 from isoplane.node.runtime.oci.layout import Layout, read_json
-from isoplane.node.runtime.protocol import Materials
+from isoplane.node.runtime.protocol import Materials, RuntimeFailure
 from isoplane.workload.pod import PodAdapter
 from isoplane.workload.shape import UnitState, Workload
 from oci_support import demo_images, remove_all, traces_of
@@ -28,6 +28,7 @@ from support import require
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 
+_REMOUNT = 0x20
 VALUE = "correct-horse-battery-staple"
 MATERIALS = Materials(objects={"secrets/keys": {"data": {"password": base64.b64encode(VALUE.encode()).decode()}}})
 
@@ -200,9 +201,22 @@ async def test_no_file_on_the_disk_has_a_secret_of_a_machine(tmp_path: Path) -> 
     assert not memory.exists()
 
 
-async def test_the_memory_is_bounded(tmp_path: Path) -> None:
-    require("crun", "conmon", root=True)
-    runtime = await started(tmp_path, "crun")
-    room = os.statvfs(Layout(tmp_path).memory)
+async def test_the_memory_is_bounded_and_a_start_that_finds_none_says_so(data: Path) -> None:
+    workload, layout = declare("w"), Layout(data)
+    runtime = await started(data, "crun")
+    room = os.statvfs(layout.memory)
+    # As if others had taken the rest.
+    mounting.mount("none", layout.memory, "tmpfs", mounting.DATA_ONLY | _REMOUNT, "size=1m")
+    filler = layout.memory / "filler"
+    with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    await runtime.prepare(workload, MATERIALS)
+    with pytest.raises(RuntimeFailure, match=r"no space is left in .*/oci/memory, where environments"):
+        await runtime.start_unit(workload, workload.units[0], 0, MATERIALS)
+    filler.unlink()
+    await runtime.start_unit(workload, workload.units[0], 0, MATERIALS)
+    assert await says(runtime) == VALUE
+    await runtime.remove("w")
     await runtime.close()
     assert 0 < room.f_blocks <= host_memory() // 10 // room.f_frsize + 1

@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -111,14 +112,9 @@ class Starter:
                 ),
             )
             mounts = volumes.bind_sub_paths(launch.container.mounts, attempt.directory / "mounts")
-            container = replace(launch.container, mounts=mounts)
-            bundle = self._layout.bundle(launch.container_id)
-            bundle.mkdir(mode=0o700, exist_ok=True)
-            document = spec.document(container, str(attempt.rootfs))
-            self._layout.config(launch.container_id).write_text(json.dumps(document))
             attempt.message.touch(mode=0o666)
             os.chmod(attempt.message, 0o666)
-            write_json(self._layout.mounted(launch.container_id), guarded.identities(mounts))
+            self._write_bundle(launch, mounts)
             self._mount_rootfs(launch)
         except OSError as error:
             raise _failure(RuntimeReason.CREATE, launch, str(error)) from None
@@ -129,6 +125,22 @@ class Starter:
         pid = _created(launch, report)
         write_json(attempt.process, {"pid": pid, "startTicks": procfs.start_ticks(pid)})
         self.release(attempt, launch.container_id)
+
+    def _write_bundle(self, launch: Launch, mounts: Sequence[spec.Mount]) -> None:
+        container_id = launch.container_id
+        document = spec.document(replace(launch.container, mounts=mounts), str(launch.attempt.rootfs))
+        try:
+            self._layout.bundle(container_id).mkdir(mode=0o700, exist_ok=True)
+            self._layout.config(container_id).write_text(json.dumps(document))
+            write_json(self._layout.mounted(container_id), guarded.identities(mounts))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            what = (
+                f"no space is left in {self._layout.memory}, where environments and command lines lie in memory, "
+                "a tenth of the host's at most: remove containers, or make theirs smaller"
+            )
+            raise _failure(RuntimeReason.CREATE, launch, what) from None
 
     def release(self, attempt: Attempt, container_id: str) -> None:
         """Let a created container go over its start line; one that went before is left alone.
