@@ -12,7 +12,7 @@ import orjson
 from isoplane.http import reply
 from isoplane.http.representation import Representation
 from isoplane.http.request import Request
-from isoplane.http.watch import Step
+from isoplane.http.watch import Step, groups
 from isoplane.http.wire import write_piece
 from isoplane.objects.errors import ApiError
 
@@ -68,14 +68,18 @@ async def stream(
 
 
 async def watch(request: Request, form: Representation, steps: AsyncGenerator[Sequence[Step], None]) -> None:
-    """Send a watch until its time is over or the client leaves; what ends it is its last event."""
+    """Send a watch until its time is over or the client leaves; what ends it is its last event.
+
+    However many steps come at once, a connection that is not read holds one group of them.
+    """
     await stream(request, _lines(form, steps))
 
 
 async def _lines(form: Representation, steps: AsyncGenerator[Sequence[Step], None]) -> AsyncGenerator[bytes, None]:
     async with aclosing(steps):
         try:
-            async for group in steps:
-                yield form.lines(group)
+            async for some in steps:
+                for group in groups(some):
+                    yield form.lines(group)
         except ApiError as error:
             yield orjson.dumps({"type": "ERROR", "object": error.to_status()}) + b"\n"

@@ -1,7 +1,7 @@
 """Watches: the initial state where it is asked for, then changes in order, bookmarks, and an end.
 
-A step is a Change of the store, or a Bookmark; steps come in the groups in which they were committed, so that whoever
-writes them to a socket writes once per group.
+A step is a Change of the store, or a Bookmark; steps come as they were committed together, so that whoever writes them to a
+socket writes seldom, and in groups of its own (``http.streaming``).
 """
 
 from __future__ import annotations
@@ -64,16 +64,15 @@ def watch_steps(
         end = monotonic() + lasts
         told = store.revision
         try:
-            for group in groups(first):
-                yield group
-            first.clear()
+            if first:
+                yield tuple(first)
+                first.clear()  # not kept for as long as the watch lasts
             if direct is not None:
                 subscription.direct = lambda changes: len(next(groups(changes))) == len(changes) and direct(changes)
             while (left := end - monotonic()) > 0:
                 changes = await subscription.next(min(left, BOOKMARK_SECONDS))
                 if changes:
-                    for group in groups(changes):
-                        yield group
+                    yield changes
                 elif options.bookmarks and store.revision >= told:
                     told = store.revision
                     yield (Bookmark(told),)
