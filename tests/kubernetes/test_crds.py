@@ -117,7 +117,7 @@ CASES: list[tuple[Resource, dict[str, Any], bool]] = [
 @pytest.fixture(scope="module")
 def served(control_plane: ControlPlane) -> Iterator[ControlPlane]:
     manifests = yaml.safe_dump_all(crd(kind) for kind in KINDS)
-    control_plane.kubectl("apply", "--server-side", "-f", "-", stdin=manifests)
+    control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=manifests)
     names = [f"crd/{kind.qualified}" for kind in KINDS]
     control_plane.kubectl("wait", "--for=condition=Established", *names, "--timeout=30s")
     yield control_plane

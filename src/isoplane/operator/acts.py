@@ -19,9 +19,9 @@ from isoplane.objects.kinds import EVENTS, PODS
 from isoplane.objects.metadata import Object
 from isoplane.objects.quantity import render
 from isoplane.operator.cluster import version_of
-from isoplane.operator.kinds import TENANTQUOTAS
 from isoplane.operator.ledger import InFlight
 from isoplane.quota.effects import Preempt, SetUsage
+from isoplane.quota.read import quota_object
 from isoplane.workload.adapters import QUOTA_GATE
 
 _log = logging.getLogger(__name__)
@@ -160,7 +160,8 @@ class Acts:
             "hard": {name: render(name, value) for name, value in effect.hard.items()},
             "used": {name: render(name, value) for name, value in effect.used.items()},
         }
-        await self._api.patch(TENANTQUOTAS, effect.quota, effect.tenant, {"status": status}, subresource="status")
+        resource, name = quota_object(effect.quota)
+        await self._api.patch(resource, name, effect.tenant, {"status": status}, subresource="status")
 
     def _start(self, act: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(self._guarded(act))

@@ -7,9 +7,8 @@ from typing import Any
 
 from isoplane.client.informer import Informer, Informers
 from isoplane.objects import metadata
-from isoplane.objects.kinds import COHORTS, NAMESPACES, NODES, PODDISRUPTIONBUDGETS, PODS, QUOTAPOLICIES
+from isoplane.objects.kinds import COHORTS, NAMESPACES, NODES, PODDISRUPTIONBUDGETS, PODS, QUOTAPOLICIES, TENANTQUOTAS
 from isoplane.objects.metadata import Object
-from isoplane.operator.kinds import TENANTQUOTAS
 from isoplane.operator.ledger import Limit
 from isoplane.operator.names import MANAGED, MANAGED_LABEL
 from isoplane.quota.disruption import as_budget
@@ -58,10 +57,11 @@ class Cluster:
 
     def wanted_limits(self, namespace: str) -> list[Limit]:
         """What the TenantQuotas of a namespace ask to be put in force. Raises ValueError."""
-        return [
-            Limit(namespace, metadata.name(obj), int(obj["metadata"].get("generation") or 0), quota_of(obj).hard)
-            for obj in self.quotas.find(BY_NAMESPACE, namespace)
-        ]
+        found = []
+        for obj in self.quotas.find(BY_NAMESPACE, namespace):
+            quota = quota_of(obj)
+            found.append(Limit(namespace, quota.name, int(obj["metadata"].get("generation") or 0), quota.hard))
+        return found
 
     def limits(self, namespace: str, in_force: Iterable[Limit]) -> Limits | None:
         """What decides in a namespace: the limits in force, with the scopes and the policy of now; None: nothing does."""

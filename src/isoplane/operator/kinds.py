@@ -6,30 +6,8 @@ from typing import Any
 
 from isoplane.objects.columns.printer import AGE, NAME, Cell, Column, Printer, age
 from isoplane.objects.metadata import Object, name
-from isoplane.objects.resource import Resource, status_of
+from isoplane.objects.resource import Resource
 from isoplane.objects.schema.sources import REF, Definition
-
-TENANTQUOTAS = Resource(
-    "isoplane.io",
-    "v1alpha1",
-    "tenantquotas",
-    "TenantQuota",
-    True,
-    ("tq",),
-    custom=True,
-    subresources=status_of("TenantQuota"),
-    definitions={
-        "io.isoplane.v1alpha1.TenantQuota": {
-            "type": "object",
-            "x-kubernetes-preserve-unknown-fields": True,
-            "x-kubernetes-group-version-kind": [{"group": "isoplane.io", "version": "v1alpha1", "kind": "TenantQuota"}],
-            "properties": {
-                "spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
-                "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
-            },
-        }
-    },
-)
 
 _LEDGER = "io.isoplane.v1alpha1.QuotaLedger"
 _TEXT: Definition = {"type": "string"}

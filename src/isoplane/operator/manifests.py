@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from isoplane.objects.crd import crd
-from isoplane.objects.kinds import COHORTS, QUOTAPOLICIES
+from isoplane.objects.kinds import COHORTS, QUOTAPOLICIES, TENANTQUOTAS
 from isoplane.objects.metadata import Object
-from isoplane.operator.kinds import QUOTALEDGERS, TENANTQUOTAS
+from isoplane.operator.kinds import QUOTALEDGERS
 from isoplane.operator.names import NAMESPACE, PART_OF, SERVICE_ACCOUNT, Accounts
 from isoplane.operator.policies import admission_policies
 
