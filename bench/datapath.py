@@ -50,11 +50,10 @@ from isoplane.node.network.engines.openvswitch import OpenvswitchEngine
 from isoplane.node.network.engines.protocol import Engine
 from isoplane.node.network.fabric import HostFabric
 from isoplane.node.network.process import run
-from isoplane.node.network.protocol import Plug
 from isoplane.node.network.rules import NodeRules
 from isoplane.node.network.settings import FabricSettings, Wiring
 from isoplane.node.network.verify.lab import NODE, stand_in
-from isoplane.node.runtime.protocol import NetworkAttachment
+from isoplane.node.runtime.protocol import NetworkInterface
 from isoplane.policy.compile import compile_tables
 from isoplane.policy.model import Cluster, Endpoint, Node, cluster
 from isoplane.policy.parse import network_policies
@@ -226,7 +225,7 @@ def named(*names: str) -> list[int]:
 class Pair:
     """A client and a server on one fabric, and what can be measured between them."""
 
-    def __init__(self, links: Mapping[str, NetworkAttachment]) -> None:
+    def __init__(self, links: Mapping[str, NetworkInterface]) -> None:
         address, cpus = links["server"].address, sorted(os.sched_getaffinity(0))
         self._server = End("server", links["server"].netns, address, cpus[-1])
         self._client = End("client", links["client"].netns, address, cpus[0])
@@ -271,7 +270,7 @@ class Bed:
         self.rules: dict[tuple[str, int], Rendered] = {}
         self.chains: dict[int, str] = {}
         self._tables: dict[int, Tables] = {}
-        self._plugs: Sequence[Plug] = ()
+        self._plugs: Sequence[NetworkInterface] = ()
         self.pair: Pair
 
     async def start(self, sizes: Sequence[int], wanted: Sequence[str]) -> None:
@@ -291,7 +290,7 @@ class Bed:
             found.append(NftablesEngine(names.table, names.link_prefixes))
             found.append(IptablesEngine(names.tag, names.link_prefixes))
         self.engines = {engine.name: engine for engine in found if engine.name in wanted}
-        self._plugs = plugs = await fabric.plugs()
+        self._plugs = plugs = await fabric.interfaces()
         for size in sizes:
             made = case(size, links["client"].address, links["server"].address, fabric.node_addresses[0])
             self._tables[size] = tables = compile_tables(made.cluster)

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from fabric_support import workload
 from isoplane.node.network.fabric import FabricSettings, HostFabric
-from isoplane.workload.shape import Attachment
+from isoplane.workload.shape import InterfaceType
 
 RANGE = "100.111.0.0/16"
 
@@ -77,7 +77,7 @@ async def measure(rounds: int) -> dict[str, list[float]]:
                 note(
                     "by hand", await timed(lambda turn=turn: asyncio.to_thread(by_hand, turn, fabric.node_addresses[0]))
                 )
-                pod, machine = workload("pod"), workload("machine", Attachment.TAP)
+                pod, machine = workload("pod"), workload("machine", InterfaceType.TAP)
                 note("container plug", await timed(lambda pod=pod: fabric.plug(pod)))
                 note("container plug again", await timed(lambda pod=pod: fabric.plug(pod)))
                 note("machine plug", await timed(lambda machine=machine: fabric.plug(machine)))

@@ -66,8 +66,8 @@ async def by_runtime(plane: Harness, net: Tap) -> float:
     workload = machine_workload(machine_spec(net.parameters))
     begin = time.perf_counter()
     try:
-        await plane.run(workload, net.attachment)
-        await first_answer(net.attachment.address)
+        await plane.run(workload, net.interface)
+        await first_answer(net.interface.address)
         return time.perf_counter() - begin
     finally:
         await plane.runtime.remove(workload.uid)
@@ -80,11 +80,11 @@ async def by_hand(host: probe.Host, store: ImageStore, net: Tap) -> float:
         identity = command.Identity(str(uuid.uuid4()), "bench", "by-hand")
         user = privileges.unprivileged(identity.uid)
         run = command.Run(host.binary, host.accelerator, f"{directory}/pid", "serial.log", user, host.version)
-        argv = command.build(domain, files, identity, net.attachment, run)
+        argv = command.build(domain, files, identity, net.interface, run)
         begin = time.perf_counter()
         child = subprocess.Popen(argv, cwd=directory, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: ASYNC220
         try:
-            await first_answer(net.attachment.address)
+            await first_answer(net.interface.address)
             return time.perf_counter() - begin
         finally:
             child.kill()

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from isoplane.node import procfs
 from isoplane.node.images import guest
 from isoplane.node.images.store import ImageStore
-from isoplane.node.runtime.protocol import Materials, NetworkAttachment
+from isoplane.node.runtime.protocol import Materials, NetworkInterface
 from isoplane.node.runtime.qemu import QemuRuntime
 from isoplane.node.runtime.qemu.cgroup import parents
 from isoplane.workload.shape import Unit, UnitObserved, UnitState, Workload
@@ -61,12 +61,12 @@ def machine_workload(spec: dict[str, Any], name: str = "vm", uid: str = "") -> W
 class Tap:
     """A tap on this host. The host has ``gateway``, the guest is to have ``address``; both in a /30 of their own."""
 
-    attachment: NetworkAttachment
+    interface: NetworkInterface
 
     @property
     def parameters(self) -> str:
         """Kernel parameters that give the demo guest its address without DHCP."""
-        return f"isoplane.address={self.attachment.address}/30 isoplane.gateway={self.attachment.gateway}"
+        return f"isoplane.address={self.interface.address}/30 isoplane.gateway={self.interface.gateway}"
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def tap() -> Iterator[Tap]:
         mac = "52:54:00:" + ":".join(f"{byte:02x}" for byte in seed[2:5])
         # As the fabric does: who asks for an address before its guest is up would ask again only a second later.
         subprocess.run(["ip", "neigh", "replace", address, "lladdr", mac, "nud", "permanent", "dev", name], check=True)
-        yield Tap(NetworkAttachment(tap=name, mac=mac, address=address, prefix_length=30, gateway=host))
+        yield Tap(NetworkInterface(tap=name, mac=mac, address=address, prefix_length=30, gateway=host))
     finally:
         subprocess.run(["ip", "link", "delete", name], check=True)
 
@@ -102,9 +102,9 @@ class Harness:
     async def __aexit__(self, *_: object) -> None:
         await self.runtime.close()
 
-    async def run(self, workload: Workload, network: NetworkAttachment | None = None, attempt: int = 0) -> Unit:
+    async def run(self, workload: Workload, network: NetworkInterface | None = None, attempt: int = 0) -> Unit:
         """Prepare and start."""
-        materials = Materials(network=network or NetworkAttachment())
+        materials = Materials(network=network or NetworkInterface())
         await self.runtime.prepare(workload, materials)
         await self.runtime.start_unit(workload, workload.units[0], attempt, materials)
         return workload.units[0]

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from isoplane.node.runtime.protocol import Materials, NetworkAttachment, Runtime
+from isoplane.node.runtime.protocol import Materials, NetworkInterface, Runtime
 from isoplane.node.runtime.simulated import PREFIX, Pace, SimulatedRuntime
 from isoplane.workload.pod import PodAdapter
 from isoplane.workload.shape import Workload
@@ -100,7 +100,7 @@ def oci(runtime: str) -> RuntimeCase:
         name=f"oci-{runtime}",
         make=make,
         declare=declare,
-        materials=Materials(network=NetworkAttachment(), node_name="contract"),
+        materials=Materials(network=NetworkInterface(), node_name="contract"),
         check_host=lambda: require(runtime, "conmon", "skopeo", "umoci", root=True),
         traces=traces,
     )

@@ -16,7 +16,7 @@ from isoplane.node.network.fabric import HostFabric
 from isoplane.node.network.protocol import Fabric, FabricFailure
 from isoplane.node.network.settings import FabricSettings
 from isoplane.node.network.simulated import SimulatedFabric
-from isoplane.workload.shape import Attachment
+from isoplane.workload.shape import InterfaceType
 from support import require
 
 RANGE = spare_range(27)
@@ -54,7 +54,7 @@ async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 async def test_every_workload_has_an_address_of_its_own(make: Make) -> None:
     fabric = make()
     await fabric.start()
-    kinds = [Attachment.VETH, Attachment.TAP] * 3
+    kinds = [InterfaceType.VETH, InterfaceType.TAP] * 3
     loads = [workload(f"w{i}", kind) for i, kind in enumerate(kinds)]
     links = await asyncio.gather(*(fabric.plug(load) for load in loads))
     addresses = {link.address for link in links}
@@ -67,53 +67,51 @@ async def test_every_workload_has_an_address_of_its_own(make: Make) -> None:
     assert not set(fabric.node_addresses) & (addresses | set(map(str, six)))
     assert len({link.mac for link in links}) == len(links)
     for load, link in zip(loads, links, strict=True):
-        assert bool(link.tap) is (load.attachment is Attachment.TAP)
-        assert bool(link.netns) is (load.attachment is Attachment.VETH)
+        assert bool(link.tap) is (load.interface is InterfaceType.TAP)
+        assert bool(link.netns) is (load.interface is InterfaceType.VETH)
         assert link.gateway
         assert link.host_interface
         assert len(link.host_interface) <= 15
-    plugs = {plug.uid: plug for plug in await fabric.plugs()}
-    assert {uid: plug.attachment for uid, plug in plugs.items()} == {
-        load.uid: link for load, link in zip(loads, links, strict=True)
-    }
+    plugs = {plug.uid: plug for plug in await fabric.interfaces()}
+    assert plugs == {load.uid: link for load, link in zip(loads, links, strict=True)}
     assert [plugs[load.uid].name for load in loads] == [load.name for load in loads]
-    bridged = [plug for plug in plugs.values() if plug.kind is Attachment.TAP]
+    bridged = [plug for plug in plugs.values() if plug.tap]
     assert len({plug.ofport for plug in bridged} | {0}) == len(bridged) + 1
-    assert len({plug.zone for plug in bridged} | {0}) == len(bridged) + 1
+    assert len({plug.ofport for plug in bridged} | {0}) == len(bridged) + 1
 
 
 async def test_plugging_and_unplugging_twice_changes_nothing(make: Make) -> None:
     fabric = make()
     await fabric.start()
-    for kind in (Attachment.VETH, Attachment.TAP):
+    for kind in (InterfaceType.VETH, InterfaceType.TAP):
         load = workload("one", kind)
         first, second = await asyncio.gather(fabric.plug(load), fabric.plug(load))
         assert first == second == await fabric.plug(load)
         await fabric.unplug(load.uid)
         await fabric.unplug(load.uid)
         await fabric.unplug("never heard of")
-        assert await fabric.plugs() == []
+        assert await fabric.interfaces() == []
 
 
 async def test_a_host_workload_has_the_nodes_address_and_no_link(make: Make) -> None:
     fabric = make()
     await fabric.start()
-    link = await fabric.plug(workload("host", Attachment.HOST))
+    link = await fabric.plug(workload("host", InterfaceType.HOST))
     assert (link.addresses, link.netns, link.tap) == (fabric.node_addresses, "", "")
     assert len(link.addresses) == 2
-    assert await fabric.plugs() == []
+    assert await fabric.interfaces() == []
 
 
 async def test_a_restart_finds_everything_as_it_was(make: Make) -> None:
     fabric = make()
     await fabric.start()
-    loads = [workload("pod"), workload("machine", Attachment.TAP)]
+    loads = [workload("pod"), workload("machine", InterfaceType.TAP)]
     links = [await fabric.plug(load) for load in loads]
-    before = sorted(await fabric.plugs(), key=lambda plug: plug.uid)
+    before = sorted(await fabric.interfaces(), key=lambda plug: plug.uid)
     await fabric.close()
     fabric = make()
     await fabric.start()
-    assert sorted(await fabric.plugs(), key=lambda plug: plug.uid) == before
+    assert sorted(await fabric.interfaces(), key=lambda plug: plug.uid) == before
     assert [await fabric.plug(load) for load in loads] == links
 
 
@@ -153,14 +151,14 @@ async def test_without_ipv6_workloads_keep_or_get_ipv4_alone(make: Make) -> None
     fabric = make()
     await fabric.start()
     assert fabric.ipv6_missing == ""
-    early, late = workload("early"), workload("late", Attachment.TAP)
+    early, late = workload("early"), workload("late", InterfaceType.TAP)
     link = await fabric.plug(early)
     await fabric.close()
     fabric = make(cidr6="none")
     await fabric.start()
     assert "turned off" in fabric.ipv6_missing
     assert len(fabric.node_addresses) == 1
-    assert (await fabric.plug(early)).addresses == (await fabric.plugs())[0].attachment.addresses == (link.address,)
+    assert (await fabric.plug(early)).addresses == (await fabric.interfaces())[0].addresses == (link.address,)
     assert (await fabric.plug(late)).address6 == ""
     await fabric.close()
     fabric = make()
@@ -182,7 +180,7 @@ async def test_an_ipv6_range_of_ones_own(make: Make) -> None:
             await make(cidr6=wrong).start()
     fabric = make()
     await fabric.start()
-    assert [plug.attachment for plug in await fabric.plugs()] == [link]
+    assert list(await fabric.interfaces()) == [link]
 
 
 async def test_a_damaged_record_stops_the_start_and_not_the_teardown(make: Make, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from isoplane.node.network import netns
 from isoplane.node.network.engines.choose import engines_for
 from isoplane.node.network.fabric import FabricSettings, HostFabric
 from isoplane.node.network.protocol import FabricFailure
-from isoplane.workload.shape import Attachment
+from isoplane.workload.shape import InterfaceType
 
 OUTSIDE, HOST_OUTSIDE = "198.51.100.2", "198.51.100.1"
 OUTSIDE6, HOST_OUTSIDE6 = "2001:db8::2", "2001:db8::1"
@@ -67,7 +67,7 @@ async def outside(data: Path) -> None:
         await fabric.start()
         assert forwarding() == ["1", "1", "1", "2"]
         pod, other = await fabric.plug(workload("pod")), await fabric.plug(workload("other"))
-        tap = await fabric.plug(workload("machine", Attachment.TAP))
+        tap = await fabric.plug(workload("machine", InterfaceType.TAP))
         guest, inner = TapGuest(tap.tap, tap.mac, "t"), EchoServer(other.netns, 8)
         guest.use(tap.address, tap.prefix_length, tap.gateway, tap.address6, tap.gateway6)
         for source in (pod.netns, guest.path):
@@ -101,7 +101,7 @@ async def without_ipv6(data: Path) -> None:
     try:
         await fabric.start()
         assert "IPv6 is disabled on this host" in fabric.ipv6_missing
-        pod, tap = await fabric.plug(workload("pod")), await fabric.plug(workload("machine", Attachment.TAP))
+        pod, tap = await fabric.plug(workload("pod")), await fabric.plug(workload("machine", InterfaceType.TAP))
         assert (pod.address6, tap.address6, len(fabric.node_addresses)) == ("", "", 1)
         guest = TapGuest(tap.tap, tap.mac, "t")
         assert await asyncio.to_thread(guest.dhcp) == tap.address
@@ -143,7 +143,7 @@ async def theirs(data: Path) -> None:
                 assert await engine.connections({"10.0.0.1"}) == []
             else:
                 await engine.clear()
-        tap = await fabric.plug(workload("machine", Attachment.TAP))
+        tap = await fabric.plug(workload("machine", InterfaceType.TAP))
         guest = TapGuest(tap.tap, tap.mac, "t")
         assert await asyncio.to_thread(guest.dhcp) == tap.address
         guest.close()

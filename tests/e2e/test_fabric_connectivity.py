@@ -24,7 +24,7 @@ from fabric_support import (
 )
 from isoplane.node.network.fabric import FabricSettings, HostFabric
 from isoplane.node.network.settings import Wiring
-from isoplane.workload.shape import Attachment
+from isoplane.workload.shape import InterfaceType
 from support import require
 
 pytestmark = pytest.mark.root
@@ -62,7 +62,7 @@ async def fabric(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 async def test_containers_machines_and_the_host_reach_each_other(fabric: HostFabric) -> None:
     one, two = await asyncio.gather(fabric.plug(workload("one")), fabric.plug(workload("two")))
     first, second = await asyncio.gather(
-        fabric.plug(workload("first", Attachment.TAP)), fabric.plug(workload("second", Attachment.TAP))
+        fabric.plug(workload("first", InterfaceType.TAP)), fabric.plug(workload("second", InterfaceType.TAP))
     )
     guests = [TapGuest(link.tap, link.mac, "t") for link in (first, second)]
     with closing(*guests):

@@ -21,7 +21,7 @@ from isoplane.node.network import netns, sysctl
 from isoplane.node.network.fabric import FabricSettings, HostFabric
 from isoplane.node.network.netlink import Netlink
 from isoplane.node.network.protocol import FabricFailure
-from isoplane.workload.shape import Attachment
+from isoplane.workload.shape import InterfaceType
 from support import require
 
 pytestmark = pytest.mark.root
@@ -43,7 +43,7 @@ async def data(tmp_path: Path) -> AsyncIterator[Path]:
 async def test_a_new_plane_adopts_links_and_live_connections(data: Path) -> None:
     first = HostFabric(_settings(data))
     await first.start()
-    pod, machine = workload("pod"), workload("machine", Attachment.TAP)
+    pod, machine = workload("pod"), workload("machine", InterfaceType.TAP)
     container, tap = await first.plug(pod), await first.plug(machine)
     guest = TapGuest(tap.tap, tap.mac, "t")
     guest.use(tap.address, tap.prefix_length, tap.gateway, tap.address6, tap.gateway6)
@@ -74,7 +74,7 @@ async def test_a_killed_switch_comes_back_with_its_ports(data: Path) -> None:
     await fabric.start()
     resets: list[int] = []
     fabric.on_reset(lambda: resets.append(1))
-    tap = await fabric.plug(workload("machine", Attachment.TAP))
+    tap = await fabric.plug(workload("machine", InterfaceType.TAP))
     guest = TapGuest(tap.tap, tap.mac, "t")
     guest.use(tap.address, tap.prefix_length, tap.gateway)
     server = EchoServer(guest.path, 7009)
@@ -94,13 +94,13 @@ async def test_a_killed_switch_comes_back_with_its_ports(data: Path) -> None:
 async def test_a_rebooted_host_gets_the_same_addresses_back(data: Path) -> None:
     before = HostFabric(_settings(data))
     await before.start()
-    loads = [workload("pod"), workload("machine", Attachment.TAP)]
+    loads = [workload("pod"), workload("machine", InterfaceType.TAP)]
     links = [await before.plug(load) for load in loads]
     await before.close()
     _forget_all_but_files(before, data)
     after = HostFabric(_settings(data))
     await after.start()
-    assert {plug.uid for plug in await after.plugs()} == {load.uid for load in loads}
+    assert {plug.uid for plug in await after.interfaces()} == {load.uid for load in loads}
     assert [await after.plug(load) for load in loads] == links
     guest = TapGuest(links[1].tap, links[1].mac, "t")
     server = EchoServer(links[0].netns, 7012)
@@ -148,7 +148,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from fabric_support import workload
 from isoplane.node.network.fabric import FabricSettings, HostFabric
-from isoplane.workload.shape import Attachment
+from isoplane.workload.shape import InterfaceType
 
 async def main():
     fabric = HostFabric(FabricSettings(Path(sys.argv[1]), cidr=sys.argv[3], enforced=False, quarantine_seconds=0))
@@ -157,7 +157,7 @@ async def main():
     while True:
         for turn in range(6):
             uid = f"uid-{turn}"
-            kind = Attachment.TAP if turn % 3 == 0 else Attachment.VETH
+            kind = InterfaceType.TAP if turn % 3 == 0 else InterfaceType.VETH
             await fabric.plug(workload(uid, kind, uid))
         for turn in range(0, 6, 2):
             await fabric.unplug(f"uid-{turn}")
@@ -178,21 +178,23 @@ async def test_killed_at_random_points_it_leaks_nothing(data: Path) -> None:
             victim.kill()
         fabric = HostFabric(_settings(data))
         await fabric.start()
-        for plug in await fabric.plugs():
-            link = await fabric.plug(workload(plug.name, plug.kind, plug.uid))
-            assert link == plug.attachment
-        plugs = await fabric.plugs()
+        for plug in await fabric.interfaces():
+            link = await fabric.plug(
+                workload(plug.name, InterfaceType.TAP if plug.tap else InterfaceType.VETH, plug.uid)
+            )
+            assert link == plug
+        plugs = await fabric.interfaces()
         with Netlink() as host:
             links = {link.name for link in host.links() if link.name.startswith(fabric.names.link_prefixes)}
-        assert links == {plug.attachment.host_interface for plug in plugs}
+        assert links == {plug.host_interface for plug in plugs}
         spaces = {str(entry) for entry in Path("/run/netns").glob(fabric.names.netns_prefix + "*")}
-        assert spaces == {plug.attachment.netns for plug in plugs if plug.attachment.netns}
+        assert spaces == {plug.netns for plug in plugs if plug.netns}
         assert all(netns.is_namespace(Path(space)) for space in spaces)
         for plug in plugs:
-            if plug.attachment.netns:
-                server = EchoServer(plug.attachment.netns, 7010)
+            if plug.netns:
+                server = EchoServer(plug.netns, 7010)
                 with closing(server):
-                    assert await asyncio.to_thread(tcp_reaches, "", plug.attachment.address, 7010, timeout=5)
+                    assert await asyncio.to_thread(tcp_reaches, "", plug.address, 7010, timeout=5)
         await fabric.close()
 
 
@@ -204,7 +206,7 @@ async def test_two_planes_share_a_host(data: Path, tmp_path_factory: pytest.Temp
         async with asyncio.TaskGroup() as together:
             together.create_task(one.start())
             together.create_task(two.start())
-        taps = [await plane.plug(workload("machine", Attachment.TAP)) for plane in (one, two)]
+        taps = [await plane.plug(workload("machine", InterfaceType.TAP)) for plane in (one, two)]
         guests = [TapGuest(tap.tap, tap.mac, "t") for tap in taps]
         with closing(*guests):
             for tap, guest in zip(taps, guests, strict=True):

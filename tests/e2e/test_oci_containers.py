@@ -20,7 +20,7 @@ from isoplane.node import mounting
 from isoplane.node.images import ImageStore
 from isoplane.node.runtime.oci import OciRuntime
 from isoplane.node.runtime.oci.layout import Layout
-from isoplane.node.runtime.protocol import Materials, NetworkAttachment, RuntimeFailure, RuntimeReason
+from isoplane.node.runtime.protocol import Materials, NetworkInterface, RuntimeFailure, RuntimeReason
 from isoplane.workload import eviction
 from isoplane.workload.pod import PodAdapter
 from isoplane.workload.shape import UnitObserved, UnitState, Workload
@@ -419,7 +419,7 @@ async def test_containers_of_a_pod_share_its_network(host: Host) -> None:
     await run("ip", "netns", "add", name)
     try:
         await run("ip", "-n", name, "link", "set", "lo", "up")
-        network = NetworkAttachment(netns=f"/run/netns/{name}", address="198.51.100.7", prefix_length=24)
+        network = NetworkInterface(netns=f"/run/netns/{name}", address="198.51.100.7", prefix_length=24)
         web = {"name": "d", "image": "isoplane.io/demo/web:1"}
         script = "until wget -qO- http://127.0.0.1:8080/ 2>/dev/null; do sleep 0.1; done; "
         script += "cat /etc/hosts; hostname; ls /sys/class/net"

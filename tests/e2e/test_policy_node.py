@@ -15,7 +15,7 @@ from isoplane.client.informer import Informers
 from isoplane.node.enforcement import NodeEnforcement
 from isoplane.node.network.fabric import HostFabric
 from isoplane.node.network.settings import FabricSettings, Wiring
-from isoplane.node.runtime.protocol import NetworkAttachment
+from isoplane.node.runtime.protocol import NetworkInterface
 from isoplane.objects.kinds import CLUSTERNETWORKPOLICIES, NETWORKPOLICIES, PODS
 from isoplane.objects.metadata import Object
 from isoplane.server.admission import Chain
@@ -63,7 +63,7 @@ class Node:
         await self._informers.stop()
         await (self.fabric.teardown() if for_good else self.fabric.close())
 
-    async def pod(self, name: str) -> tuple[str, NetworkAttachment]:
+    async def pod(self, name: str) -> tuple[str, NetworkInterface]:
         """(uid, where it hangs)."""
         spec = {"containers": [{"name": "c", "image": "i"}]}
         meta = {"name": name, "namespace": "default", "labels": {"app": name}}
@@ -134,7 +134,7 @@ async def test_an_unreadable_stored_policy_opens_nothing(node: Node) -> None:
     await eventually(lambda: node.enforcement.enforced(server[0]) != unguarded)
     echo, other = EchoServer(server[1].netns, PORT), EchoServer(client[1].netns, PORT)
 
-    async def reaches(source: NetworkAttachment, target: NetworkAttachment) -> bool:
+    async def reaches(source: NetworkInterface, target: NetworkInterface) -> bool:
         return await asyncio.to_thread(udp_reaches, source.netns, target.address, PORT, 0.2)
 
     try:

@@ -15,7 +15,7 @@ from fabric_support import eventually, tcp_reaches
 from isoplane.node.network.enforcer import EngineRules, Rendered
 from isoplane.node.network.engines.iptables import join, split
 from isoplane.node.network.engines.protocol import EngineFailure
-from isoplane.node.network.protocol import Plug
+from isoplane.node.runtime.protocol import NetworkInterface
 from isoplane.policy.table import Tables
 from policy_lab import MIXES, PolicyLab, labs
 
@@ -90,7 +90,7 @@ async def test_a_refused_change_opens_nothing(start: Start, mix: str, monkeypatc
     right = lab.rules.render
     wanted = Rendered("", {})
 
-    def render(tables: Tables, plugs: Sequence[Plug]) -> Rendered:
+    def render(tables: Tables, plugs: Sequence[NetworkInterface]) -> Rendered:
         nonlocal wanted
         wanted = right(tables, plugs)
         return replace(wanted, rules={name: spoiled(name, rules) for name, rules in wanted.rules.items()})

@@ -32,7 +32,7 @@ from fabric_support import (
 )
 from isoplane.node.network import netns
 from isoplane.policy.openflow import COMMIT
-from isoplane.workload.shape import Attachment
+from isoplane.workload.shape import InterfaceType
 from policy_lab import MIXES, PolicyLab, labs
 
 pytestmark = pytest.mark.root
@@ -68,10 +68,10 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
 
 async def test_a_new_port_is_closed_until_its_rules_are_loaded(start: Start) -> None:
     lab = await start()
-    for kind, name in ((Attachment.VETH, "pod/a/late"), (Attachment.TAP, "vmi/a/late")):
+    for kind, name in ((InterfaceType.VETH, "pod/a/late"), (InterfaceType.TAP, "vmi/a/late")):
         load = workload("late", kind, uid=name, namespace="a")
         link = await lab.fabric.plug(load)
-        if kind is Attachment.TAP:
+        if kind is InterfaceType.TAP:
             guest = TapGuest(link.tap, link.mac, "t")
             guest.use(link.address, link.prefix_length, link.gateway, link.address6, link.gateway6)
             path = guest.path

@@ -12,7 +12,7 @@ import pytest
 
 from isoplane.node.images.build import Entry, write_layout
 from isoplane.node.images.store import ImageStore
-from isoplane.node.runtime.protocol import Materials, NetworkAttachment
+from isoplane.node.runtime.protocol import Materials, NetworkInterface
 from isoplane.workload import impossible
 from qemu_support import Harness, guest_store, machine_spec, machine_workload
 from support import require
@@ -142,7 +142,7 @@ async def test_cloud_init_names_the_guest_and_configures_its_network(plane: Harn
         hostname="named-by-seed", volumes=[{"name": "seed", "cloudInitNoCloud": {"secretRef": {"name": "s"}}}]
     )
     workload = machine_workload(spec)
-    net = NetworkAttachment(mac="52:54:00:00:00:01", address="10.1.2.3", prefix_length=24, gateway="10.1.2.1")
+    net = NetworkInterface(mac="52:54:00:00:00:01", address="10.1.2.3", prefix_length=24, gateway="10.1.2.1")
     materials = Materials(objects={"secrets/s": secret}, network=net)
     await plane.runtime.prepare(workload, materials)
     await plane.runtime.start_unit(workload, workload.units[0], 0, materials)

@@ -17,7 +17,7 @@ import pytest
 from isoplane.node.images.build import Entry, write_layout
 from isoplane.node.images.guest import GUEST_IMAGE
 from isoplane.node.images.store import ImageStore
-from isoplane.node.runtime.protocol import Materials, NetworkAttachment, RuntimeFailure, RuntimeReason
+from isoplane.node.runtime.protocol import Materials, NetworkInterface, RuntimeFailure, RuntimeReason
 from isoplane.node.runtime.qemu import QemuRuntime, probe
 from isoplane.node.runtime.qemu import runtime as runtime_module
 from isoplane.node.runtime.qemu.cgroup import Limits, hierarchies
@@ -80,9 +80,7 @@ async def test_a_container_disk_must_not_open_files_of_the_host(
 async def test_a_kernel_that_is_none_and_a_tap_that_is_not_there(
     plane: Harness, store: ImageStore, tmp_path: Path
 ) -> None:
-    failure = await refusal(
-        plane, machine_spec(), network=NetworkAttachment(tap="no-such-tap", mac="52:54:00:00:00:01")
-    )
+    failure = await refusal(plane, machine_spec(), network=NetworkInterface(tap="no-such-tap", mac="52:54:00:00:00:01"))
     assert failure.reason is RuntimeReason.SANDBOX
     assert "no-such-tap does not exist" in failure.message
 

@@ -35,15 +35,15 @@ def traces(uid: str) -> list[str]:
 async def test_a_machine_boots_serves_and_obeys_the_power_button(plane: Harness, tmp_path: Path) -> None:
     with tap() as net:
         workload = machine_workload(machine_spec(f"isoplane.hostname=vm-one {net.parameters}"))
-        await plane.run(workload, net.attachment)
+        await plane.run(workload, net.interface)
         running = await plane.unit(workload.uid)
         assert (running.state, running.pid > 0) == (UnitState.RUNNING, True)
         assert running.details["accelerator"] == "tcg"
         assert running.details["qmp_status"] == "running"
         assert abs(running.started_at - time.time()) < 10
 
-        assert "Hello from the virtual machine vm-one" in await page(net.attachment.address)
-        assert f"serving http://{net.attachment.address}:8080/" in await plane.says(workload.uid, "serving")
+        assert "Hello from the virtual machine vm-one" in await page(net.interface.address)
+        assert f"serving http://{net.interface.address}:8080/" in await plane.says(workload.uid, "serving")
 
         ended = await plane.shut_down(workload.uid)
         assert (ended.reason, ended.graceful, ended.exit_code) == ("GuestShutdown", True, 0)
@@ -60,7 +60,7 @@ async def test_a_machine_boots_serves_and_obeys_the_power_button(plane: Harness,
 async def test_the_guest_takes_its_address_by_dhcp(plane: Harness, tmp_path: Path) -> None:
     require("dnsmasq")
     with tap() as net:
-        host = net.attachment
+        host = net.interface
         server = subprocess.Popen(  # noqa: ASYNC220
             ["dnsmasq", "--keep-in-foreground", "--port=0", "--conf-file=/dev/null", "--log-facility=-",
              f"--interface={host.tap}", "--bind-interfaces", "--dhcp-authoritative", "--no-ping",
@@ -210,7 +210,7 @@ async def test_a_machine_starts_paused_without_acpi_and_with_its_cable_out(plane
         spec = machine_spec(wire.parameters, domain={"features": features, "devices": card}, startStrategy="Paused")
         workload = machine_workload(spec)
         assert workload.desired is RunState.PAUSE
-        await plane.run(workload, wire.attachment)
+        await plane.run(workload, wire.interface)
         unit = await plane.unit(workload.uid)
         assert (unit.state, unit.details["qmp_status"]) == (UnitState.PAUSED, "prelaunch")
         assert await plane.log(workload.uid) == ""
@@ -219,4 +219,4 @@ async def test_a_machine_starts_paused_without_acpi_and_with_its_cable_out(plane
         await plane.says(workload.uid, "serving")
         with pytest.raises(OSError):  # no answer at all: a closed port would refuse at once
             async with asyncio.timeout(3):
-                await asyncio.open_connection(wire.attachment.address, 8080)
+                await asyncio.open_connection(wire.interface.address, 8080)

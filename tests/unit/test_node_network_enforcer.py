@@ -12,9 +12,7 @@ import pytest
 from fabric_support import eventually
 from isoplane.node.network.enforcer import Enforcer, EngineRules, Rendered, revision_of
 from isoplane.node.network.engines.protocol import Connection, EngineFailure, Look
-from isoplane.node.network.protocol import Plug
-from isoplane.node.runtime.protocol import NetworkAttachment
-from isoplane.workload.shape import Attachment
+from isoplane.node.runtime.protocol import NetworkInterface
 
 
 class NotingEngine:
@@ -83,12 +81,12 @@ class Bench:
             on_enforced=self.told.append,
         )
 
-    async def _compile(self, plugs: Sequence[Plug]) -> Rendered:
+    async def _compile(self, plugs: Sequence[NetworkInterface]) -> Rendered:
         if self.broken:
             raise self.broken
         return self.rendered
 
-    async def _plugs(self) -> Sequence[Plug]:
+    async def _plugs(self) -> Sequence[NetworkInterface]:
         return list(self.plugs)
 
     @asynccontextmanager
@@ -99,8 +97,8 @@ class Bench:
         await self.enforcer.close()
 
 
-def _plug(uid: str, address: str) -> Plug:
-    return Plug(uid, "ns", uid, Attachment.VETH, NetworkAttachment(address=address))
+def _plug(uid: str, address: str) -> NetworkInterface:
+    return NetworkInterface(uid=uid, namespace="ns", name=uid, address=address)
 
 
 def rendered(text: str, **more: object) -> Rendered:

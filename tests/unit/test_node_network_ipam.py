@@ -13,7 +13,7 @@ from isoplane.node.network.ipam import Ipam, choose, mac_of
 from isoplane.node.network.protocol import FabricFailure
 from isoplane.node.network.ranges import clash, pick
 from isoplane.node.network.settings import DEFAULT_RANGES, FabricSettings, Ranges, Wiring
-from isoplane.workload.shape import Attachment
+from isoplane.workload.shape import InterfaceType
 
 STEPS = st.lists(
     st.one_of(
@@ -43,7 +43,7 @@ def test_no_address_has_two_owners_or_comes_back_too_soon(steps: list[tuple[str,
             uid = f"uid-{number}"
             if verb == "lease":
                 try:
-                    address = ipam.lease(uid, "ns", uid, Attachment.VETH, Wiring.ROUTED).address
+                    address = ipam.lease(uid, "ns", uid, InterfaceType.VETH, Wiring.ROUTED).address
                 except FabricFailure:
                     resting = [one for one, until in rests.items() if until > now[0]]
                     assert uid not in owners

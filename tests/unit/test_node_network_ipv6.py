@@ -15,7 +15,7 @@ from isoplane.node.network.nat import ruleset
 from isoplane.node.network.protocol import FabricFailure
 from isoplane.node.network.ranges import pick6
 from isoplane.node.network.settings import Names, Ranges, Wiring
-from isoplane.workload.shape import Attachment
+from isoplane.workload.shape import InterfaceType
 
 SIX = Ranges6.of("fd12:3456:789a::/48")
 
@@ -72,7 +72,7 @@ def test_workloads_from_before_keep_ipv4_alone(tmp_path: Path) -> None:
     ipam = Ipam(path)
     ipam.open()
     ipam.settle(Ranges.of("10.9.0.0/24", SIX))
-    fresh = ipam.lease("new", "ns", "new", Attachment.VETH, Wiring.ROUTED)
+    fresh = ipam.lease("new", "ns", "new", InterfaceType.VETH, Wiring.ROUTED)
     assert {lease.uid: bool(lease.address6) for lease in ipam.leases()} == {"old": False, "new": True}
     assert fresh.address6 == interface_address(SIX.routed, fresh.mac)
     ipam.close()

@@ -9,15 +9,13 @@ import pytest
 
 from isoplane.node.network.engines.iptables import join, split
 from isoplane.node.network.engines.protocol import Connection
-from isoplane.node.network.protocol import Plug
 from isoplane.node.network.rules import NodeRules
 from isoplane.node.network.settings import FabricSettings, Ranges
-from isoplane.node.runtime.protocol import NetworkAttachment
+from isoplane.node.runtime.protocol import NetworkInterface
 from isoplane.policy.compile import compile_tables
 from isoplane.policy.iptables import Steps
 from isoplane.policy.model import Cluster, Endpoint, Node, cluster
 from isoplane.policy.parse import network_policy
-from isoplane.workload.shape import Attachment
 
 RANGES = Ranges.of("10.9.0.0/24")
 ENGINES = ("nftables", "openvswitch")
@@ -28,16 +26,18 @@ def _rules(engines: Sequence[str] = ENGINES) -> NodeRules:
     return NodeRules("n", settings, RANGES, engines, lambda plug: f"{'vmi' if plug.ofport else 'pod'}/a/{plug.name}")
 
 
-def _plug(name: str, number: int, bridged: bool = False) -> Plug:
+def _plug(name: str, number: int, bridged: bool = False) -> NetworkInterface:
     address = f"10.9.0.{number + 128 * bridged}"
-    attachment = NetworkAttachment(address=address, mac=f"0a:58:0a:09:00:{number:02x}", host_interface=f"iv{name}")
-    return Plug(name, "a", name, Attachment.TAP if bridged else Attachment.VETH, attachment, number * bridged, 0)
+    return NetworkInterface(
+        uid=name, namespace="a", name=name, address=address, mac=f"0a:58:0a:09:00:{number:02x}",
+        host_interface=f"iv{name}", ofport=number * bridged,
+    )  # fmt: skip
 
 
 PLUGS = [_plug("one", 2), _plug("two", 3), _plug("first", 2, True), _plug("second", 3, True)]
 
 
-def _cluster(plugs: Sequence[Plug], *allowed: str) -> Cluster:
+def _cluster(plugs: Sequence[NetworkInterface], *allowed: str) -> Cluster:
     """Everybody is isolated; in comes who is named."""
     peers = [{"podSelector": {"matchLabels": {"app": name}}} for name in allowed]
     policy = {
@@ -46,8 +46,7 @@ def _cluster(plugs: Sequence[Plug], *allowed: str) -> Cluster:
         "spec": {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"from": peers}] if peers else []},
     }
     endpoints = [
-        Endpoint("vmi" if p.ofport else "pod", "a", p.name, {"app": p.name}, (p.attachment.address,), node="n")
-        for p in plugs
+        Endpoint("vmi" if p.ofport else "pod", "a", p.name, {"app": p.name}, (p.address,), node="n") for p in plugs
     ]
     return cluster(endpoints, policies=[network_policy(policy)], nodes=[Node("n", (RANGES.node,))])
 

@@ -8,7 +8,7 @@ from typing import Any
 from isoplane.node.runtime.oci import volumes
 from isoplane.node.runtime.oci.environment import Facts
 from isoplane.node.runtime.oci.spec import Container, document
-from isoplane.node.runtime.protocol import Materials, NetworkAttachment
+from isoplane.node.runtime.protocol import Materials, NetworkInterface
 from isoplane.workload.pod import PodAdapter
 from isoplane.workload.shape import Workload
 
@@ -22,7 +22,7 @@ def pod(container: dict[str, Any], **spec: Any) -> Workload:
 
 def facts(workload: Workload) -> Facts:
     units = {unit.name: unit for unit in workload.units}
-    materials = Materials(objects={}, network=NetworkAttachment(netns="/run/netns/x"))
+    materials = Materials(objects={}, network=NetworkInterface(netns="/run/netns/x"))
     return Facts(workload, materials, ("192.0.2.9",), 4000, 8 << 30, units)
 
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from isoplane.client.api import Api
 from isoplane.node.network.protocol import Fabric
-from isoplane.node.runtime.protocol import Materials, NetworkAttachment, Runtime, RuntimeFailure, RuntimeReason
+from isoplane.node.runtime.protocol import Materials, NetworkInterface, Runtime, RuntimeFailure, RuntimeReason
 from isoplane.node.track import Desired, Track
 from isoplane.node.workload_controller import REFRESH_SECONDS, WorkloadController
 from isoplane.objects.errors import NotFound
@@ -29,8 +29,8 @@ class World:
             raise NotFound(f"{name} not found")
         return {"data": dict(self.data)}
 
-    async def plug(self, workload: Workload) -> NetworkAttachment:
-        return NetworkAttachment()
+    async def plug(self, workload: Workload) -> NetworkInterface:
+        return NetworkInterface()
 
     async def refresh(self, workload: Workload, materials: Materials) -> None:
         if self.broken:

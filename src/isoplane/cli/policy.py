@@ -38,8 +38,8 @@ from isoplane.policy.verdict import Judgement
 if TYPE_CHECKING:
     from isoplane.cli.policy_hits import RuleRow
     from isoplane.cli.policy_live import Enforcement
-    from isoplane.policy.attachments import Attachment, NodeNetwork
     from isoplane.policy.diff import Difference
+    from isoplane.policy.interfaces import EndpointInterface, NodeNetwork
     from isoplane.policy.table import Tables
 
 # Each command imports what it alone needs when it runs: three manifests are explained before HTTP and TLS are loaded.
@@ -276,29 +276,28 @@ def _render(cluster: Cluster, engine: Engine, output: Output) -> int:
     from isoplane.policy.nftables import render_nftables
     from isoplane.policy.openflow import render_openflow
 
-    addressed, attachments, node = example_node(with_workloads(cluster), bridge=engine is Engine.OPENFLOW)
+    addressed, interfaces, node = example_node(with_workloads(cluster), bridge=engine is Engine.OPENFLOW)
     tables = compile_tables(addressed)
     renderers = {Engine.NFTABLES: render_nftables, Engine.IPTABLES: _iptables, Engine.OPENFLOW: render_openflow}
-    text = renderers[engine](tables, attachments, node)
+    text = renderers[engine](tables, interfaces, node)
     if output is Output.JSON:
         listed = [
-            {"endpoint": a.endpoint, "ips": list(a.ips), "interface": a.interface, "ofport": a.ofport}
-            for a in attachments
+            {"endpoint": a.endpoint, "ips": list(a.ips), "interface": a.device, "ofport": a.ofport} for a in interfaces
         ]
-        _json({"engine": engine.value, "revision": tables.revision, "attachments": listed, "text": text})
+        _json({"engine": engine.value, "revision": tables.revision, "interfaces": listed, "text": text})
         return DONE
-    for a in attachments:
-        where = f"port {a.ofport}" if a.ofport else a.interface
+    for a in interfaces:
+        where = f"port {a.ofport}" if a.ofport else a.device
         typer.echo(f"# {a.endpoint} {', '.join(a.ips)} {where}")
     typer.echo(text, nl=False)
     return DONE
 
 
-def _iptables(tables: Tables, attachments: Iterable[Attachment], node: NodeNetwork) -> str:
+def _iptables(tables: Tables, interfaces: Iterable[EndpointInterface], node: NodeNetwork) -> str:
     """The four texts one after the other, each under the tool that takes it."""
     from isoplane.policy.iptables import render_iptables
 
-    steps = render_iptables(tables, attachments, node)
+    steps = render_iptables(tables, interfaces, node)
     tools = ("ipset restore", "iptables-restore --noflush", "ip6tables-restore --noflush", "ipset restore")
     texts = (steps.before, steps.v4, steps.v6, steps.after)
     return "".join(f"# {n}. {tool}\n{text}" for n, (tool, text) in enumerate(zip(tools, texts, strict=True), start=1))

@@ -29,7 +29,6 @@ from isoplane.objects.metadata import Object
 from isoplane.policy.foreign import Unjudged, parts_of
 from isoplane.workload.bodies import without_bodies
 from isoplane.workload.registry import adapter_for, workload_resources
-from isoplane.workload.shape import Attachment
 
 LOOKED_AT = (NAMESPACES, NODES, NETWORKPOLICIES, CLUSTERNETWORKPOLICIES, VIRTUALMACHINES)
 """What policies look at beside the workloads."""
@@ -149,7 +148,7 @@ def _enforced(obj: Object) -> Enforced:
     message = str(condition.get("message") or "")
     if workload.finished:
         state = FINISHED
-    elif workload.attachment is Attachment.HOST:
+    elif not workload.interface.own:
         state = EXEMPT
     elif condition.get("status") == "True":
         state = ENFORCED

@@ -17,7 +17,7 @@ from isoplane.policy.clusterpolicy import cluster_network_policy
 from isoplane.policy.model import Cluster, Endpoint, NamedPort, Node
 from isoplane.policy.parse import network_policy
 from isoplane.workload.registry import adapter_for, workload_resources
-from isoplane.workload.shape import Attachment, Workload
+from isoplane.workload.shape import Workload
 
 WATCHED: tuple[Resource, ...] = (NAMESPACES, NETWORKPOLICIES, CLUSTERNETWORKPOLICIES)
 
@@ -33,7 +33,7 @@ def endpoint_of(workload: Workload, addresses: tuple[str, ...]) -> Endpoint:
         ips=addresses or workload.addresses,
         ports=tuple(NamedPort(p.name, p.protocol, p.number) for p in workload.ports),
         exposed=workload.exposed,
-        host_network=workload.attachment is Attachment.HOST,
+        host_network=not workload.interface.own,
         node=workload.node,
         finished=workload.finished,
     )
@@ -76,6 +76,16 @@ class PolicyView:
             assert adapter is not None
             for obj in informer.items():
                 yield informer.derived(adapter.project, obj)
+
+    def ids(self, known: Iterable[tuple[str, str, str]]) -> dict[str, str]:
+        """uid → the endpoint's id, of those (namespace, name, uid) whose objects are in the caches."""
+        found: dict[str, str] = {}
+        for namespace, name, uid in known:
+            for informer in self._workloads:
+                adapter, obj = adapter_for(informer.resource), informer.by_key(f"{namespace}/{name}")
+                if obj is not None and adapter is not None and metadata.uid(obj) == uid:
+                    found[uid] = informer.derived(adapter.project, obj).id
+        return found
 
     def cluster(self, addresses: Mapping[str, tuple[str, ...]], nodes: Iterable[Node]) -> Cluster:
         """The snapshot now. ``addresses``: workload uid → its addresses, for those plugged in on this node.

@@ -167,7 +167,7 @@ class NodeAgent:
         found: set[str] = set()
         for runtime in self._runtimes.values():
             found.update(seen.uid for seen in await runtime.observe_all())
-        found.update(plug.uid for plug in await self._fabric.plugs())
+        found.update(interface.uid for interface in await self._fabric.interfaces())
         for uid in found:
             self.controller.enqueue(uid)
         if found:

@@ -7,7 +7,7 @@ The glue between things that do not know each other: ``policy_view`` (what is de
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from isoplane.client.informer import Informers
 from isoplane.client.policy_view import PolicyView
@@ -18,15 +18,15 @@ from isoplane.node.network.background import Background
 from isoplane.node.network.enforcer import EnforcementStatus, Enforcer, Rendered
 from isoplane.node.network.engines.choose import engines_for
 from isoplane.node.network.fabric import HostFabric
-from isoplane.node.network.protocol import FabricFailure, Plug
+from isoplane.node.network.protocol import FabricFailure
 from isoplane.node.network.rules import NodeRules, node_network
+from isoplane.node.runtime.protocol import NetworkInterface
 from isoplane.node.seams import Events
 from isoplane.policy.hits import RuleHits
 from isoplane.policy.incremental import LiveTables
 from isoplane.policy.model import Cluster, Node
 from isoplane.policy.table import Tables
 from isoplane.workload.registry import adapter_for, workload_resources
-from isoplane.workload.shape import Attachment
 
 LOGGING = ("nftables", "iptables")
 """The engines whose rules log what they drop to the kernel's group."""
@@ -53,6 +53,7 @@ class NodeEnforcement:
         self._rules: NodeRules
         self._enforcer: Enforcer | None = None
         self._live: LiveTables | None = None
+        self._ids: Mapping[str, str] = {}
 
     async def start(self) -> None:
         """Close what no rules guard, load the rules of the moment, keep them loaded. EngineFailure when a tool lacks."""
@@ -60,7 +61,7 @@ class NodeEnforcement:
         self._rules = NodeRules(
             self._node, self._fabric.settings, self._fabric.ranges, [engine.name for engine in engines], self._endpoint
         )
-        self._enforcer = Enforcer(engines, self._compile, self._fabric.plugs, on_enforced=self._told)
+        self._enforcer = Enforcer(engines, self._compile, self._fabric.interfaces, on_enforced=self._told)
         self._fabric.on_reset(self._enforcer.reset)
         await self._enforcer.start()
         self._view.on_change(self._enforcer.poke)
@@ -117,12 +118,12 @@ class NodeEnforcement:
             if lasting == marked:
                 continue  # The words may change from try to try; what is told does not.
             try:
-                plugs = await self._fabric.plugs()
+                interfaces = await self._fabric.interfaces()
             except FabricFailure:
                 continue  # The fabric tells of itself; ask again in a moment.
             marked = lasting
             self._failure = "; ".join(f"{engine}: {failures[engine]}" for engine in sorted(lasting))
-            self._told(frozenset(plug.uid for plug in plugs))
+            self._told(frozenset(interface.uid for interface in interfaces))
 
     def changed(self, uid: str) -> None:
         """A workload was plugged in or out."""
@@ -143,14 +144,13 @@ class NodeEnforcement:
             named = {**obj, "apiVersion": resource.api_version, "kind": resource.kind}
             self._events(named, "Warning", denials.REASON, message)
 
-    @staticmethod
-    def _endpoint(plug: Plug) -> str:
-        # The names of policy.model: a tap is a machine's, everything else a Pod's.
-        kind = "vmi" if plug.kind is Attachment.TAP else "pod"
-        return f"{kind}/{plug.namespace}/{plug.name}"
+    def _endpoint(self, interface: NetworkInterface) -> str:
+        """The policies' name of whose it is; no policy opens one that no cache knows (any more)."""
+        return self._ids.get(interface.uid, f"unknown/{interface.namespace}/{interface.name}")
 
-    async def _compile(self, plugs: Sequence[Plug]) -> Rendered:
-        addresses = {plug.uid: plug.attachment.addresses for plug in plugs}
+    async def _compile(self, interfaces: Sequence[NetworkInterface]) -> Rendered:
+        addresses = {interface.uid: interface.addresses for interface in interfaces}
+        self._ids = self._view.ids((i.namespace, i.name, i.uid) for i in interfaces)
         ranges = self._fabric.ranges
         cluster = self._view.cluster(addresses, [Node(self._node, ranges.hosts)])
         tables = await asyncio.to_thread(self._tables, cluster)
@@ -158,7 +158,7 @@ class NodeEnforcement:
             self._hits.use(cluster)
         if self._denials is not None:
             self._denials.use(tables)
-        return await asyncio.to_thread(self._rules.render, tables, plugs)
+        return await asyncio.to_thread(self._rules.render, tables, interfaces)
 
     def _tables(self, cluster: Cluster) -> Tables:
         """The tables of a snapshot; only what differs from the last one is compiled. One call at a time."""

@@ -23,7 +23,7 @@ BRIDGED = "openvswitch"
 
 
 def settings(data_dir: Path, options: NodeOptions) -> FabricSettings:
-    """The network of a node: the engine chooses the attachment.
+    """The network of a node: the engine chooses the wiring.
 
     Raises ValueError when two engines would have to share the routed endpoints.
     """

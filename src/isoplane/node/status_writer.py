@@ -16,7 +16,7 @@ from isoplane.objects.errors import Conflict, NotFound
 from isoplane.objects.metadata import Object
 from isoplane.workload.adapters import Report
 from isoplane.workload.lifecycle import initialized, overran, stage_of
-from isoplane.workload.shape import ALIVE, Attachment, Observed, Stage, Verdict, Workload
+from isoplane.workload.shape import ALIVE, Observed, Stage, Verdict, Workload
 
 TRIES = 5
 OVERRAN = Verdict("DeadlineExceeded", "it was active on the node for longer than the specified deadline")
@@ -70,12 +70,12 @@ class StatusWriter:
     @staticmethod
     def _governed(workload: Workload) -> bool:
         """Whether it has a port of its own that policies guard."""
-        return workload.attachment is not Attachment.HOST
+        return workload.interface.own
 
     async def _addresses(
         self, workload: Workload, observed: Observed | None, stage: Stage, track: Track
     ) -> tuple[str, ...]:
-        if workload.attachment is Attachment.HOST:
+        if not workload.interface.own:
             return self._fabric.node_addresses
         known = track.addresses or (observed.addresses if observed else ()) or workload.addresses
         if not known and observed is not None and stage in (Stage.PREPARING, Stage.RUNNING):

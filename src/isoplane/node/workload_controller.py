@@ -25,7 +25,7 @@ from isoplane.objects.errors import ApiError, Conflict, NotFound
 from isoplane.workload import backoff, eviction, health, sysctls, wording
 from isoplane.workload import delta as steps
 from isoplane.workload.adapters import Waiting
-from isoplane.workload.shape import Attachment, Observed, RunState, Stage, UnitState, Workload
+from isoplane.workload.shape import Observed, RunState, Stage, UnitState, Workload
 
 _log = logging.getLogger(__name__)
 
@@ -193,7 +193,7 @@ class WorkloadController(Controller):
         objects = await gather(self._api, workload)
         network = await self._fabric.plug(workload)
         track.addresses = network.addresses
-        if self._enforcement is not None and workload.attachment is not Attachment.HOST:
+        if self._enforcement is not None and workload.interface.own:
             self._enforcement.changed(workload.uid)
         listener = self._teller.images(desired)
         return Materials(objects, network, self._node, self._fabric.node_addresses, listener)

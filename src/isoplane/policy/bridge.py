@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from isoplane.policy.addresses import address, text
-from isoplane.policy.attachments import Attachment, NodeNetwork
+from isoplane.policy.interfaces import EndpointInterface, NodeNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +30,13 @@ TRACKED = 10
 _BROADCAST = "ff:ff:ff:ff:ff:ff"
 
 
-def base_flows(attached: list[Attachment], node: NodeNetwork) -> Iterator[str]:
+def base_flows(attached: list[EndpointInterface], node: NodeNetwork) -> Iterator[str]:
     """Tables 0 to 3."""
     ports = [a for a in attached if a.ofport]
     track = f"ct(zone={node.zone},table={TRACKED})"
     yield "table=0,priority=300,vlan_tci=0x1000/0x1000,actions=drop"
-    for attachment in ports:
-        yield from _guest(attachment, node, track)
+    for interface in ports:
+        yield from _guest(interface, node, track)
     yield from _host(ports, node, track)
     yield "table=0,priority=0,actions=drop"
     yield from _arp(ports)
@@ -44,16 +44,16 @@ def base_flows(attached: list[Attachment], node: NodeNetwork) -> Iterator[str]:
     yield from _dhcp(ports)
 
 
-def _guest(attachment: Attachment, node: NodeNetwork, track: str) -> Iterator[str]:
+def _guest(interface: EndpointInterface, node: NodeNetwork, track: str) -> Iterator[str]:
     """What a guest may send."""
-    sender = f"in_port={attachment.ofport},dl_src={attachment.mac}"
-    mac = attachment.mac
+    sender = f"in_port={interface.ofport},dl_src={interface.mac}"
+    mac = interface.mac
     dhcp4 = f"table=0,priority=120,udp,{sender},tp_src=68,tp_dst=67"
     yield f"{dhcp4},nw_src=0.0.0.0,nw_dst=255.255.255.255,actions=LOCAL"
     yield f"table=0,priority=120,udp6,{sender},ipv6_src=fe80::/10,tp_src=546,tp_dst=547,actions=LOCAL"
     # Nobody but the host answers DHCP: whoever gives others their addresses and routers reads what they send.
     for protocol, answers, asks in (("udp", 67, 68), ("udp6", 547, 546)):
-        yield f"table=0,priority=140,{protocol},in_port={attachment.ofport},tp_src={answers},tp_dst={asks},actions=drop"
+        yield f"table=0,priority=140,{protocol},in_port={interface.ofport},tp_src={answers},tp_dst={asks},actions=drop"
     yield f"table=0,priority=120,arp,{sender},arp_sha={mac},arp_spa=0.0.0.0,arp_op=1,actions=resubmit(,{PORTS.arp})"
     for kind, option in ((133, ""), (135, f",nd_sll={mac}")):
         solicit = f"table=0,priority=130,icmp6,{sender},icmp_type={kind},icmp_code=0"
@@ -63,7 +63,7 @@ def _guest(attachment: Attachment, node: NodeNetwork, track: str) -> Iterator[st
         f"table=0,priority=130,icmp6,{sender},icmp_type=136,icmp_code=0,nd_target=fe80::/10,nd_tll={mac},"
         f"actions=resubmit(,{PORTS.neighbours})"
     )
-    for ip in attachment.ips:
+    for ip in interface.ips:
         family, number = address(ip)
         own = text(family, number)
         if family == 4:
@@ -83,13 +83,13 @@ def _guest(attachment: Attachment, node: NodeNetwork, track: str) -> Iterator[st
         yield f"table=0,priority=100,ipv6,{sender},ipv6_src={own},actions={track}"
     # Discovery is judged by the flows above alone: what they do not let pass must not slip through as traffic.
     for kind in (133, 134, 135, 136, 137):
-        yield f"table=0,priority=110,icmp6,in_port={attachment.ofport},icmp_type={kind},actions=drop"
+        yield f"table=0,priority=110,icmp6,in_port={interface.ofport},icmp_type={kind},actions=drop"
 
 
-def _host(ports: list[Attachment], node: NodeNetwork, track: str) -> Iterator[str]:
+def _host(ports: list[EndpointInterface], node: NodeNetwork, track: str) -> Iterator[str]:
     """What may come from the host: anything but the addresses of guests on this bridge."""
-    for attachment in ports:
-        for ip in attachment.ips:
+    for interface in ports:
+        for ip in interface.ips:
             family, number = address(ip)
             source = f"nw_src={text(4, number)}" if family == 4 else f"ipv6_src={text(6, number)}"
             yield f"table=0,priority=140,{'ip' if family == 4 else 'ipv6'},in_port=LOCAL,{source},actions=drop"
@@ -110,21 +110,21 @@ def _host(ports: list[Attachment], node: NodeNetwork, track: str) -> Iterator[st
         yield f"table=0,priority=100,{protocol},in_port=LOCAL,actions={track}"
 
 
-def _arp(ports: list[Attachment]) -> Iterator[str]:
-    for attachment in ports:
-        for ip in _of(4, attachment.ips):
-            yield f"table={PORTS.arp},priority=10,arp,arp_tpa={ip},actions=output:{attachment.ofport}"
+def _arp(ports: list[EndpointInterface]) -> Iterator[str]:
+    for interface in ports:
+        for ip in _of(4, interface.ips):
+            yield f"table={PORTS.arp},priority=10,arp,arp_tpa={ip},actions=output:{interface.ofport}"
     yield f"table={PORTS.arp},priority=5,arp,in_port=LOCAL,actions=drop"
     yield f"table={PORTS.arp},priority=0,actions=LOCAL"
 
 
-def _neighbours(ports: list[Attachment]) -> Iterator[str]:
+def _neighbours(ports: list[EndpointInterface]) -> Iterator[str]:
     table = PORTS.neighbours
-    for attachment in ports:
-        out = f"actions=output:{attachment.ofport}"
-        for ip in _of(6, attachment.ips):
+    for interface in ports:
+        out = f"actions=output:{interface.ofport}"
+        for ip in _of(6, interface.ips):
             yield f"table={table},priority=10,icmp6,icmp_type=135,icmp_code=0,nd_target={ip},{out}"
-        yield f"table={table},priority=8,icmp6,dl_dst={attachment.mac},{out}"
+        yield f"table={table},priority=8,icmp6,dl_dst={interface.mac},{out}"
     everyone = ",".join(f"output:{a.ofport}" for a in ports) or "drop"
     for kind in (134, 135):
         yield f"table={table},priority=5,icmp6,in_port=LOCAL,icmp_type={kind},actions={everyone}"
@@ -132,24 +132,24 @@ def _neighbours(ports: list[Attachment]) -> Iterator[str]:
     yield f"table={table},priority=0,actions=LOCAL"
 
 
-def _dhcp(ports: list[Attachment]) -> Iterator[str]:
-    for attachment in ports:
-        yield f"table={PORTS.dhcp},priority=10,dl_dst={attachment.mac},actions=output:{attachment.ofport}"
+def _dhcp(ports: list[EndpointInterface]) -> Iterator[str]:
+    for interface in ports:
+        yield f"table={PORTS.dhcp},priority=10,dl_dst={interface.mac},actions=output:{interface.ofport}"
     everyone = ",".join(f"output:{a.ofport}" for a in ports) or "drop"
     yield f"table={PORTS.dhcp},priority=5,dl_dst={_BROADCAST},actions={everyone}"
     yield f"table={PORTS.dhcp},priority=0,actions=drop"
 
 
-def deliver_flows(attached: list[Attachment], node: NodeNetwork) -> Iterator[str]:
+def deliver_flows(attached: list[EndpointInterface], node: NodeNetwork) -> Iterator[str]:
     """By destination address: to its guest, else to the host, which routes. Nothing goes back where it came from."""
     table = PORTS.deliver
     for match in ("ip,nw_dst=224.0.0.0/4", "ip,nw_dst=255.255.255.255", "ipv6,ipv6_dst=ff00::/8"):
         yield f"table={table},priority=20,{match},actions=drop"
-    for attachment in attached:
-        for ip in attachment.ips if attachment.ofport else ():
+    for interface in attached:
+        for ip in interface.ips if interface.ofport else ():
             family, number = address(ip)
             target = f"ip,nw_dst={text(4, number)}" if family == 4 else f"ipv6,ipv6_dst={text(6, number)}"
-            actions = f"mod_dl_dst:{attachment.mac},output:{attachment.ofport}"
+            actions = f"mod_dl_dst:{interface.mac},output:{interface.ofport}"
             yield f"table={table},priority=10,{target},actions={actions}"
     yield f"table={table},priority=5,in_port=LOCAL,actions=drop"
     to_host = f"mod_dl_dst:{node.bridge_mac},LOCAL" if node.bridge_mac else "LOCAL"

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from isoplane.policy import addresses
 from isoplane.policy.addresses import BITS, cover
-from isoplane.policy.attachments import Attachment, NodeNetwork, addresses_of, table_of
+from isoplane.policy.interfaces import EndpointInterface, NodeNetwork, addresses_of, table_of
 from isoplane.policy.rules import EGRESS, INGRESS, MAX_PORT, OTHER, PORT_PROTOCOLS
 from isoplane.policy.table import DirectionTable, Tables, digest
 
@@ -127,15 +127,15 @@ def _lines(lines: Iterable[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def render_iptables(tables: Tables, attachments: Iterable[Attachment], node: NodeNetwork) -> Steps:
+def render_iptables(tables: Tables, interfaces: Iterable[EndpointInterface], node: NodeNetwork) -> Steps:
     """The complete rules of a node as texts to apply in order, whatever is loaded now."""
-    return ruleset(tables, attachments, node).steps()
+    return ruleset(tables, interfaces, node).steps()
 
 
-def ruleset(tables: Tables, attachments: Iterable[Attachment], node: NodeNetwork) -> Ruleset:
-    """The complete rules of a node as a value. Raises ValueError when two attachments share an address."""
+def ruleset(tables: Tables, interfaces: Iterable[EndpointInterface], node: NodeNetwork) -> Ruleset:
+    """The complete rules of a node as a value. Raises ValueError when two interfaces share an address."""
     builder = _Builder(node)
-    attached = sorted(attachments, key=lambda a: a.endpoint)
+    attached = sorted(interfaces, key=lambda a: a.endpoint)
     for family in (4, 6):
         builder.family(family, tables, attached)
     return Ruleset(builder.sets, builder.chains, builder.counted, frozenset(builder.uncounted))
@@ -149,11 +149,11 @@ class _Builder:
         self.counted: dict[Site, tuple[str, ...]] = {}
         self.uncounted: set[str] = set()
 
-    def family(self, family: int, tables: Tables, attached: list[Attachment]) -> None:
+    def family(self, family: int, tables: Tables, attached: list[EndpointInterface]) -> None:
         addressed = addresses_of(attached, family)
         kind = f"hash:net,iface family {_FAMILY[family]}"
         bits = BITS[family]
-        sources = tuple(sorted(f"{addresses.text(family, n)}/{bits},{a.interface}" for n, a in addressed))
+        sources = tuple(sorted(f"{addresses.text(family, n)}/{bits},{a.device}" for n, a in addressed))
         workloads = tuple(addresses.text(family, n) for n, _ in addressed)
         self.sets[f"{PREFIX}-sources{family}"] = IpSet(kind, sources, mutable=True)
         self.sets[f"{PREFIX}-workloads{family}"] = IpSet(f"hash:ip family {_FAMILY[family]}", workloads, mutable=True)
@@ -173,7 +173,7 @@ class _Builder:
         filter_["ISP-INPUT"] = [*state, *_local(family), *judged[EGRESS]]
         self.chains[family] = {"raw": {"ISP-GUARD": self._guard(family, attached)}, "filter": filter_}
 
-    def _guard(self, family: int, attached: list[Attachment]) -> list[str]:
+    def _guard(self, family: int, attached: list[EndpointInterface]) -> list[str]:
         """A workload's address only from its interface, and from a workload's interface nothing else."""
         own = f"-m set --match-set {PREFIX}-sources{family} src,src"
         # Nobody but the host answers DHCP.
@@ -187,7 +187,7 @@ class _Builder:
             rules.append("-s 0.0.0.0/32 -p udp -m udp --sport 68 --dport 67 -j RETURN")
         rules.append(f"-m set --match-set {PREFIX}-workloads{family} src -j DROP")
         rules += [f"-i {prefix}+ -j DROP" for prefix in self._node.guarded]
-        interfaces = sorted({a.interface for a in attached if not a.ofport})
+        interfaces = sorted({a.device for a in attached if not a.ofport})
         return rules + [f"-i {i} -j DROP" for i in interfaces if not i.startswith(self._node.guarded or ("\0",))]
 
     def _dispatch(
@@ -195,13 +195,13 @@ class _Builder:
         tables: Tables,
         family: int,
         direction: str,
-        addressed: list[tuple[int, Attachment]],
+        addressed: list[tuple[int, EndpointInterface]],
         chains: dict[str, list[str]],
     ) -> list[str]:
         """One rule for each distinct table: its workloads are a set."""
         subjects: dict[str, tuple[DirectionTable, list[str]]] = {}
-        for number, attachment in addressed:
-            table = table_of(tables, attachment, direction)
+        for number, interface in addressed:
+            table = table_of(tables, interface, direction)
             if not table.open:
                 subjects.setdefault(table.key, (table, []))[1].append(addresses.text(family, number))
         rules = []

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 from isoplane.policy import addresses
 from isoplane.policy.addresses import BITS
-from isoplane.policy.attachments import Attachment, NodeNetwork, addresses_of, table_of
+from isoplane.policy.interfaces import EndpointInterface, NodeNetwork, addresses_of, table_of
 from isoplane.policy.rules import EGRESS, INGRESS, MAX_PORT, OTHER, PORT_PROTOCOLS
 from isoplane.policy.table import DirectionTable, Entry, PeerClass, Tables
 
@@ -118,15 +118,15 @@ def _block(kind: str, name: str, declaration: str, elements: list[str]) -> str:
     return "".join(f"{line}\n" for line in [*lines, "\t}"])
 
 
-def render_nftables(tables: Tables, attachments: Iterable[Attachment], node: NodeNetwork) -> str:
+def render_nftables(tables: Tables, interfaces: Iterable[EndpointInterface], node: NodeNetwork) -> str:
     """The complete ruleset of a node as text for ``nft -f``, loaded in one transaction."""
-    return ruleset(tables, attachments, node).text()
+    return ruleset(tables, interfaces, node).text()
 
 
-def ruleset(tables: Tables, attachments: Iterable[Attachment], node: NodeNetwork) -> Ruleset:
+def ruleset(tables: Tables, interfaces: Iterable[EndpointInterface], node: NodeNetwork) -> Ruleset:
     """The complete ruleset of a node as a value."""
     builder = _Builder(node)
-    attached = sorted(attachments, key=lambda a: a.endpoint)
+    attached = sorted(interfaces, key=lambda a: a.endpoint)
     builder.interfaces(attached)
     for family in (4, 6):
         addressed = addresses_of(attached, family)
@@ -146,23 +146,25 @@ class _Builder:
         self._chains: dict[str, tuple[str, ...]] = {}
         self._counted: dict[Site, tuple[str, ...]] = {}
 
-    def interfaces(self, attached: Iterable[Attachment]) -> None:
+    def interfaces(self, attached: Iterable[EndpointInterface]) -> None:
         """The interfaces that belong to one workload each."""
-        own = frozenset(f'"{a.interface}"' for a in attached if not a.ofport)
+        own = frozenset(f'"{a.device}"' for a in attached if not a.ofport)
         self._sets["interfaces"] = ("type ifname", own)
 
-    def sources(self, family: int, addressed: list[tuple[int, Attachment]]) -> None:
+    def sources(self, family: int, addressed: list[tuple[int, EndpointInterface]]) -> None:
         """Which address may come from which interface, and which addresses are workloads' at all."""
         kind = f"ipv{family}_addr"
-        pairs = {f'"{a.interface}" . {addresses.text(family, n)}' for n, a in addressed}
+        pairs = {f'"{a.device}" . {addresses.text(family, n)}' for n, a in addressed}
         self._sets[f"sources{family}"] = (f"type ifname . {kind}", frozenset(pairs))
         self._sets[f"workloads{family}"] = (f"type {kind}", frozenset(addresses.text(family, n) for n, _ in addressed))
 
-    def dispatch(self, tables: Tables, family: int, direction: str, addressed: list[tuple[int, Attachment]]) -> None:
+    def dispatch(
+        self, tables: Tables, family: int, direction: str, addressed: list[tuple[int, EndpointInterface]]
+    ) -> None:
         """The table of each workload. Ingress comes last and lists them all: what it does not know is nobody's."""
         verdicts = {}
-        for number, attachment in addressed:
-            table = table_of(tables, attachment, direction)
+        for number, interface in addressed:
+            table = table_of(tables, interface, direction)
             if not table.open:
                 verb = "goto" if direction == INGRESS else "jump"
                 verdicts[addresses.text(family, number)] = f"{verb} {self._table(table, family)}"

@@ -15,7 +15,7 @@ keys SCTP without its ports: every SCTP packet is judged, a reply by the connect
 tell an INIT from a reply, so between two ends on the bridge one passes whose opposite, from that very port, is allowed.
 Every echo request of ICMPv6 is judged as well: that tracking cannot be made to forget a single one (see the engine).
 
-Addresses on the bridge are those of attachments with an ``ofport``; all others are beyond its local port, where the
+Addresses on the bridge are those of interfaces with an ``ofport``; all others are beyond its local port, where the
 host routes, and judged by address all the same.  Apply with ``ovs-ofctl -O OpenFlow14 --bundle replace-flows``.
 """
 
@@ -27,8 +27,8 @@ from typing import TypeVar
 
 from isoplane.policy import addresses
 from isoplane.policy.addresses import BITS, cover
-from isoplane.policy.attachments import Attachment, NodeNetwork, addresses_of, table_of
 from isoplane.policy.bridge import PORTS, TRACKED, base_flows, deliver_flows
+from isoplane.policy.interfaces import EndpointInterface, NodeNetwork, addresses_of, table_of
 from isoplane.policy.rules import EGRESS, INGRESS, MAX_PORT, OTHER, PORT_PROTOCOLS
 from isoplane.policy.table import DirectionTable, Entry, PeerClass, Tables, digest
 
@@ -42,20 +42,20 @@ _FIELD = {4: ("nw_src", "nw_dst"), 6: ("ipv6_src", "ipv6_dst")}
 _PROTOCOL = {4: {"TCP": "tcp", "UDP": "udp", "SCTP": "sctp"}, 6: {"TCP": "tcp6", "UDP": "udp6", "SCTP": "sctp6"}}
 
 
-def render_openflow(tables: Tables, attachments: Iterable[Attachment], node: NodeNetwork) -> str:
+def render_openflow(tables: Tables, interfaces: Iterable[EndpointInterface], node: NodeNetwork) -> str:
     """The complete flows of a node's bridge as text for ``ovs-ofctl --bundle replace-flows``.
 
-    Raises ValueError when an attachment on the bridge has no MAC, or two share an address.
+    Raises ValueError when an interface on the bridge has no MAC, or two share an address.
     """
-    return "".join(f"{flow}\n" for flow in flows(tables, attachments, node))
+    return "".join(f"{flow}\n" for flow in flows(tables, interfaces, node))
 
 
-def flows(tables: Tables, attachments: Iterable[Attachment], node: NodeNetwork) -> list[str]:
+def flows(tables: Tables, interfaces: Iterable[EndpointInterface], node: NodeNetwork) -> list[str]:
     """The same, flow by flow in a stable order; two renderings are compared as sets for an incremental change."""
-    attached = sorted(attachments, key=lambda a: a.endpoint)
-    for attachment in attached:
-        if attachment.ofport and not attachment.mac:
-            raise ValueError(f"{attachment.endpoint} is attached to the bridge without its MAC address")
+    attached = sorted(interfaces, key=lambda a: a.endpoint)
+    for interface in attached:
+        if interface.ofport and not interface.mac:
+            raise ValueError(f"{interface.endpoint} is attached to the bridge without its MAC address")
     used = sorted(
         {t.key: t for a in attached for d in (EGRESS, INGRESS) if not (t := table_of(tables, a, d)).open}.values(),
         key=lambda t: t.key,
@@ -146,7 +146,7 @@ def _commit(node: NodeNetwork) -> Iterator[str]:
 def _judging(
     side: _Side,
     tables: Tables,
-    attached: list[Attachment],
+    attached: list[EndpointInterface],
     used: list[DirectionTable],
     numbers: _Numbers,
     node: NodeNetwork,
@@ -156,8 +156,8 @@ def _judging(
         yield from _exempt(side, direction, first, passed, node)
         for family in (4, 6):
             subject = side.field(family, True, direction)
-            for number, attachment in addresses_of(attached, family):
-                table = table_of(tables, attachment, direction)
+            for number, interface in addresses_of(attached, family):
+                table = table_of(tables, interface, direction)
                 if not table.open:
                     match = f"{_IP[family]},{subject}={addresses.text(family, number)}"
                     action = f"load:0x{numbers.tables[table.key]:x}->NXM_NX_REG0[],resubmit(,{first + 1})"
@@ -235,9 +235,9 @@ def _pass(direction: str, rules: object, passed: int) -> str:
     return f"load:0x{rules_number(rules):x}->NXM_NX_REG{register}[],resubmit(,{passed})"
 
 
-def counted(tables: Tables, attachments: Iterable[Attachment]) -> dict[tuple[str, str], tuple[str, ...]]:
+def counted(tables: Tables, interfaces: Iterable[EndpointInterface]) -> dict[tuple[str, str], tuple[str, ...]]:
     """What the flows' packet counts stand for: (direction, the number that they load for a label) → the rules' ids."""
-    used = {t.key: t for a in attachments for t in (table_of(tables, a, EGRESS), table_of(tables, a, INGRESS))}
+    used = {t.key: t for a in interfaces for t in (table_of(tables, a, EGRESS), table_of(tables, a, INGRESS))}
     classes = {(t.direction, c.key): c for t in used.values() if not t.open for c in t.classes}
     return {
         (direction, f"{rules_number(entry.rules):x}"): entry.rules

@@ -18,8 +18,8 @@ from isoplane.workload.container_status import container_status
 from isoplane.workload.fields import pod as fields
 from isoplane.workload.machine_offer import MachineOffer
 from isoplane.workload.shape import (
-    Attachment,
     Claim,
+    InterfaceType,
     Reference,
     RestartRule,
     Stage,
@@ -45,7 +45,7 @@ _ON_THE_WAY = ("ContainerCreating", "PodInitializing")
 
 
 class PodAdapter:
-    """Pods as workloads: containers are the units, a veth is the attachment, SIGTERM is the graceful stop."""
+    """Pods as workloads: containers are the units, a veth is the interface, SIGTERM is the graceful stop."""
 
     resource: Resource = PODS
     wording: Wording = ContainerWording()
@@ -73,7 +73,7 @@ class PodAdapter:
             graceful_resend=0,
             acknowledges_stop=False,
             runtime="oci",
-            attachment=Attachment.HOST if spec.get("hostNetwork") else Attachment.VETH,
+            interface=InterfaceType.HOST if spec.get("hostNetwork") else InterfaceType.VETH,
             units=(*(_init(c, restart) for c in inits), *(_unit(c, UnitRole.MAIN, restart) for c in containers)),
             recipe=spec,
             cpu_limit=_whole_limit("cpu", spec, claim["limits"]),

@@ -54,12 +54,22 @@ class UnitRole(StrEnum):
     MAIN = "Main"
 
 
-class Attachment(StrEnum):
-    """How a workload's packets leave its sandbox."""
+class InterfaceType(StrEnum):
+    """What a workload's network interface is. Whoever needs to know more of it asks by one of the properties."""
 
     VETH = "veth"
     TAP = "tap"
     HOST = "host"
+
+    @property
+    def own(self) -> bool:
+        """Whether the workload has an interface, and so an address and a port that policies guard, of its own."""
+        return self is not InterfaceType.HOST
+
+    @property
+    def set_up_by_guest(self) -> bool:
+        """Whether who has it sets it up (by DHCP and what routers say) and talks to it from the first frame on."""
+        return self is InterfaceType.TAP
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +229,7 @@ class Workload(Claim):
 
     runtime: str
     """Which runtime runs it: ``oci`` or ``qemu``."""
-    attachment: Attachment
+    interface: InterfaceType
     units: tuple[Unit, ...]
     volumes: tuple[Mapping[str, Any], ...]
     references: tuple[Reference, ...]

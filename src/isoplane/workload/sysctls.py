@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from isoplane.workload.shape import Attachment, Verdict, Workload
+from isoplane.workload.shape import Verdict, Workload
 
 SAFE = frozenset(
     {
@@ -45,7 +45,7 @@ def forbidden(workload: Workload, allowed: Iterable[str]) -> Verdict | None:
         problem = ""
         if not _NAME.fullmatch(written) or not any(_matches(name, pattern) for pattern in patterns):
             problem = "not allowlisted"
-        elif workload.attachment is Attachment.HOST and any(_matches(name, group) for group in _NET):
+        elif not workload.interface.own and any(_matches(name, group) for group in _NET):
             problem = "not allowed with host net enabled"
         elif workload.recipe.get("hostIPC") and any(_matches(name, group) for group in _IPC):
             problem = "not allowed with host ipc enabled"

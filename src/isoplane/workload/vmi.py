@@ -29,8 +29,8 @@ from isoplane.workload.limits import vmi_violations
 from isoplane.workload.machine import MachineAsks, machine_asks, scopes
 from isoplane.workload.machine_offer import MachineOffer
 from isoplane.workload.shape import (
-    Attachment,
     Claim,
+    InterfaceType,
     Port,
     Reference,
     RestartRule,
@@ -71,7 +71,7 @@ _STAGES: dict[str, Stage] = {
 
 
 class MachineAdapter:
-    """VMIs as workloads: one unit, a tap as the attachment, the ACPI power button as the graceful stop."""
+    """VMIs as workloads: one unit, a tap as the interface, the ACPI power button as the graceful stop."""
 
     resource: Resource = VIRTUALMACHINEINSTANCES
     wording: Wording = MachineWording()
@@ -97,7 +97,7 @@ class MachineAdapter:
             graceful_resend=POWER_BUTTON_RESEND,
             acknowledges_stop=True,
             runtime="qemu",
-            attachment=Attachment.TAP,
+            interface=InterfaceType.TAP,
             units=(_machine(spec, asks, ports),),
             recipe=spec,
             volumes=tuple(spec.get("volumes") or ()),

@@ -6,19 +6,17 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from isoplane.node.runtime.protocol import NetworkAttachment
+from isoplane.node.runtime.protocol import NetworkInterface
 from isoplane.node.runtime.qemu.command import KVM, TCG, Identity, Run, build
 from isoplane.node.runtime.qemu.disks import BootFiles, DiskFile
 from isoplane.node.runtime.qemu.domain import parse
 
 UID = "11111111-2222-3333-4444-555555555555"
-TAP = NetworkAttachment(tap="tap0", mac="52:54:00:00:00:01", address="10.0.0.2", prefix_length=24)
+TAP = NetworkInterface(tap="tap0", mac="52:54:00:00:00:01", address="10.0.0.2", prefix_length=24)
 BOOT = {"kernelBoot": {"container": {"image": "i:1", "kernelPath": "/k", "initrdPath": "/i"}, "kernelArgs": "quiet"}}
 
 
-def argv(
-    accelerator: str = TCG, network: NetworkAttachment = TAP, files: BootFiles | None = None, **domain: Any
-) -> str:
+def argv(accelerator: str = TCG, network: NetworkInterface = TAP, files: BootFiles | None = None, **domain: Any) -> str:
     volumes = domain.pop("volumes", [])
     spec = {"domain": {"memory": {"guest": "96Mi"}, "firmware": BOOT, **domain}, "volumes": volumes}
     run = Run("qemu", accelerator, "/d/qemu-0.pid", "serial-0.log", tap=7)
@@ -50,7 +48,7 @@ def test_kvm_uses_the_hosts_cpu_and_leaves_the_kernels_arguments_alone() -> None
 
 
 def test_a_machine_without_a_tap_has_no_network_card() -> None:
-    assert "net0" not in argv(network=NetworkAttachment())
+    assert "net0" not in argv(network=NetworkInterface())
     assert "net0" not in argv(devices={"autoattachPodInterface": False})
     assert "host_mtu=1400" in argv(network=replace(TAP, mtu=1400))
     assert "-device e1000,netdev=net0" in argv(devices={"interfaces": [{"name": "default", "model": "e1000"}]})

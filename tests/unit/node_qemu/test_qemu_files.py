@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isoplane.node.runtime.protocol import NetworkAttachment, RuntimeFailure
+from isoplane.node.runtime.protocol import NetworkInterface, RuntimeFailure
 from isoplane.node.runtime.qemu import cloudinit, iso, qcow2
 from isoplane.node.runtime.qemu.disks import resolve_inside
 from isoplane.node.runtime.qemu.volumes import CloudInit
@@ -132,10 +132,10 @@ def test_no_path_leads_out_of_an_image(tmp_path_factory: pytest.TempPathFactory,
     assert found.resolve().is_relative_to(root)
 
 
-NET = NetworkAttachment(mac="52:54:00:AB:00:01", address="10.0.0.2", prefix_length=24, gateway="10.0.0.1", mtu=1400)
+NET = NetworkInterface(mac="52:54:00:AB:00:01", address="10.0.0.2", prefix_length=24, gateway="10.0.0.1", mtu=1400)
 
 
-def seed(source: CloudInit, network: NetworkAttachment = NET, **objects: object) -> dict[str, bytes]:
+def seed(source: CloudInit, network: NetworkInterface = NET, **objects: object) -> dict[str, bytes]:
     return cloudinit.seed(source, instance_id="i", hostname="h", network=network, objects=objects)  # type: ignore[arg-type]
 
 
@@ -157,7 +157,7 @@ def test_a_seed_configures_the_network_unless_the_user_did() -> None:
         "routes": [{"to": "0.0.0.0/0", "via": "10.0.0.1"}, {"to": "::/0", "via": "fe80::1"}],
     }
     assert seed(CloudInit(network_data="mine"))["network-config"] == b"mine"
-    assert "network-config" not in seed(CloudInit(), NetworkAttachment())
+    assert "network-config" not in seed(CloudInit(), NetworkInterface())
 
 
 def test_a_seed_may_come_from_secrets() -> None:

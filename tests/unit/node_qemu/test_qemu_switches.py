@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from isoplane.node.runtime.protocol import NetworkAttachment
+from isoplane.node.runtime.protocol import NetworkInterface
 from isoplane.node.runtime.qemu.command import TCG, Identity, Run, build
 from isoplane.node.runtime.qemu.disks import BootFiles, DiskFile
 from isoplane.node.runtime.qemu.domain import parse
 
 BOOT = {"kernelBoot": {"container": {"image": "i:1", "kernelPath": "/k"}}}
-TAP = NetworkAttachment(tap="tap0", mac="52:54:00:00:00:01", address="10.0.0.2", prefix_length=24)
+TAP = NetworkInterface(tap="tap0", mac="52:54:00:00:00:01", address="10.0.0.2", prefix_length=24)
 
 
 def spec(**domain: Any) -> dict[str, Any]:

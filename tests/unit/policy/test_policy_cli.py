@@ -121,7 +121,7 @@ def test_render_prints_an_engines_text(engine: str, token: str) -> None:
     assert set(json.loads(run("render", *FOUNDING, "-o", "json").stdout)) == {
         "engine",
         "revision",
-        "attachments",
+        "interfaces",
         "text",
     }
 

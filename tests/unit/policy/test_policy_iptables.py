@@ -23,9 +23,9 @@ from support import require
 @given(nasty())
 @settings(max_examples=scaled(25), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_text_equals_reference(cluster: Cluster) -> None:
-    attachments = attach(cluster)
-    attached = {a.endpoint: a for a in attachments}
-    rules = Iptables(render_iptables(compile_tables(cluster), attachments, NODE))
+    interfaces = attach(cluster)
+    attached = {a.endpoint: a for a in interfaces}
+    rules = Iptables(render_iptables(compile_tables(cluster), interfaces, NODE))
     for family in (4, 6):
         for connection in packets(cluster, family):
             packet = as_packet(connection, attached)

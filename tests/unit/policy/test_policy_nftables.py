@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from nft_reader import Nft, Packet
 from policy_strategies import NODE_IPS, clusters, nasty, packets, scaled
 
-from isoplane.policy.attachments import Attachment, NodeNetwork
 from isoplane.policy.compile import compile_tables
+from isoplane.policy.interfaces import EndpointInterface, NodeNetwork
 from isoplane.policy.model import Cluster
 from isoplane.policy.nftables import render_nftables, ruleset
 from isoplane.policy.verdict import Connection, judge
@@ -19,16 +19,16 @@ from support import require
 NODE = NodeNetwork("n1", NODE_IPS, guarded=("isp",))
 
 
-def attach(cluster: Cluster) -> list[Attachment]:
+def attach(cluster: Cluster) -> list[EndpointInterface]:
     """VMIs hang on a bridge, reached through one interface; pods each on their own."""
     return [
-        Attachment(e.id, e.ips, "br-vm" if e.kind == "vmi" else f"isp-{e.name}", ofport=int(e.kind == "vmi"))
+        EndpointInterface(e.id, e.ips, "br-vm" if e.kind == "vmi" else f"isp-{e.name}", ofport=int(e.kind == "vmi"))
         for e in cluster.endpoints
         if e.governed
     ]
 
 
-def as_packet(connection: Connection, attached: dict[str, Attachment]) -> Packet | None:
+def as_packet(connection: Connection, attached: dict[str, EndpointInterface]) -> Packet | None:
     """How the host's kernel sees it: None when it never does (to oneself)."""
     source, destination = connection.source, connection.destination
     if source == destination or (source.endpoint is not None and source.endpoint is destination.endpoint):
@@ -37,8 +37,8 @@ def as_packet(connection: Connection, attached: dict[str, Attachment]) -> Packet
         hook, iif = "output", "lo"
     else:
         hook = "input" if destination.ip in NODE_IPS else "forward"
-        iif = attached[source.endpoint.id].interface if source.governed and source.endpoint else "uplink"
-    oif = attached[destination.endpoint.id].interface if destination.governed and destination.endpoint else "uplink"
+        iif = attached[source.endpoint.id].device if source.governed and source.endpoint else "uplink"
+    oif = attached[destination.endpoint.id].device if destination.governed and destination.endpoint else "uplink"
     protocol = "icmp" if connection.protocol == "OTHER" else connection.protocol.lower()
     return Packet(hook, iif, oif, source.ip, destination.ip, protocol, connection.port)
 
@@ -46,9 +46,9 @@ def as_packet(connection: Connection, attached: dict[str, Attachment]) -> Packet
 @given(nasty())
 @settings(max_examples=scaled(25), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_text_equals_reference(cluster: Cluster) -> None:
-    attachments = attach(cluster)
-    attached = {a.endpoint: a for a in attachments}
-    rules = Nft.read(render_nftables(compile_tables(cluster), attachments, NODE))
+    interfaces = attach(cluster)
+    attached = {a.endpoint: a for a in interfaces}
+    rules = Nft.read(render_nftables(compile_tables(cluster), interfaces, NODE))
     for family in (4, 6):
         for connection in packets(cluster, family):
             packet = as_packet(connection, attached)
@@ -75,7 +75,9 @@ def test_source_guard() -> None:
 
 
 def test_attached_and_unknown_is_closed() -> None:
-    rules = Nft.read(render_nftables(compile_tables(Cluster()), [Attachment("pod/a/x", ("10.0.0.1",), "isp-x")], NODE))
+    rules = Nft.read(
+        render_nftables(compile_tables(Cluster()), [EndpointInterface("pod/a/x", ("10.0.0.1",), "isp-x")], NODE)
+    )
     assert not rules.passes(Packet("forward", "isp-x", "uplink", "10.0.0.1", "192.0.2.1", "tcp", 80))
     assert not rules.passes(Packet("forward", "uplink", "isp-x", "192.0.2.1", "10.0.0.1", "tcp", 80))
 

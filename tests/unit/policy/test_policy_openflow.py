@@ -11,8 +11,8 @@ from flow_reader import Flows
 from hypothesis import HealthCheck, Phase, given, settings
 from policy_strategies import NODE_IPS, clusters, nasty, packets, scaled
 
-from isoplane.policy.attachments import Attachment, NodeNetwork
 from isoplane.policy.compile import compile_tables
+from isoplane.policy.interfaces import EndpointInterface, NodeNetwork
 from isoplane.policy.model import Cluster, Endpoint, cluster
 from isoplane.policy.openflow import render_openflow
 from isoplane.policy.parse import network_policy
@@ -22,17 +22,17 @@ from support import require
 NODE = NodeNetwork("n1", NODE_IPS, bridge_mac="0a:00:00:00:00:01")
 
 
-def attach(cluster: Cluster) -> list[Attachment]:
+def attach(cluster: Cluster) -> list[EndpointInterface]:
     """VMIs on the bridge, pods beyond its local port."""
     found = []
     for number, endpoint in enumerate((e for e in cluster.endpoints if e.governed), start=1):
         on_bridge = endpoint.kind == "vmi"
         mac = f"0a:58:00:00:00:{number:02x}" if on_bridge else ""
-        found.append(Attachment(endpoint.id, endpoint.ips, "br-vm", number if on_bridge else 0, mac))
+        found.append(EndpointInterface(endpoint.id, endpoint.ips, "br-vm", number if on_bridge else 0, mac))
     return found
 
 
-def as_packet(connection: Connection, attached: dict[str, Attachment]) -> tuple[dict[str, Any], str] | None:
+def as_packet(connection: Connection, attached: dict[str, EndpointInterface]) -> tuple[dict[str, Any], str] | None:
     """(what the bridge sees, where it should leave); None when the connection does not touch the bridge."""
     source, destination = connection.source, connection.destination
     if source == destination or (source.endpoint is not None and source.endpoint is destination.endpoint):
@@ -59,9 +59,9 @@ def as_packet(connection: Connection, attached: dict[str, Attachment]) -> tuple[
 @given(nasty())
 @settings(max_examples=scaled(25), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_text_equals_reference(cluster: Cluster) -> None:
-    attachments = attach(cluster)
-    attached = {a.endpoint: a for a in attachments}
-    flows = Flows(render_openflow(compile_tables(cluster), attachments, NODE))
+    interfaces = attach(cluster)
+    attached = {a.endpoint: a for a in interfaces}
+    flows = Flows(render_openflow(compile_tables(cluster), interfaces, NODE))
     for family in (4, 6):
         for connection in packets(cluster, family):
             seen = as_packet(connection, attached)

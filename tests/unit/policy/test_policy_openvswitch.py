@@ -113,9 +113,9 @@ def written(connection: Connection, packet: dict[str, object]) -> str:
 @given(cluster=nasty())
 @settings(max_examples=scaled(12), phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 def test_traces_equal_the_reference(switch: Switch, cluster: Cluster) -> None:
-    attachments = attach(cluster)
-    attached = {a.endpoint: a for a in attachments}
-    switch.load(render_openflow(compile_tables(cluster), attachments, NODE))
+    interfaces = attach(cluster)
+    attached = {a.endpoint: a for a in interfaces}
+    switch.load(render_openflow(compile_tables(cluster), interfaces, NODE))
     seen = [
         (connection, found)
         for family in (4, 6)
@@ -135,12 +135,12 @@ async def test_what_is_denied_is_copied_within_the_meter(switch: Switch) -> None
     await engine.start()
     one, two = (Endpoint("vmi", "a", name, {}, (ip,)) for name, ip in (("one", "10.0.0.1"), ("two", "10.0.0.2")))
     tables = Tables({e.id: EndpointTables(e.id, e.ips, "", CLOSED["Ingress"], CLOSED["Egress"]) for e in (one, two)})
-    attachments = attach(cluster([one, two]))
-    await engine.apply(render_openflow(tables, attachments, NODE), "0" * 16)
+    interfaces = attach(cluster([one, two]))
+    await engine.apply(render_openflow(tables, interfaces, NODE), "0" * 16)
     packets: list[Seen] = []
     listener = PacketIns(lambda: switch.home / "br0.mgmt", packets.append, again=0.05)
     listener.start()
-    sender = attachments[0]
+    sender = interfaces[0]
     flow = (
         f"in_port({sender.ofport}),eth(src={sender.mac},dst=02:00:00:00:00:01),eth_type(0x0800),"
         "ipv4(src=10.0.0.1,dst=10.0.0.2,proto=17,tos=0,ttl=64,frag=no),udp(src=40000,dst=53)"

@@ -12,7 +12,7 @@ from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES
 from isoplane.workload.adapters import Report, Waiting
 from isoplane.workload.lifecycle import ALIGNMENT, TRANSITIONS
 from isoplane.workload.registry import adapter_for
-from isoplane.workload.shape import Attachment, Observed, RunState, Stage, UnitObserved, UnitState
+from isoplane.workload.shape import InterfaceType, Observed, RunState, Stage, UnitObserved, UnitState
 from isoplane.workload.view import workload_object
 from unit.workload import samples
 
@@ -50,7 +50,7 @@ def test_the_shape_says_who_what_and_how_much(resource: Any, make: Any) -> None:
 
 def test_the_kinds_differ_where_they_should() -> None:
     pod, vm = adapter(PODS).project(samples.pod()), adapter(VIRTUALMACHINEINSTANCES).project(samples.vmi())
-    assert (pod.attachment, vm.attachment) == (Attachment.VETH, Attachment.TAP)
+    assert (pod.interface, vm.interface) == (InterfaceType.VETH, InterfaceType.TAP)
     assert (pod.runtime, vm.runtime) == ("oci", "qemu")
     assert pod.disruption_cost < vm.disruption_cost
     assert vm.graceful_resend == 5.0

@@ -22,7 +22,7 @@ from isoplane.policy.model import Cluster
 from isoplane.policy.snapshot import from_objects
 from isoplane.policy.verdict import Connection, Party, judge
 from isoplane.workload.registry import adapter_for, workload_resources
-from isoplane.workload.shape import Attachment, Workload
+from isoplane.workload.shape import Workload
 
 NAMESPACES = ("tenant-a", "tenant-b", "shared")
 PORT = 8080
@@ -98,7 +98,7 @@ async def _guests_serve(scene: Stage, places: Mapping[str, Workload]) -> None:
     """Guests boot for a while after they run: wait until their pages answer."""
     deadline = time.monotonic() + GUEST_SECONDS
     for workload in places.values():
-        while workload.attachment is Attachment.TAP:
+        while any(port.number == PORT for port in workload.ports):
             try:
                 async with asyncio.timeout(1):
                     _, writer = await asyncio.open_connection(workload.address, PORT)
@@ -143,7 +143,7 @@ async def _try_all(
 ) -> list[Attempt]:
     """Every container tries every other workload that serves; the answers stand beside the reference verdict."""
     cluster = from_objects([*objects, *policy])
-    sources = [w for w in places.values() if w.attachment is Attachment.VETH]
+    sources = [w for w in places.values() if w.runtime == "oci"]  # a guest without an agent executes nothing
     targets = [w for w in places.values() if any(p.number == PORT for p in w.ports)]
     pairs = [(s, t) for s in sources for t in targets if s.key != t.key]
     runtimes = scene.plane.runtimes

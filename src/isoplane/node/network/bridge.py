@@ -69,7 +69,7 @@ class MachineBridge:
 
     async def _forget_strangers(self, bridge: Bridge, leases: Sequence[Lease]) -> None:
         """Ports of workloads that are gone: a crash between the steps of an unplug left them."""
-        known = {self._settings.names.link(lease.kind, lease.uid) for lease in leases}
+        known = {self._settings.names.link(lease.type, lease.uid) for lease in leases}
         for port in await bridge.ports():
             if port.name.startswith(self._settings.names.link_prefixes) and port.name not in known:
                 await bridge.remove(port.name)
@@ -88,13 +88,13 @@ class MachineBridge:
         """Give the workload's link its port, and its machine an address. ``fresh``: the link was made just now."""
         self.serve(leases)
         if fresh:  # a port that is there already holds on to a device that is gone
-            await self._bridge().remove(self._settings.names.link(lease.kind, lease.uid), settled=True)
+            await self._bridge().remove(self._settings.names.link(lease.type, lease.uid), settled=True)
         await self._bridge().add(
-            self._settings.names.link(lease.kind, lease.uid), lease.port_number, lease.uid, lease.mac
+            self._settings.names.link(lease.type, lease.uid), lease.port_number, lease.uid, lease.mac
         )
 
     async def remove(self, lease: Lease) -> None:
-        await self._bridge().remove(self._settings.names.link(lease.kind, lease.uid))
+        await self._bridge().remove(self._settings.names.link(lease.type, lease.uid))
 
     def serve(self, leases: Sequence[Lease]) -> None:
         self._dhcp.serve(leases)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from isoplane.node.network.background import Background
 from isoplane.node.network.engines.protocol import Connection, Engine, EngineFailure, Look
-from isoplane.node.network.protocol import Plug
+from isoplane.node.runtime.protocol import NetworkInterface
 
 log = logging.getLogger(__name__)
 MOST_DEBOUNCE = 1.0
@@ -79,7 +79,7 @@ def revision_of(*texts: str) -> str:
 
 
 class Enforcer:
-    """One node's enforcement. ``compile`` gives the rules for what is plugged in; ``plugs`` says what that is.
+    """One node's enforcement. ``compile`` gives the rules for what is plugged in; ``interfaces`` says what that is.
 
     Times in seconds: ``debounce`` lets changes that come together be one, ``drift`` is the longest time for which changed rules
     stay unnoticed, ``retry`` grows from its first to its second value while an engine refuses.
@@ -88,15 +88,15 @@ class Enforcer:
     def __init__(
         self,
         engines: Sequence[Engine],
-        compile: Callable[[Sequence[Plug]], Awaitable[Rendered]],
-        plugs: Callable[[], Awaitable[Sequence[Plug]]],
+        compile: Callable[[Sequence[NetworkInterface]], Awaitable[Rendered]],
+        interfaces: Callable[[], Awaitable[Sequence[NetworkInterface]]],
         *,
         debounce: float = 0.005,
         drift: float = 8.0,
         retry: tuple[float, float] = (0.25, 15.0),
         on_enforced: Callable[[frozenset[str]], None] = lambda uids: None,
     ) -> None:
-        self._engines, self._compile, self._plugs = tuple(engines), compile, plugs
+        self._engines, self._compile, self._interfaces = tuple(engines), compile, interfaces
         self._debounce, self._drift, self._retry = debounce, drift, retry
         self._on_enforced = on_enforced
         self._wanted, self._done = 0, 0
@@ -196,8 +196,8 @@ class Enforcer:
 
     async def _attempt(self) -> None:
         try:
-            plugs = await self._plugs()
-            rendered = await self._compile(plugs)
+            interfaces = await self._interfaces()
+            rendered = await self._compile(interfaces)
         except Exception as error:  # whatever a renderer stumbles over must not end the enforcement
             log.exception("the rules cannot be made")
             self._failures = {"compile": f"the rules cannot be made: {error}"}
@@ -207,7 +207,7 @@ class Enforcer:
         self._owed |= rendered.forbids and rendered.revision != self._revision
         try:
             if await self._load(rendered):
-                await self._settle(plugs, rendered)
+                await self._settle(interfaces, rendered)
                 if not self._uncut:
                     self._failures.pop("enforcer", None)
         except Exception as error:  # nor must what an engine stumbles over: whoever waits would wait for ever
@@ -246,9 +246,9 @@ class Enforcer:
         self._looked.pop(engine.name, None)
         return True
 
-    async def _settle(self, plugs: Sequence[Plug], rendered: Rendered) -> None:
+    async def _settle(self, interfaces: Sequence[NetworkInterface], rendered: Rendered) -> None:
         """Cut what is now denied, and what belonged to workloads that are gone; then tell."""
-        addresses = {plug.uid: plug.attachment.addresses for plug in plugs}
+        addresses = {interface.uid: interface.addresses for interface in interfaces}
         ours = {one for own in addresses.values() for one in own}
         gone = {one for uid, own in self._addresses.items() for one in own if one not in addresses.get(uid, ())}
         gone |= self._left - ours

@@ -20,21 +20,21 @@ from typing import TypeVar
 
 from isoplane.node.keyed_locks import KeyedLocks
 from isoplane.node.network import forwarding, nat, netns, sysctl
-from isoplane.node.network.attachment import attachment_of, plug_of
 from isoplane.node.network.background import Background
 from isoplane.node.network.bridge import MachineBridge
 from isoplane.node.network.dhcp import Dhcp
 from isoplane.node.network.engines import nfnetlink
 from isoplane.node.network.engines.iptables import IptablesEngine
 from isoplane.node.network.engines.protocol import EngineFailure
+from isoplane.node.network.interface import interface_of
 from isoplane.node.network.ipam import Ipam, Lease
 from isoplane.node.network.ipv6 import OFF, Ranges6
 from isoplane.node.network.links import SANDBOX_INTERFACE, Links
-from isoplane.node.network.protocol import FabricFailure, Plug
+from isoplane.node.network.protocol import FabricFailure
 from isoplane.node.network.ranges import settle
 from isoplane.node.network.settings import DEFAULT_RANGES, NETNS_DIRECTORY, FabricSettings, Ranges, Wiring
-from isoplane.node.runtime.protocol import NetworkAttachment
-from isoplane.workload.shape import Attachment, Workload
+from isoplane.node.runtime.protocol import NetworkInterface
+from isoplane.workload.shape import Workload
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -142,25 +142,25 @@ class HostFabric:
         self._workers.shutdown()
         self._ipam.close()
 
-    async def plug(self, workload: Workload) -> NetworkAttachment:
-        if workload.attachment is Attachment.HOST:
+    async def plug(self, workload: Workload) -> NetworkInterface:
+        if not workload.interface.own:
             address, *six = self.node_addresses
-            return NetworkAttachment(address=address, address6="".join(six), mtu=self.settings.mtu)
+            return NetworkInterface(address=address, address6="".join(six), mtu=self.settings.mtu)
         async with self._locks.hold(workload.uid):
-            wiring = self.settings.wiring_of(workload.attachment)
+            wiring = self.settings.wiring_of(workload.interface)
             if wiring is Wiring.BRIDGED and self.bridge is None:
                 raise FabricFailure(f"{workload.id} needs the bridge, which is not started")
             what = f"plugging in {workload.id}"
             lease, fresh = await self._work(what, self._lease_and_link, workload, wiring)
             if lease.wiring is Wiring.BRIDGED and self.bridge is not None:
                 await self.bridge.add(lease, self._bridge_leases(), fresh)
-            elif self._dhcp is not None and lease.kind is Attachment.TAP:
+            elif self._dhcp is not None and lease.type.set_up_by_guest:
                 self._dhcp.serve(self._machine_leases())
-            return attachment_of(lease, self.settings)
+            return interface_of(lease, self.settings)
 
     def _lease_and_link(self, workload: Workload, wiring: Wiring) -> tuple[Lease, bool]:
         """The lease, and whether its link is new."""
-        lease = self._ipam.lease(workload.uid, workload.namespace, workload.name, workload.attachment, wiring)
+        lease = self._ipam.lease(workload.uid, workload.namespace, workload.name, workload.interface, wiring)
         return lease, self._links.make(lease)
 
     async def unplug(self, uid: str) -> None:
@@ -179,17 +179,15 @@ class HostFabric:
         self._links.remove(uid)
         self._ipam.release(uid)
 
-    async def plugs(self) -> Sequence[Plug]:
+    async def interfaces(self) -> Sequence[NetworkInterface]:
         """Every workload with a lease: also one whose link a crash left unfinished, which ``plug`` completes."""
-        return [plug_of(lease, self.settings) for lease in self._ipam.leases()]
+        return [interface_of(lease, self.settings) for lease in self._ipam.leases()]
 
     def _bridge_leases(self) -> Sequence[Lease]:
         return [lease for lease in self._ipam.leases() if lease.wiring is Wiring.BRIDGED]
 
     def _machine_leases(self) -> Sequence[Lease]:
-        return [
-            lease for lease in self._ipam.leases() if lease.wiring is Wiring.ROUTED and lease.kind is Attachment.TAP
-        ]
+        return [lease for lease in self._ipam.leases() if lease.wiring is Wiring.ROUTED and lease.type.set_up_by_guest]
 
     async def teardown(self) -> None:
         await self._watcher.close()

@@ -21,7 +21,7 @@ from isoplane.node.formats import ADDRESSES_NUMBER
 from isoplane.node.network.ipv6 import Network6, interface_address
 from isoplane.node.network.protocol import FabricFailure
 from isoplane.node.network.settings import Ranges, Wiring
-from isoplane.workload.shape import Attachment
+from isoplane.workload.shape import InterfaceType
 
 RESERVED_AT_START = 2
 """The network's own address and the gateway."""
@@ -55,7 +55,7 @@ class Lease:
     uid: str
     namespace: str
     name: str
-    kind: Attachment
+    type: InterfaceType
     wiring: Wiring
     number: int
     network: ipaddress.IPv4Network
@@ -193,7 +193,7 @@ class Ipam:
             wiring = Wiring(wiring_text)
             network6 = self._ranges6.get(wiring) if six else None
             self._leases[uid] = Lease(
-                uid, namespace, name, Attachment(kind), wiring, number, self._ranges[wiring], network6
+                uid, namespace, name, InterfaceType(kind), wiring, number, self._ranges[wiring], network6
             )
             self._leased[wiring].add(number)
         self._cursor = {wiring: max((*self._leased[wiring], *self._resting[wiring]), default=0) for wiring in Wiring}
@@ -204,7 +204,7 @@ class Ipam:
             del resting[number]
         return lambda number: number in leased or number in resting
 
-    def lease(self, uid: str, namespace: str, name: str, kind: Attachment, wiring: Wiring) -> Lease:
+    def lease(self, uid: str, namespace: str, name: str, type: InterfaceType, wiring: Wiring) -> Lease:
         """The workload's lease, made durable before it is told. FabricFailure when the range is used up."""
         with self._lock:
             if known := self._leases.get(uid):
@@ -219,11 +219,11 @@ class Ipam:
                     "a moment ago and resting; delete workloads or configure a larger range"
                 )
             network6 = self._ranges6.get(wiring)
-            made = Lease(uid, namespace, name, kind, wiring, number, network, network6)
+            made = Lease(uid, namespace, name, type, wiring, number, network, network6)
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 self._db.execute("DELETE FROM resting WHERE wiring=? AND number=?", (wiring.value, number))
-                row = (uid, namespace, name, kind.value, wiring.value, number, int(network6 is not None))
+                row = (uid, namespace, name, type.value, wiring.value, number, int(network6 is not None))
                 self._db.execute("INSERT INTO lease VALUES (?,?,?,?,?,?,?)", row)
                 self._db.execute("COMMIT")
             except sqlite3.Error as error:

@@ -14,7 +14,6 @@ from isoplane.node.network.ipam import Lease, mac_of
 from isoplane.node.network.ipv6 import link_local
 from isoplane.node.network.netlink import Link, Netlink, NetlinkError
 from isoplane.node.network.settings import NETNS_DIRECTORY, Names, Ranges, Wiring
-from isoplane.workload.shape import Attachment
 
 HOST_END_MAC = "ee:ee:ee:ee:ee:ee"
 """The host's end of every routed link, the same for all: the workload's neighbour entry never changes."""
@@ -51,7 +50,7 @@ class Links:
     def make(self, lease: Lease) -> bool:
         """The host's side and the sandbox's side of a workload's link. True when it is new. OSError when the kernel refuses."""
         try:
-            return self._make_tap(lease) if lease.kind is Attachment.TAP else self._make_veth(lease)
+            return self._make_tap(lease) if lease.type.set_up_by_guest else self._make_veth(lease)
         except BaseException:
             _fresh_on_failure()
             raise
@@ -102,7 +101,7 @@ class Links:
         socket = host()
         index = socket.index(name)
         if lease.wiring is Wiring.ROUTED:
-            machine = lease.kind is Attachment.TAP
+            machine = lease.type.set_up_by_guest
             sysctl.apply(name, sysctl.ROUTED_MACHINE if machine else sysctl.ROUTED_PORT)
             sysctl.apply(name, sysctl.WITH_IPV6 if lease.address6 else sysctl.WITHOUT_IPV6)
             socket.set_link(index, up=True, mac=HOST_END_MAC, mtu=self.mtu)

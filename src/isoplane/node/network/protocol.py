@@ -6,44 +6,28 @@ The fabric chooses nothing about policy: ports start closed, and an engine opens
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-from isoplane.node.runtime.protocol import NetworkAttachment
-from isoplane.workload.shape import Attachment, Workload
+from isoplane.node.runtime.protocol import NetworkInterface
+from isoplane.workload.shape import Workload
 
 
 class FabricFailure(Exception):
     """A link, an address or a bridge could not be had: what, why and what to do about it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plug:
-    """One plugged-in workload, as found on the host (also after a restart)."""
-
-    uid: str
-    namespace: str
-    name: str
-    kind: Attachment
-    attachment: NetworkAttachment
-    ofport: int = 0
-    """OpenFlow port number on the bridge; 0 when not on a bridge."""
-    zone: int = 0
-    """Conntrack zone of this endpoint; unique on the node, 0 when unused."""
-
-
 class Fabric(Protocol):
     """Addresses and links of one node. All methods are idempotent by the workload's uid."""
 
     async def start(self) -> None:
-        """Bring up the bridge, the daemons and the base rules; adopt existing plugs and their address reservations."""
+        """Bring up the bridge, the daemons and the base rules; adopt existing interfaces and their address reservations."""
         ...
 
     async def close(self) -> None:
         """Let go, leaving links, rules and daemons in place."""
         ...
 
-    async def plug(self, workload: Workload) -> NetworkAttachment:
+    async def plug(self, workload: Workload) -> NetworkInterface:
         """Reserve an address and make the link. The port stays closed until an engine opens it."""
         ...
 
@@ -51,8 +35,8 @@ class Fabric(Protocol):
         """Remove the link and release the address."""
         ...
 
-    async def plugs(self) -> Sequence[Plug]:
-        """Everything plugged in now."""
+    async def interfaces(self) -> Sequence[NetworkInterface]:
+        """Those of all workloads plugged in now, as found on the host (also after a restart)."""
         ...
 
     async def teardown(self) -> None:

@@ -11,12 +11,12 @@ from isoplane.node.network.enforcer import EngineRules, Rendered, revision_of
 from isoplane.node.network.engines.iptables import join
 from isoplane.node.network.engines.protocol import Connection
 from isoplane.node.network.ipam import mac_of
-from isoplane.node.network.protocol import Plug
 from isoplane.node.network.settings import FabricSettings, Ranges
+from isoplane.node.runtime.protocol import NetworkInterface
 from isoplane.policy import iptables, nftables, openflow
-from isoplane.policy.attachments import Attachment, NodeNetwork
 from isoplane.policy.bridge import TRACKED
 from isoplane.policy.hits import Counted, unloaded
+from isoplane.policy.interfaces import EndpointInterface, NodeNetwork
 from isoplane.policy.packets import PacketJudge
 from isoplane.policy.rules import OTHER, PORT_PROTOCOLS
 from isoplane.policy.table import Tables
@@ -42,17 +42,19 @@ def node_network(node: str, settings: FabricSettings, ranges: Ranges) -> NodeNet
     )
 
 
-def attachments_of(plugs: Sequence[Plug], settings: FabricSettings, ids: Callable[[Plug], str]) -> list[Attachment]:
-    """How the plugs hang on the node; behind a bridge port the host sees its packets on the bridge itself."""
+def interfaces_of(
+    interfaces: Sequence[NetworkInterface], settings: FabricSettings, ids: Callable[[NetworkInterface], str]
+) -> list[EndpointInterface]:
+    """How the interfaces hang on the node; behind a bridge port the host sees its packets on the bridge itself."""
     return [
-        Attachment(
-            ids(plug),
-            plug.attachment.addresses,
-            settings.names.bridge if plug.ofport else plug.attachment.host_interface,
-            plug.ofport,
-            plug.attachment.mac,
+        EndpointInterface(
+            ids(interface),
+            interface.addresses,
+            settings.names.bridge if interface.ofport else interface.host_interface,
+            interface.ofport,
+            interface.mac,
         )
-        for plug in plugs
+        for interface in interfaces
     ]
 
 
@@ -67,12 +69,17 @@ class _Rulesets:
 class NodeRules:
     """Renders for the engines of one node and remembers what it rendered last, for differences and for closing first.
 
-    ``ids`` tells the policies' name of a plug, e.g. ``pod/ns/name``.  Every engine gets the attachments of all
+    ``ids`` tells the policies' name of an interface, e.g. ``pod/ns/name``.  Every engine gets the interfaces of all
     endpoints, for each judges both directions of what it sees.
     """
 
     def __init__(
-        self, node: str, settings: FabricSettings, ranges: Ranges, engines: Sequence[str], ids: Callable[[Plug], str]
+        self,
+        node: str,
+        settings: FabricSettings,
+        ranges: Ranges,
+        engines: Sequence[str],
+        ids: Callable[[NetworkInterface], str],
     ) -> None:
         self._settings, self._engines, self._ids = settings, tuple(engines), ids
         self._node = node_network(node, settings, ranges)
@@ -80,11 +87,11 @@ class NodeRules:
         self._texts: Mapping[str, str] = {}
         self._made = _Rulesets(None, None)
         self._revision = ""
-        self._attached: Sequence[Attachment] = ()
+        self._attached: Sequence[EndpointInterface] = ()
 
-    def render(self, tables: Tables, plugs: Sequence[Plug]) -> Rendered:
-        """What to load for these tables and plugs. ValueError when two plugs share an address."""
-        attached = attachments_of(plugs, self._settings, self._ids)
+    def render(self, tables: Tables, interfaces: Sequence[NetworkInterface]) -> Rendered:
+        """What to load for these tables and interfaces. ValueError when two interfaces share an address."""
+        attached = interfaces_of(interfaces, self._settings, self._ids)
         made = self._rulesets(tables, attached)
         texts = self._render(tables, attached, made)
         revision = revision_of(*texts.values())
@@ -101,7 +108,9 @@ class NodeRules:
                 closing = self._closing(met, attached, texts)
         self._tables, self._texts, self._made, self._revision = tables, texts, made, revision
         self._attached = attached
-        return Rendered(revision, rules, closing, self._own(tables, plugs), forbids, permitting(tables, self._node.ips))
+        return Rendered(
+            revision, rules, closing, self._own(tables, interfaces), forbids, permitting(tables, self._node.ips)
+        )
 
     def counted(self) -> Mapping[str, Counted]:
         """What the counters of what was rendered last stand for, by engine; nothing before the first rendering."""
@@ -117,22 +126,22 @@ class NodeRules:
             found["openvswitch"] = Counted(openflow.counted(tables, attached), without)
         return found
 
-    def _own(self, tables: Tables, plugs: Sequence[Plug]) -> dict[str, str]:
+    def _own(self, tables: Tables, interfaces: Sequence[NetworkInterface]) -> dict[str, str]:
         """Each workload's own revision, which other workloads' rules do not change."""
         found = {}
-        for plug in plugs:
-            entry = tables.endpoints.get(self._ids(plug))
+        for interface in interfaces:
+            entry = tables.endpoints.get(self._ids(interface))
             if entry is not None:
-                found[plug.uid] = revision_of(*plug.attachment.addresses, entry.ingress.key, entry.egress.key)
+                found[interface.uid] = revision_of(*interface.addresses, entry.ingress.key, entry.egress.key)
         return found
 
-    def _rulesets(self, tables: Tables, attached: Sequence[Attachment]) -> _Rulesets:
+    def _rulesets(self, tables: Tables, attached: Sequence[EndpointInterface]) -> _Rulesets:
         return _Rulesets(
             nftables.ruleset(tables, attached, self._node) if "nftables" in self._engines else None,
             iptables.ruleset(tables, attached, self._node) if "iptables" in self._engines else None,
         )
 
-    def _render(self, tables: Tables, attached: Sequence[Attachment], made: _Rulesets) -> dict[str, str]:
+    def _render(self, tables: Tables, attached: Sequence[EndpointInterface], made: _Rulesets) -> dict[str, str]:
         texts = {}
         if made.nftables is not None:
             texts["nftables"] = made.nftables.text()
@@ -151,7 +160,9 @@ class NodeRules:
             updates["iptables"] = join(made.iptables.steps(self._made.iptables))
         return updates
 
-    def _closing(self, met: Tables, attached: Sequence[Attachment], texts: Mapping[str, str]) -> Mapping[str, str]:
+    def _closing(
+        self, met: Tables, attached: Sequence[EndpointInterface], texts: Mapping[str, str]
+    ) -> Mapping[str, str]:
         """Needed only where more than one engine changes: each by itself is atomic."""
         if sum(self._texts.get(name) != text for name, text in texts.items()) < 2:
             return {}

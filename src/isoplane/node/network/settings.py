@@ -1,4 +1,4 @@
-"""How one node's network is laid out: the address ranges, the attachment of each kind, and every name that is used on the host.
+"""How one node's network is laid out: address ranges, how each kind of interface is wired, every name used on the host.
 
 All names carry a short hash of the data directory, so that several planes share a host without meeting, and so that whatever
 is found on the host can be told to be ours (or not) after a crash.
@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from isoplane.node.network.ipv6 import Ranges6
-from isoplane.workload.shape import Attachment
+from isoplane.workload.shape import InterfaceType
 
 DEFAULT_RANGES = tuple(f"10.{second}.0.0/16" for second in (244, 245, 246, 247, 248, 249, 236, 237, 238, 239))
 """Tried in order when no range is configured; the first that no route of the host overlaps is taken and remembered."""
@@ -57,8 +57,8 @@ class FabricSettings:
     openvswitch_rundir: Path = Path("/var/run/openvswitch")
     """Where the host's own Open vSwitch would be found; used when it answers, else we start our own."""
 
-    def wiring_of(self, kind: Attachment) -> Wiring:
-        return self.machine_wiring if kind is Attachment.TAP else self.container_wiring
+    def wiring_of(self, interface: InterfaceType) -> Wiring:
+        return self.machine_wiring if interface.set_up_by_guest else self.container_wiring
 
     @property
     def directory(self) -> Path:
@@ -132,8 +132,8 @@ class Names:
     def tap(self, uid: str) -> str:
         return "it" + self._short(uid)
 
-    def link(self, kind: Attachment, uid: str) -> str:
-        return self.tap(uid) if kind is Attachment.TAP else self.veth(uid)
+    def link(self, interface: InterfaceType, uid: str) -> str:
+        return self.tap(uid) if interface.set_up_by_guest else self.veth(uid)
 
     @property
     def link_prefixes(self) -> tuple[str, str]:

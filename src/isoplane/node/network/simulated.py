@@ -6,14 +6,14 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 
-from isoplane.node.network.attachment import attachment_of, plug_of
+from isoplane.node.network.interface import interface_of
 from isoplane.node.network.ipam import Ipam
 from isoplane.node.network.ipv6 import OFF, derived
-from isoplane.node.network.protocol import FabricFailure, Plug
+from isoplane.node.network.protocol import FabricFailure
 from isoplane.node.network.ranges import pick6
 from isoplane.node.network.settings import FabricSettings, Ranges
-from isoplane.node.runtime.protocol import NetworkAttachment
-from isoplane.workload.shape import Attachment, Workload
+from isoplane.node.runtime.protocol import NetworkInterface
+from isoplane.workload.shape import Workload
 
 DEFAULT_RANGE = "10.128.0.0/9"
 """Nothing is routed, so that nothing can clash: room for every workload that a simulation may want."""
@@ -52,19 +52,19 @@ class SimulatedFabric:
     async def close(self) -> None:
         self._ipam.close()
 
-    async def plug(self, workload: Workload) -> NetworkAttachment:
-        if workload.attachment is Attachment.HOST:
+    async def plug(self, workload: Workload) -> NetworkInterface:
+        if not workload.interface.own:
             address, *six = self.node_addresses
-            return NetworkAttachment(address=address, address6="".join(six), mtu=self.settings.mtu)
-        wiring = self.settings.wiring_of(workload.attachment)
-        lease = self._ipam.lease(workload.uid, workload.namespace, workload.name, workload.attachment, wiring)
-        return attachment_of(lease, self.settings)
+            return NetworkInterface(address=address, address6="".join(six), mtu=self.settings.mtu)
+        wiring = self.settings.wiring_of(workload.interface)
+        lease = self._ipam.lease(workload.uid, workload.namespace, workload.name, workload.interface, wiring)
+        return interface_of(lease, self.settings)
 
     async def unplug(self, uid: str) -> None:
         self._ipam.release(uid)
 
-    async def plugs(self) -> Sequence[Plug]:
-        return [plug_of(lease, self.settings) for lease in self._ipam.leases()]
+    async def interfaces(self) -> Sequence[NetworkInterface]:
+        return [interface_of(lease, self.settings) for lease in self._ipam.leases()]
 
     async def teardown(self) -> None:
         self._ipam.close()

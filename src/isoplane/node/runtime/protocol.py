@@ -70,11 +70,11 @@ def nobody_listens(news: ImageNews) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class NetworkAttachment:
-    """Where a sandbox is plugged in; made by the fabric before ``prepare``. Addresses without prefix length."""
+class NetworkInterface:
+    """A workload's interface; made by the fabric before ``prepare``. Addresses without prefix length."""
 
     netns: str = ""
-    """Path of the network namespace for a veth attachment, e.g. /run/netns/iso-…; '' for host networking or a tap."""
+    """Path of the network namespace for a veth, e.g. /run/netns/iso-…; '' for host networking or a tap."""
     tap: str = ""
     """Name of the tap device for a machine; '' otherwise."""
     mac: str = ""
@@ -87,6 +87,12 @@ class NetworkAttachment:
     """Link-local, and so the same however the range changes."""
     mtu: int = 1500
     host_interface: str = ""
+    ofport: int = 0
+    """Its OpenFlow port number on the bridge, and its zone of connection tracking; 0 when it is not on a bridge."""
+    uid: str = ""
+    """Whose it is; '' where a workload has none of its own (host networking)."""
+    namespace: str = ""
+    name: str = ""
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -99,7 +105,7 @@ class Materials:
     """What a sandbox is made of beyond its own spec: the ConfigMaps and Secrets it refers to, by ``resource.plural/name``."""
 
     objects: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    network: NetworkAttachment = field(default_factory=NetworkAttachment)
+    network: NetworkInterface = field(default_factory=NetworkInterface)
     node_name: str = ""
     node_addresses: tuple[str, ...] = ()
     """One a family, IPv4 first."""

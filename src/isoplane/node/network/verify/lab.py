@@ -17,12 +17,12 @@ from isoplane.node.network.enforcer import Enforcer, Rendered
 from isoplane.node.network.engines.choose import engines_for
 from isoplane.node.network.engines.protocol import Engine, EngineFailure
 from isoplane.node.network.fabric import HostFabric
-from isoplane.node.network.protocol import Plug
 from isoplane.node.network.rules import NodeRules
 from isoplane.node.network.settings import FabricSettings, Wiring
 from isoplane.node.network.verify.guest import TapGuest
 from isoplane.node.network.verify.probes import EchoServer, pings, tcp_reaches, udp_reaches
 from isoplane.node.network.verify.sctp import SctpServer, sctp_reaches
+from isoplane.node.runtime.protocol import NetworkInterface
 from isoplane.objects.errors import ApiError
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES
 from isoplane.policy.compile import compile_tables
@@ -32,7 +32,7 @@ from isoplane.policy.rules import OTHER, PORT_PROTOCOLS
 from isoplane.policy.shrink import shrinking
 from isoplane.policy.snapshot import from_objects
 from isoplane.policy.verdict import Connection, judge, party
-from isoplane.workload.shape import Attachment, RestartRule, RunState, Stage, Workload
+from isoplane.workload.shape import InterfaceType, RestartRule, RunState, Stage, Workload
 
 MIXES = {
     "nftables-and-openvswitch": ("nftables", Wiring.ROUTED, Wiring.BRIDGED),
@@ -52,10 +52,10 @@ MACHINES = ("vm", "vmi", *(kind.lower() for kind in MACHINE_TEMPLATES))
 
 
 def stand_in(
-    name: str, attachment: Attachment = Attachment.VETH, uid: str = "", namespace: str = "default"
+    name: str, interface: InterfaceType = InterfaceType.VETH, uid: str = "", namespace: str = "default"
 ) -> Workload:
-    """A workload of which only identity and attachment matter: nothing of it ever runs."""
-    machine = attachment is Attachment.TAP
+    """A workload of which only identity and interface matter: nothing of it ever runs."""
+    machine = interface.set_up_by_guest
     return Workload(
         resource=VIRTUALMACHINEINSTANCES if machine else PODS,
         namespace=namespace,
@@ -78,7 +78,7 @@ def stand_in(
         graceful_resend=0,
         acknowledges_stop=machine,
         runtime="qemu" if machine else "oci",
-        attachment=attachment,
+        interface=interface,
         units=(),
         volumes=(),
         references=(),
@@ -190,13 +190,17 @@ class PolicyLab:
         await fabric.start()
         self.engines += engines_for(fabric)
         self.rules = NodeRules(
-            NODE, settings, fabric.ranges, [engine.name for engine in self.engines], lambda plug: self._names[plug.uid]
+            NODE,
+            settings,
+            fabric.ranges,
+            [engine.name for engine in self.engines],
+            lambda interface: self._names[interface.uid],
         )
 
-        async def compile(plugs: Sequence[Plug]) -> Rendered:
-            return self.rules.render(compile_tables(self.cluster), plugs)
+        async def compile(interfaces: Sequence[NetworkInterface]) -> Rendered:
+            return self.rules.render(compile_tables(self.cluster), interfaces)
 
-        self.enforcer = Enforcer(self.engines, compile, fabric.plugs, drift=0.5)
+        self.enforcer = Enforcer(self.engines, compile, fabric.interfaces, drift=0.5)
         fabric.on_reset(self.enforcer.reset)
         await self.enforcer.start()
         for endpoint in from_objects(objects).endpoints:
@@ -205,13 +209,13 @@ class PolicyLab:
         await self.load(objects)
 
     async def _place(self, endpoint: Endpoint) -> None:
-        kind = Attachment.TAP if endpoint.kind in MACHINES else Attachment.VETH
+        kind = InterfaceType.TAP if endpoint.kind in MACHINES else InterfaceType.VETH
         load = stand_in(endpoint.name, kind, uid=endpoint.id, namespace=endpoint.namespace)
         self._names[load.uid] = endpoint.id
         link = await self.fabric.plug(load)
         guest = None
         path = link.netns
-        if kind is Attachment.TAP:
+        if kind.set_up_by_guest:
             guest = TapGuest(link.tap, link.mac, "t")
             guest.use(link.address, link.prefix_length, link.gateway, link.address6, link.gateway6)
             path = guest.path
@@ -221,9 +225,8 @@ class PolicyLab:
             servers = [*(EchoServer(path, port) for port in self.ports), SctpServer(path, self.ports)]
         self.places[endpoint.id] = Place(endpoint.id, path, link.addresses, guest, servers, self._bridged(kind))
 
-    def _bridged(self, kind: Attachment) -> bool:
-        settings = self.fabric.settings
-        return (settings.machine_wiring if kind is Attachment.TAP else settings.container_wiring) is Wiring.BRIDGED
+    def _bridged(self, kind: InterfaceType) -> bool:
+        return self.fabric.settings.wiring_of(kind) is Wiring.BRIDGED
 
     async def load(self, objects: Iterable[Mapping[str, Any]]) -> None:
         """Other policies from now on; the endpoints stay. Raises EngineFailure when an engine refuses their rules."""

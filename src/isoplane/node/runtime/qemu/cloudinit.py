@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from isoplane.node.runtime.protocol import NetworkAttachment, RuntimeFailure, RuntimeReason
+from isoplane.node.runtime.protocol import NetworkInterface, RuntimeFailure, RuntimeReason
 from isoplane.node.runtime.qemu.volumes import CloudInit
 
 LABEL = "cidata"
@@ -23,7 +23,7 @@ def seed(
     *,
     instance_id: str,
     hostname: str,
-    network: NetworkAttachment,
+    network: NetworkInterface,
     objects: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, bytes]:
     """File name → content. Raises RuntimeFailure when a Secret or its key is missing or base64 is malformed."""
@@ -40,7 +40,7 @@ def seed(
     return files
 
 
-def _network(network: NetworkAttachment) -> bytes:
+def _network(network: NetworkInterface) -> bytes:
     interface: dict[str, Any] = {
         "match": {"macaddress": network.mac.lower()},
         "addresses": [f"{network.address}/{network.prefix_length}"],

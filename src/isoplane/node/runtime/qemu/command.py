@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 
-from isoplane.node.runtime.protocol import NetworkAttachment
+from isoplane.node.runtime.protocol import NetworkInterface
 from isoplane.node.runtime.qemu.disks import BootFiles, DiskFile
 from isoplane.node.runtime.qemu.domain import MIB, Disk, Domain
 
@@ -56,7 +56,7 @@ class Run:
     """Whether the guest stands still from the beginning."""
 
 
-def build(domain: Domain, files: BootFiles, identity: Identity, network: NetworkAttachment, run: Run) -> list[str]:
+def build(domain: Domain, files: BootFiles, identity: Identity, network: NetworkInterface, run: Run) -> list[str]:
     """QEMU's argv. Start-up errors are on stderr; once the monitor answers, the machine runs."""
     argv = [run.binary, "-name", _options(f"guest={identity.namespace}/{identity.name}", **{"debug-threads": "on"})]
     argv += ["-uuid", domain.firmware_uuid or _uuid(identity.uid), "-nodefaults", "-no-user-config", "-display", "none"]
@@ -221,7 +221,7 @@ def _device(node: str, disk: Disk, place: dict[str, str]) -> str:
     return _options(kind, **more)
 
 
-def _network(model: str, network: NetworkAttachment, run: Run) -> list[str]:
+def _network(model: str, network: NetworkInterface, run: Run) -> list[str]:
     backend = _options("tap", id=CARD, fd=str(run.tap))
     more = {"netdev": CARD, "mac": network.mac, "romfile": ""}
     if model.startswith("virtio") and network.mtu != 1500:

@@ -22,7 +22,7 @@ from isoplane.node import mounting, procfs
 from isoplane.node.images.model import ImageError
 from isoplane.node.network import tap
 from isoplane.node.runtime import usage
-from isoplane.node.runtime.protocol import ExecResult, Materials, NetworkAttachment, RuntimeFailure, RuntimeReason
+from isoplane.node.runtime.protocol import ExecResult, Materials, NetworkInterface, RuntimeFailure, RuntimeReason
 from isoplane.node.runtime.qemu import agent, privileges, records
 from isoplane.node.runtime.qemu import command as command_line
 from isoplane.node.runtime.qemu.cgroup import Cgroup, Limits, parents
@@ -226,7 +226,7 @@ class QemuRuntime:
         workload: Workload,
         run: Run,
         host: Host,
-        network: NetworkAttachment,
+        network: NetworkInterface,
         user: int,
         tap_fd: int,
     ) -> list[str]:

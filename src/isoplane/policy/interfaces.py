@@ -1,6 +1,6 @@
 """How endpoints hang on a node: what a renderer needs besides the tables.  The fabric fills it in.
 
-Every engine of a node is given the attachments of all its endpoints, also those that another engine carries, because
+Every engine of a node is given the interfaces of all its endpoints, also those that another engine carries, because
 each engine judges both directions of every connection that it sees.
 """
 
@@ -15,16 +15,16 @@ from isoplane.policy.table import CLOSED, DirectionTable, Tables
 
 
 @dataclass(frozen=True, slots=True)
-class Attachment:
-    """One endpoint on this node.
+class EndpointInterface:
+    """One endpoint's interface on this node.
 
-    ``interface``: the host's interface on which its packets arrive: its own veth or tap, or for a bridge port the
+    ``device``: the host's interface on which its packets arrive: its own veth or tap, or for a bridge port the
     bridge's local interface.  ``ofport`` (0: not on the bridge) and ``mac`` (the guest's) matter to Open vSwitch.
     """
 
     endpoint: str
     ips: tuple[str, ...]
-    interface: str
+    device: str
     ofport: int = 0
     mac: str = ""
 
@@ -47,23 +47,23 @@ class NodeNetwork:
     log_group: int = 100
 
 
-def addresses_of(attachments: Iterable[Attachment], family: int) -> list[tuple[int, Attachment]]:
-    """(address, attachment) of one family in ascending order. Raises ValueError when two share an address."""
-    found: dict[int, Attachment] = {}
-    for attachment in attachments:
-        for ip in attachment.ips:
+def addresses_of(interfaces: Iterable[EndpointInterface], family: int) -> list[tuple[int, EndpointInterface]]:
+    """(address, interface) of one family in ascending order. Raises ValueError when two share an address."""
+    found: dict[int, EndpointInterface] = {}
+    for interface in interfaces:
+        for ip in interface.ips:
             version, number = address(ip)
             if version != family:
                 continue
-            other = found.setdefault(number, attachment)
-            if other is not attachment:
-                raise ValueError(f"{other.endpoint} and {attachment.endpoint} are both attached with {ip}")
+            other = found.setdefault(number, interface)
+            if other is not interface:
+                raise ValueError(f"{other.endpoint} and {interface.endpoint} are both attached with {ip}")
     return sorted(found.items(), key=lambda item: item[0])
 
 
-def table_of(tables: Tables, attachment: Attachment, direction: str) -> DirectionTable:
-    """The table to enforce; closed for an attachment that the tables do not know (yet)."""
-    entry = tables.endpoints.get(attachment.endpoint)
+def table_of(tables: Tables, interface: EndpointInterface, direction: str) -> DirectionTable:
+    """The table to enforce; closed for an interface that the tables do not know (yet)."""
+    entry = tables.endpoints.get(interface.endpoint)
     if entry is None:
         return CLOSED[direction]
     return entry.egress if direction == EGRESS else entry.ingress
