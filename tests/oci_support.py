@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import base64
 import os
 import shutil
 import tempfile
@@ -37,6 +38,23 @@ def demo_images() -> Path:
     if failures:
         raise failures[0]
     return root
+
+
+def holding(value: str, directory: Path, *, on_disk: bool) -> list[Path]:
+    """Files below a directory that have a value, plain or in base64: on its own file system, or on others mounted there."""
+    device, found = directory.stat().st_dev, []
+    wanted = (value.encode(), base64.b64encode(value.encode()))
+    for parent, _, names in os.walk(directory):
+        for path in (Path(parent, name) for name in names):
+            try:
+                if path.is_symlink() or not path.is_file() or (path.stat().st_dev == device) is not on_disk:
+                    continue
+                content = path.read_bytes()
+            except FileNotFoundError:
+                continue  # it went meanwhile
+            if any(form in content for form in wanted):
+                found.append(path)
+    return found
 
 
 async def remove_all(data_dir: Path) -> None:

@@ -17,7 +17,7 @@ from apiserver import kubectls
 from fabric_support import traces as network_traces
 from isoplane.node import mounting
 from isoplane.node.network.settings import FabricSettings
-from oci_support import traces_of
+from oci_support import holding, traces_of
 from plane_process import PlaneProcess, wait_until
 from qemu_support import guest_store
 from support import HOST_TOOLS, require
@@ -25,6 +25,17 @@ from support import HOST_TOOLS, require
 EXAMPLE = Path(__file__).parents[2] / "examples" / "01-pod-and-vm"
 KILLS = 10
 SEED = 20260102
+PASSWORD = "correct-horse-battery-staple"
+SECRETIVE = """
+apiVersion: v1
+kind: Pod
+metadata: {name: secretive, namespace: shop}
+spec:
+  containers:
+    - name: c
+      image: isoplane.io/demo/web:1
+      env: [{name: PASSWORD, valueFrom: {secretKeyRef: {name: keys, key: password}}}]
+"""
 
 pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.slow, pytest.mark.xdist_group("host")]
 
@@ -106,18 +117,22 @@ def test_both_kinds_from_apply_to_down(plane: PlaneProcess) -> None:
     assert plane.stop() == 0
 
 
-def test_what_runs_is_adopted_after_kill_9_and_nothing_starts_twice(plane: PlaneProcess) -> None:
+def test_what_runs_is_adopted_after_kill_9_and_nothing_starts_twice(plane: PlaneProcess, tmp_path: Path) -> None:
     rng = random.Random(SEED)
     kubectl = Kubectl(plane.start().kubeconfig)
     kubectl("apply", "-f", str(EXAMPLE / "00-namespace.yaml"))
     for name in ("10-pod", "20-vmi"):
         kubectl("apply", "-f", str(EXAMPLE / f"{name}.yaml"))
+    kubectl("create", "secret", "generic", "keys", "-n", "shop", f"--from-literal=password={PASSWORD}")
+    secretive = tmp_path / "secretive.yaml"
+    secretive.write_text(SECRETIVE)
+    kubectl("apply", "-f", str(secretive))
     for _ in range(KILLS):
         # The first kills hit half-started workloads, the later ones running ones.
         time.sleep(rng.random() * 0.4)
         plane.kill()
         kubectl = Kubectl(plane.start().kubeconfig)
-    kubectl("wait", "-n", "shop", "--for=condition=Ready", "pod/web", "vmi/guest", "--timeout=120s")
+    kubectl("wait", "-n", "shop", "--for=condition=Ready", "pod/web", "pod/secretive", "vmi/guest", "--timeout=120s")
     status = kubectl.json("get", "pod", "web", "-n", "shop")["status"]
     assert isinstance(status, dict)
     identity = status["containerStatuses"][0]["containerID"]
@@ -130,6 +145,10 @@ def test_what_runs_is_adopted_after_kill_9_and_nothing_starts_twice(plane: Plane
     assert "container" in page(str(status["podIP"]))
     running = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and _runs_guest_of(entry, plane.data)]
     assert len(running) == 1, "one QEMU for one guest"
+    assert kubectl("exec", "-n", "shop", "secretive", "--", "sh", "-c", "echo $PASSWORD").strip() == PASSWORD
+    assert holding(PASSWORD, plane.data, on_disk=True) == []
+    assert holding(PASSWORD, plane.data / "oci" / "memory", on_disk=True) != []
+    kubectl("delete", "pod", "secretive", "-n", "shop", "--timeout=60s")
     kubectl("delete", "vmi", "guest", "-n", "shop", "--timeout=60s")
     kubectl("delete", "pod", "web", "-n", "shop", "--timeout=60s")
     wait_until(lambda: traces_of(plane.data) == [], 20, "the sandbox to leave no trace")

@@ -21,7 +21,7 @@ from isoplane.node.runtime.oci.layout import Layout, read_json
 from isoplane.node.runtime.protocol import Materials, RuntimeFailure
 from isoplane.workload.pod import PodAdapter
 from isoplane.workload.shape import UnitState, Workload
-from oci_support import demo_images, remove_all, traces_of
+from oci_support import demo_images, holding, remove_all, traces_of
 from qemu_support import Harness, guest_store, machine_spec, machine_workload
 from qemu_support import traces_of as machine_traces_of
 from support import require
@@ -31,18 +31,6 @@ pytestmark = [pytest.mark.root, pytest.mark.vm]
 _REMOUNT = 0x20
 VALUE = "correct-horse-battery-staple"
 MATERIALS = Materials(objects={"secrets/keys": {"data": {"password": base64.b64encode(VALUE.encode()).decode()}}})
-
-
-def holding(directory: Path, *, on_disk: bool) -> list[Path]:
-    """Files below a directory that have the value, on its own file system or on others mounted there."""
-    device, found = directory.stat().st_dev, []
-    for parent, _, names in os.walk(directory):
-        for path in (Path(parent, name) for name in names):
-            if path.is_file() and not path.is_symlink() and (path.stat().st_dev == device) is on_disk:
-                content = path.read_bytes()
-                if VALUE.encode() in content or base64.b64encode(VALUE.encode()) in content:
-                    found.append(path)
-    return found
 
 
 def declare(uid: str) -> Workload:
@@ -99,14 +87,16 @@ async def test_no_file_on_the_disk_has_a_secret_of_a_containers_environment(data
     await runtime.start_unit(workload, workload.units[0], 0, MATERIALS)
     session = await runtime.open_exec("w", "c", ExecOptions(command=("/bin/sh",), tty=False, stdin=True))
     assert await says(runtime) == VALUE
-    assert holding(data, on_disk=True) == []
-    assert {path.name for path in holding(layout.memory, on_disk=True)} >= {"config.json"}, "the search finds nothing"
-    assert any(path.name.startswith("exec-") for path in holding(layout.memory, on_disk=True))
+    assert holding(VALUE, data, on_disk=True) == []
+    assert {path.name for path in holding(VALUE, layout.memory, on_disk=True)} >= {"config.json"}, (
+        "the search finds nothing"
+    )
+    assert any(path.name.startswith("exec-") for path in holding(VALUE, layout.memory, on_disk=True))
     await session.close()
     await runtime.close()
     runtime = await started(data, name)
     assert await says(runtime) == VALUE
-    assert holding(data, on_disk=True) == []
+    assert holding(VALUE, data, on_disk=True) == []
     await runtime.remove("w")
     assert traces_of(data) == []
     await runtime.close()
@@ -125,9 +115,9 @@ async def test_what_an_earlier_version_left_on_the_disk_moves_while_containers_r
     as_an_earlier_version_left_it(layout)
     [(_, attempt)] = [found for found in layout.everything() if found[0] == "v"]
     os.mkfifo(layout.root / "state" / layout.container_id("v", "c", 0) / "exec.fifo")
-    assert len(holding(data, on_disk=True)) >= 2
+    assert len(holding(VALUE, data, on_disk=True)) >= 2
     runtime = await started(data, name)
-    assert holding(data, on_disk=True) == []
+    assert holding(VALUE, data, on_disk=True) == []
     assert not (layout.root / "state").exists()
     assert await runtime.observe("w") == before
     assert await says(runtime) == VALUE
@@ -172,8 +162,8 @@ async def test_no_file_on_the_disk_has_a_secret_of_a_machine(tmp_path: Path) -> 
 
     def nowhere() -> bool:
         # The guest prints it on its console, whose log is on the disk: that is the guest's own doing.
-        left = [path for path in holding(tmp_path, on_disk=True) if not path.name.startswith("serial-")]
-        return left == [] and len(holding(memory, on_disk=True)) == 2
+        left = [path for path in holding(VALUE, tmp_path, on_disk=True) if not path.name.startswith("serial-")]
+        return left == [] and len(holding(VALUE, memory, on_disk=True)) == 2
 
     async with Harness(tmp_path, store) as plane:
         await plane.runtime.prepare(workload, materials)
