@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -41,6 +41,7 @@ from isoplane.objects.validation import validate
 from isoplane.quota import explain as words
 from isoplane.quota.model import Admit
 from isoplane.quota.offline import Answer, Unreadable, answers, describe, namespace_of, resource_of
+from isoplane.quota.outlook_words import outlook_data, outlook_rows
 from isoplane.workload.bodies import without_bodies
 from isoplane.workload.registry import workload_resources
 
@@ -101,11 +102,22 @@ def explain(
             f"nothing in {', '.join(filename)} is what a quota looks at; give a Pod, a VirtualMachine or an instance of one"
         )
     if output is Output.JSON:
-        typer.echo(orjson.dumps([words.data(a.ask, a.decision, a.standing) for a in found], option=orjson.OPT_INDENT_2))
+        typer.echo(orjson.dumps([_data(a) for a in found], option=orjson.OPT_INDENT_2))
     else:
         now = time.time()
-        typer.echo("\n".join(words.text(a.ask, a.decision, a.standing, now) for a in found))
+        typer.echo("\n".join(_text(answer, now) for answer in found))
     raise typer.Exit(0 if all(admitted(answer) for answer in found) else FINDING)
+
+
+def _data(answer: Answer) -> dict[str, Any]:
+    told = words.data(answer.ask, answer.decision, answer.standing)
+    return told if answer.outlook is None else {**told, **outlook_data(answer.ask.charge, answer.outlook)}
+
+
+def _text(answer: Answer, now: float) -> str:
+    told = words.text(answer.ask, answer.decision, answer.standing, now)
+    rows = [] if answer.outlook is None else outlook_rows(answer.ask.charge, answer.outlook)
+    return "\n".join([told, *rows])
 
 
 def admitted(answer: Answer) -> bool:

@@ -159,7 +159,10 @@ class Ledger(Accounts):
         return line.get(uid) if line else None
 
     def line(self, tenant: str) -> WaitingLine:
-        return self._lines.get(tenant) or self._lines.setdefault(tenant, WaitingLine())
+        line = self._lines.get(tenant)
+        if line is None:  # an empty one is false
+            line = self._lines[tenant] = WaitingLine()
+        return line
 
     def busy(self, cohort: str) -> Set[str]:
         return self._members.get(cohort, {}).keys() & self._busy

@@ -30,6 +30,7 @@ from isoplane.quota.explain import Standing
 from isoplane.quota.ledger import Ledger
 from isoplane.quota.lines import full_counts
 from isoplane.quota.model import Admit, Ask, Budget, Charge, Cohort, Decision, Deny, Wait, Waiting, stored
+from isoplane.quota.outlook import Outlook, outlook
 from isoplane.quota.priority import PriorityClass, class_name, class_of, default_class
 from isoplane.quota.read import POLICY_NAME, capacity, max_grace, policy_of, quota_of
 from isoplane.quota.release import ask_of
@@ -56,6 +57,8 @@ class Answer:
     decision: Decision
     standing: Standing | None = None
     """How it waits, where it is there already."""
+    outlook: Outlook | None = None
+    """How it goes on in its namespace once all that is asked about is there, where it waits."""
 
 
 class Offline:
@@ -244,7 +247,13 @@ def answers(state: Iterable[Object], new: Iterable[Object], now: float) -> list[
     configuring = [o for o in fresh if resource_of(o) in _CONFIGURES]
     there = Offline([*state, *configuring], now)
     found = (there.answer(obj) for obj in fresh if resource_of(obj) not in _CONFIGURES)
-    return [answer for answer in found if answer is not None]
+    told = [answer for answer in found if answer is not None]
+    waiting = {answer.ask.charge.tenant for answer in told if isinstance(answer.decision, Wait)}
+    how = {tenant: outlook(there.ledger, tenant, now) for tenant in waiting}
+    return [
+        replace(answer, outlook=how[answer.ask.charge.tenant]) if isinstance(answer.decision, Wait) else answer
+        for answer in told
+    ]
 
 
 _CONFIGURES = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from isoplane.objects.kinds import WORKLOADS
 from isoplane.objects.quantity import approximate
 from isoplane.quota import explain as words
 from isoplane.quota.model import Admit, Deny, Wait
-from isoplane.quota.offline import Unreadable, answers
+from isoplane.quota.offline import Offline, Unreadable, answers
+from isoplane.quota.outlook import outlook
 from isoplane.workload.view import workload_object
 from isoplane.workload.vmi import MachineAdapter
 
@@ -73,7 +75,7 @@ def test_bad_input(tmp_path: Path, text: str, said: str) -> None:
 
 
 def pod(name: str, **fields: Any) -> dict[str, Any]:
-    spec = {"containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}}}], **fields.pop("spec", {})}
+    spec = {"containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}}], **fields.pop("spec", {})}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "a", **fields}, "spec": spec}
 
 
@@ -222,3 +224,46 @@ def test_a_machines_memory_is_told_with_what_it_consists_of() -> None:
     assert shown["spec"]["overhead"] == {"cpu": "5m", "ephemeral-storage": "47.7Mi", "memory": "269.4Mi"}
     cells = WORKLOADS.printer.row(shown, 0)
     assert "cpu: 105m, memory: 1.3Gi: guest 1Gi + overhead 269.4Mi" in cells
+
+
+def test_it_says_who_comes_in_next_and_after_whom(tmp_path: Path) -> None:
+    gate = {"schedulingGates": [{"name": "isoplane.io/quota"}]}
+    low, other = pod("low", uid="u0"), pod("other", uid="u9")
+    low["metadata"]["deletionTimestamp"] = "2026-11-28T10:00:00Z"
+    first = pod("first", uid="u2", spec={**gate, "priorityClassName": "high"})
+    state = [
+        {**QUOTA, "spec": {"hard": {"requests.cpu": "2"}}},
+        HIGH,
+        low,
+        other,
+        pod("second", uid="u3", spec=gate),
+        first,
+    ]
+    asked = [pod("first", spec={"priorityClassName": "high"}), pod("second")]
+    files = {"state.yaml": state, "new.yaml": asked}
+    for name, objects in files.items():
+        (tmp_path / name).write_text(yaml.safe_dump_all(objects))
+    arguments = ("-f", str(tmp_path / "new.yaml"), "--state", str(tmp_path / "state.yaml"))
+    result = run(*arguments)
+    told = result.stdout.splitlines()
+    assert result.exit_code == 1, result.output
+    assert "  comes in once pod/a/low has left" in told
+    assert (
+        "  comes in once somebody leaves who stays as yet, or a limit grows, and after pod/a/first in the queue" in told
+    )
+    assert "  next: pod/a/first once pod/a/low has left" in told
+    data = orjson.loads(run(*arguments, "--output", "json").stdout)
+    assert [(answer["next"], answer["ahead"]) for answer in data] == [
+        ([{"workload": "pod/a/first", "after": ["pod/a/low"]}], []),
+        ([{"workload": "pod/a/first", "after": ["pod/a/low"]}], ["pod/a/first"]),
+    ]
+
+
+def test_trying_out_who_comes_in_next_changes_nothing() -> None:
+    gate = {"schedulingGates": [{"name": "isoplane.io/quota"}]}
+    leaving = pod("low", uid="u0")
+    leaving["metadata"]["deletionTimestamp"] = "2026-11-28T10:00:00Z"
+    there = Offline([QUOTA, leaving, pod("next", uid="u1", spec=gate)], 0)
+    before = copy.deepcopy((there.ledger.book("a"), list(there.ledger.charges("a")), list(there.ledger.waiting("a"))))
+    assert [one.pending.charge.id for one in outlook(there.ledger, "a", 0).released] == ["pod/a/next"]
+    assert (there.ledger.book("a"), list(there.ledger.charges("a")), list(there.ledger.waiting("a"))) == before
