@@ -8,7 +8,7 @@ few in line are asked again now and then, by a new value of an annotation; admis
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from isoplane.client.api import Api
@@ -17,15 +17,10 @@ from isoplane.client.informer import Informer, Informers
 from isoplane.objects import metadata
 from isoplane.objects.errors import NotFound
 from isoplane.objects.kinds import Resource
-from isoplane.quota.release import RETRY_ANNOTATION
+from isoplane.quota.release import RETRY_ANNOTATION, RETRY_SECONDS, retried
 from isoplane.workload.adapters import QUOTA_GATE
 from isoplane.workload.registry import adapter_for, workload_resources
 from isoplane.workload.shape import Workload
-
-EVERY = 15.0
-"""Seconds between two looks at a namespace where someone waits."""
-FRONT = 4
-"""How many of the first in line are asked again at each look; the first always, the others in turn."""
 
 
 class QuotaController(Controller):
@@ -56,7 +51,7 @@ class QuotaController(Controller):
                     self._gated.pop(namespace, None)
                 return
             if not line:
-                self.enqueue(namespace, after=EVERY)
+                self.enqueue(namespace, after=RETRY_SECONDS)
             line[(resource, key)] = workload
 
         return changed
@@ -68,17 +63,10 @@ class QuotaController(Controller):
             self._turn.pop(key, None)
             return None
         order = sorted(line.items(), key=lambda item: (-item[1].priority, item[1].created, item[1].uid))
-        for (resource, _), workload in self._front(key, order):
-            await self._ask(resource, workload)
-        return EVERY
-
-    def _front(
-        self, key: str, order: list[tuple[tuple[Resource, str], Workload]]
-    ) -> Iterable[tuple[tuple[Resource, str], Workload]]:
         turn = self._turn[key] = self._turn.get(key, -1) + 1
-        others = order[1:]
-        start = turn * (FRONT - 1) % len(others) if others else 0
-        return [*order[:1], *others[start : start + FRONT - 1]]
+        for (resource, _), workload in retried(order, turn):
+            await self._ask(resource, workload)
+        return RETRY_SECONDS
 
     async def _ask(self, resource: Resource, workload: Workload) -> None:
         patch = {"metadata": {"annotations": {RETRY_ANNOTATION: f"{self._clock():.3f}"}, "uid": workload.uid}}

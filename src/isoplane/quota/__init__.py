@@ -16,6 +16,8 @@ Around it:
     engine.py   events in, effects out: what a shell talks to
     release.py  who comes in once there is room
     places.py   what is kept for a workload that restarts
+    census.py   who is charged and who waits, from the objects that are there
+    outlook.py  who comes in next, and after whom
 
 A shell (the server's quota_admission) carries the effects out; nothing here knows of it.
 """

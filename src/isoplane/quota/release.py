@@ -7,8 +7,9 @@ line (after that its room is kept free), and from the first ``LOOK_AHEAD`` place
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from isoplane.quota.accounts import Accounts
 from isoplane.quota.decide import decide
@@ -16,12 +17,24 @@ from isoplane.quota.model import Admit, Ask, Decision, Wait, Waiting
 
 RETRY_ANNOTATION = "isoplane.io/quota-retry"
 """A new value on a Gated workload asks for a new decision, and a new plan if it may have one."""
+RETRY_SECONDS = 15.0
+"""How often the first in line of a tenant are asked again, for what no event tells: a minimum run time that is over."""
+RETRY_FRONT = 4
+"""How many of them each time; the first always, the others in turn."""
 LOOK_AHEAD = 32
 """How many places of the line a wake-up looks at beyond the last that it let in."""
 AT_ONCE = 4096
 """How many one wake-up lets in at most: a transaction has an end. The next wake-up goes on."""
 
+T = TypeVar("T")
 Shape = tuple[tuple[tuple[str, int], ...], frozenset[str], str]
+
+
+def retried(order: Sequence[T], turn: int) -> list[T]:
+    """Whom to ask again this time, of all who wait in order."""
+    others = order[1:]
+    start = turn * (RETRY_FRONT - 1) % len(others) if others else 0
+    return [*order[:1], *others[start : start + RETRY_FRONT - 1]]
 
 
 def ask_of(waiting: Waiting, *, may_evict: bool = False) -> Ask:

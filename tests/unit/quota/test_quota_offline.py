@@ -75,7 +75,10 @@ def test_bad_input(tmp_path: Path, text: str, said: str) -> None:
 
 
 def pod(name: str, **fields: Any) -> dict[str, Any]:
-    spec = {"containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}}], **fields.pop("spec", {})}
+    spec = {
+        "containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}}],
+        **fields.pop("spec", {}),
+    }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "a", **fields}, "spec": spec}
 
 

@@ -5,8 +5,6 @@
     telling.py   … and what it tells: statuses, Events, the trail
     accounts.py  the ledger's bookkeeping over rows of the store
     rows.py      what those rows look like
-    config.py    ResourceQuota, QuotaPolicy, Cohort and Node objects → what the decision reads
-    counting.py  objects → charges, from scratch
     usage.py     the computed QuotaUsage
     trail.py     the audit trail as computed QuotaDecisions
     metrics.py   the same for Prometheus

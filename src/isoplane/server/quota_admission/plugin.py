@@ -20,12 +20,12 @@ from isoplane.objects.errors import Forbidden, QuotaExceeded
 from isoplane.objects.kinds import COHORTS, NODES, QUOTAPOLICIES, RESOURCEQUOTAS, TENANTQUOTAS, Resource
 from isoplane.quota.audit import Entry
 from isoplane.quota.charge import counts_nothing
+from isoplane.quota.configuration import same_allocatable
+from isoplane.quota.guarantee_validation import check_guarantees
 from isoplane.quota.read import quota_of
 from isoplane.server.admission import AdmissionRequest, Operation, Plugin
 from isoplane.server.quota_admission import rows
 from isoplane.server.quota_admission.accounts import Lines
-from isoplane.server.quota_admission.config import same_allocatable
-from isoplane.server.quota_admission.promises import check_promises
 from isoplane.server.quota_admission.queue import Queue
 from isoplane.server.quota_admission.session import Session
 from isoplane.store.store import Store
@@ -70,7 +70,7 @@ class QuotaAdmission(Plugin):
                     f"quotas, and at most {MAX_QUOTAS} are kept true at every write; put several limits into one"
                 )
         if request.resource in (QUOTAPOLICIES, COHORTS) and request.obj is not None:
-            check_promises(request)
+            check_guarantees(request.view, request.resource, request.namespace, request.name, request.obj)
 
     def in_transaction(self, txn: Transaction, request: AdmissionRequest) -> Iterable[str]:
         if not self._concerns(txn, request):

@@ -21,16 +21,16 @@ from isoplane.objects.metadata import Object
 from isoplane.quota import effects, events
 from isoplane.quota.census import Observed
 from isoplane.quota.charge import object_amounts
+from isoplane.quota.configuration import Change, cohorts_of, limits_of
 from isoplane.quota.effects import Effect
 from isoplane.quota.engine import Engine
 from isoplane.quota.model import Charge
+from isoplane.quota.population import object_counts, observed
 from isoplane.quota.read import quota_name
 from isoplane.quota.release import RETRY_ANNOTATION
 from isoplane.server import deletion, strategy
 from isoplane.server.admission import AdmissionRequest, Chain
 from isoplane.server.quota_admission.accounts import Lines, stored_record
-from isoplane.server.quota_admission.config import Change, cohorts_of, limits_of
-from isoplane.server.quota_admission.counting import object_counts, observed
 from isoplane.server.quota_admission.telling import Telling, harmless
 from isoplane.server.writes import Writes
 from isoplane.store.record import Record

@@ -10,7 +10,7 @@ from isoplane.objects.reader import ObjectReader
 from isoplane.objects.scheme import Scheme
 from isoplane.quota.census import Observed
 from isoplane.quota.charge import object_amounts
-from isoplane.server.quota_admission.config import Change, objects
+from isoplane.quota.configuration import Change, objects
 from isoplane.workload.accounting import DEFAULT_ACCOUNTING, Accounting
 from isoplane.workload.registry import adapter_for, workload_resources
 from isoplane.workload.shape import Stage

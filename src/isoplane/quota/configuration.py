@@ -59,7 +59,7 @@ def cohorts_of(view: ObjectReader, change: Change | None) -> tuple[Cohort, ...]:
     return tuple(Cohort(metadata.name(obj), capacity(obj, nodes), max_grace(obj)) for obj in cohorts)
 
 
-def promised(policies: Iterable[Policy]) -> dict[str, int]:
+def guaranteed(policies: Iterable[Policy]) -> dict[str, int]:
     """The sum of what is guaranteed, by resource."""
     total: dict[str, int] = {}
     for policy in policies:
