@@ -31,6 +31,8 @@ CASES: list[tuple[Resource, dict[str, Any], bool]] = [
     (QUOTAPOLICIES, {}, True),
     (QUOTAPOLICIES, {"evictionThreshold": -5, "minRunSeconds": 30, "vmAccounting": "GuestOnly", "maxPending": 0}, True),
     (QUOTAPOLICIES, {"evictionThreshold": 2**31}, False),
+    (QUOTAPOLICIES, {"maxPriority": 500}, True),
+    (QUOTAPOLICIES, {"maxPriority": "high"}, False),
     (QUOTAPOLICIES, {"evictionThreshold": "high"}, False),
     (QUOTAPOLICIES, {"minRunSeconds": -1}, False),
     (QUOTAPOLICIES, {"maxPending": -1}, False),

@@ -60,6 +60,12 @@ def policy_of(obj: Mapping[str, Any]) -> Policy:
     )
 
 
+def max_priority(policy: Mapping[str, Any]) -> int | None:
+    """The highest priority that a QuotaPolicy allows in its namespace; None: any."""
+    stated = (policy.get("spec") or {}).get("maxPriority")
+    return None if stated is None else int(stated)
+
+
 def allocatable(node: Mapping[str, Any]) -> dict[str, int]:
     """What a node has to give, by canonical name; rounded down, for nobody may be promised what is not there."""
     found: dict[str, int] = {}

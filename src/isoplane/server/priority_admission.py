@@ -12,11 +12,12 @@ from typing import Any
 from isoplane.http import apierrors
 from isoplane.objects import metadata
 from isoplane.objects.errors import Cause, Forbidden
-from isoplane.objects.kinds import PRIORITYCLASSES, VIRTUALMACHINES, Resource
+from isoplane.objects.kinds import PRIORITYCLASSES, QUOTAPOLICIES, VIRTUALMACHINES, Resource
 from isoplane.objects.metadata import Object
 from isoplane.objects.reader import ObjectReader, Stored
 from isoplane.objects.validation import invalid
 from isoplane.quota.priority import NO_CLASS, HandleConflict, PriorityClass, class_name, class_of, default_class
+from isoplane.quota.read import POLICY_NAME, max_priority
 from isoplane.server.admission import AdmissionRequest, Operation, Plugin
 from isoplane.workload.adapters import PREEMPTION_ANNOTATION, PRIORITY_ANNOTATION, PRIORITY_HANDLE
 from isoplane.workload.registry import adapter_for
@@ -30,6 +31,8 @@ class PriorityAdmission(Plugin):
     def __init__(self) -> None:
         self._read: dict[str, tuple[Stored, PriorityClass]] = {}
         """Class by name, as last read: every new workload asks, and classes hardly change."""
+        self._bounds: dict[str, tuple[Stored, int | None]] = {}
+        """The highest priority by namespace, likewise."""
 
     def handles(self, resource: Resource, operation: Operation, subresource: str) -> bool:
         if operation == "UPDATE" and adapter_for(resource) is not None:
@@ -51,6 +54,7 @@ class PriorityAdmission(Plugin):
         spec = obj.get("spec") or {}
         resolved = self._resolve(request, named(request, obj, ""))
         self._check_given(request, spec, resolved)
+        self._check_bound(request, resolved)
         request.obj = adapter.set_priority(obj, resolved.name, resolved.value, resolved.preemption_policy)
 
     def validate(self, request: AdmissionRequest) -> None:
@@ -98,6 +102,23 @@ class PriorityAdmission(Plugin):
                 f"spec; priority admission controller computed {resolved.preemption_policy} from the given "
                 "PriorityClass name",
             )
+
+    def _check_bound(self, request: AdmissionRequest, resolved: PriorityClass) -> None:
+        """No higher than the namespace's QuotaPolicy allows, by whichever way the class was named."""
+        record = request.view.get(QUOTAPOLICIES, request.namespace, POLICY_NAME)
+        if record is None:
+            return
+        known = self._bounds.get(request.namespace)
+        if known is None or known[0] is not record:
+            known = self._bounds[request.namespace] = (record, max_priority(record.object()))
+        highest = known[1]
+        if highest is None or (resolved.value <= highest and not resolved.name.startswith("system-")):
+            return
+        raise forbidden(
+            request,
+            f"spec.priorityClassName: {resolved.name or 'the default'} has priority {resolved.value}; this namespace may use up "
+            f"to {highest} (maxPriority of its QuotaPolicy)",
+        )
 
     def _check_default(self, request: AdmissionRequest) -> None:
         assert request.obj is not None
