@@ -1,12 +1,13 @@
-"""The live cluster as NetworkPolicy sees it: Workloads, namespaces and policies from the caches, as one policy snapshot.
+"""The live cluster as NetworkPolicy sees it: workloads, namespaces and policies from the caches, as one policy snapshot.
 
-The offline twin is ``policy.snapshot``.  A stored policy that cannot be read raises: leaving it out would open what it
-isolates, so the engines keep their last good rules until somebody mends it.
+The offline twin is ``policy.snapshot``; what makes an endpoint is said once for both, by the adapters.  A stored policy that
+cannot be read raises: leaving it out would open what it isolates, so the engines
+keep their last good rules until somebody mends it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from isoplane.client.informer import Informer, Informers
@@ -14,29 +15,13 @@ from isoplane.objects import metadata
 from isoplane.objects.kinds import CLUSTERNETWORKPOLICIES, NAMESPACES, NETWORKPOLICIES, Resource
 from isoplane.policy import model
 from isoplane.policy.clusterpolicy import cluster_network_policy
-from isoplane.policy.model import Cluster, Endpoint, NamedPort, Node
+from isoplane.policy.endpoints import endpoint_of
+from isoplane.policy.model import Cluster, Node
 from isoplane.policy.parse import network_policy
+from isoplane.workload.networked import Networked
 from isoplane.workload.registry import adapter_for, workload_resources
-from isoplane.workload.shape import Workload
 
 WATCHED: tuple[Resource, ...] = (NAMESPACES, NETWORKPOLICIES, CLUSTERNETWORKPOLICIES)
-
-
-def endpoint_of(workload: Workload, addresses: tuple[str, ...]) -> Endpoint:
-    """The endpoint that a workload is. ``addresses`` are what the fabric plugged in, known before the status tells them."""
-    kind, _, _ = workload.id.partition("/")
-    return Endpoint(
-        kind=kind,
-        namespace=workload.namespace,
-        name=workload.name,
-        labels=workload.labels,
-        ips=addresses or workload.addresses,
-        ports=tuple(NamedPort(p.name, p.protocol, p.number) for p in workload.ports),
-        exposed=workload.exposed,
-        host_network=not workload.interface.own,
-        node=workload.node,
-        finished=workload.finished,
-    )
 
 
 class PolicyView:
@@ -63,19 +48,18 @@ class PolicyView:
             if old is None or new is None:
                 changed()
                 return
-            before, after = informer.derived(adapter.project, old), informer.derived(adapter.project, new)
-            if endpoint_of(before, ()) != endpoint_of(after, ()):
+            if informer.derived(adapter.networked, old) != informer.derived(adapter.networked, new):
                 changed()
 
         informer.on_change(seen)
 
-    def workloads(self) -> Iterable[Workload]:
+    def _seen(self) -> Iterator[Networked]:
         """Every workload of the caches."""
         for informer in self._workloads:
             adapter = adapter_for(informer.resource)
             assert adapter is not None
             for obj in informer.items():
-                yield informer.derived(adapter.project, obj)
+                yield informer.derived(adapter.networked, obj)
 
     def ids(self, known: Iterable[tuple[str, str, str]]) -> dict[str, str]:
         """uid → the endpoint's id, of those (namespace, name, uid) whose objects are in the caches."""
@@ -84,7 +68,7 @@ class PolicyView:
             for informer in self._workloads:
                 adapter, obj = adapter_for(informer.resource), informer.by_key(f"{namespace}/{name}")
                 if obj is not None and adapter is not None and metadata.uid(obj) == uid:
-                    found[uid] = informer.derived(adapter.project, obj).id
+                    found[uid] = informer.derived(adapter.networked, obj).id
         return found
 
     def cluster(self, addresses: Mapping[str, tuple[str, ...]], nodes: Iterable[Node]) -> Cluster:
@@ -92,7 +76,7 @@ class PolicyView:
 
         Raises Invalid for a stored policy that cannot be read.
         """
-        endpoints = [endpoint_of(w, addresses.get(w.uid, ())) for w in self.workloads()]
+        endpoints = [endpoint_of(seen, addresses.get(seen.uid, ())) for seen in self._seen()]
         namespaces = {metadata.name(obj): metadata.labels(obj) for obj in self._namespaces.items()}
         policies = [self._policies.derived(network_policy, obj) for obj in self._policies.items()]
         wide = [self._cluster_policies.derived(cluster_network_policy, obj) for obj in self._cluster_policies.items()]

@@ -2,11 +2,15 @@
 
 A VM stands for its template until its VMI exists; a Deployment (StatefulSet, Rollout, …) for its Pods until one of them
 does.  Any kind with a Pod template at ``spec.template`` is read so; templates elsewhere are told as not read.
+
+What of an object makes its endpoint, ``workload.networked`` says, for manifests and (by the adapters) for what is stored;
+checked here is that a manifest, which nobody validated, can be read so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from isoplane.objects import names
@@ -15,9 +19,11 @@ from isoplane.policy.fields import Problems
 from isoplane.policy.foreign import parts_of
 from isoplane.policy.model import Endpoint, NamedPort, Node
 from isoplane.policy.rules import PORT_PROTOCOLS
-from isoplane.workload.interfaces import exposed_ports
+from isoplane.workload import networked
+from isoplane.workload.networked import Networked
 
 Object = Mapping[str, Any]
+Reader = Callable[[Object], Networked]
 MACHINE_GROUPS = ("kubevirt.io", "pool.kubevirt.io")
 MACHINE_TEMPLATES: Mapping[str, tuple[str, ...]] = {
     "VirtualMachine": ("spec", "template"),
@@ -59,25 +65,33 @@ def node(obj: Object, problems: Problems) -> Node:
     ]
     ips = [str(a.get("address")) for a in listed if a.get("type") in ("InternalIP", "ExternalIP")]
     labels = labels_of(obj.get("metadata"), "metadata", problems)
-    return Node(name_of(obj, problems), _addresses(ips, "status.addresses", problems), labels)
+    return Node(name_of(obj, problems), _check_addresses(ips, "status.addresses", problems), labels)
+
+
+def endpoint_of(seen: Networked, addresses: tuple[str, ...] = ()) -> Endpoint:
+    """The endpoint that a workload is. ``addresses``: what the fabric plugged in, known before the status tells them."""
+    return Endpoint(
+        kind=seen.kind,
+        namespace=seen.namespace,
+        name=seen.name,
+        labels=seen.labels,
+        ips=addresses or seen.addresses,
+        ports=tuple(NamedPort(p.name, p.protocol, p.number) for p in seen.ports),
+        exposed=seen.exposed,
+        host_network=seen.host_network,
+        node=seen.node,
+        finished=seen.finished,
+    )
 
 
 def pod(obj: Object, problems: Problems) -> Endpoint:
     status = problems.mapping(obj.get("status"), "status")
     more = [problems.mapping(i, "status.podIPs") for i in problems.items(status.get("podIPs"), "status.podIPs")]
-    ips = [status.get("podIP"), *(item.get("ip") for item in more)]
+    _check_addresses([status.get("podIP"), *(item.get("ip") for item in more)], "status.podIP", problems)
     spec = problems.mapping(obj.get("spec"), "spec")
-    return Endpoint(
-        kind="pod",
-        namespace=namespace_of(obj),
-        name=name_of(obj, problems),
-        labels=labels_of(obj.get("metadata"), "metadata", problems),
-        ips=_addresses(ips, "status.podIP", problems),
-        ports=_container_ports(spec, "spec", problems),
-        host_network=bool(spec.get("hostNetwork")),
-        node=problems.text(spec.get("nodeName"), "spec.nodeName"),
-        finished=status.get("phase") in ("Succeeded", "Failed"),
-    )
+    _check_container_ports(spec, "spec", problems)
+    problems.text(spec.get("nodeName"), "spec.nodeName")
+    return _projected(networked.pod, obj, problems)
 
 
 def machine(obj: Object, problems: Problems) -> Endpoint:
@@ -88,32 +102,40 @@ def machine(obj: Object, problems: Problems) -> Endpoint:
         path = f"status.interfaces[{index}]"
         interface = problems.mapping(item, path)
         ips += [interface.get("ipAddress"), *problems.items(interface.get("ipAddresses"), f"{path}.ipAddresses")]
-    return Endpoint(
-        kind="vmi",
-        namespace=namespace_of(obj),
-        name=name_of(obj, problems),
-        labels=labels_of(obj.get("metadata"), "metadata", problems),
-        ips=_addresses(ips, "status.interfaces", problems),
-        ports=_interface_ports(obj.get("spec"), "spec", problems),
-        exposed=exposed_ports(obj.get("spec")),
-        node=problems.text(status.get("nodeName"), "status.nodeName"),
-        finished=status.get("phase") in ("Succeeded", "Failed"),
-    )
+    _check_addresses(ips, "status.interfaces", problems)
+    _check_interface_ports(obj.get("spec"), "spec", problems)
+    problems.text(status.get("nodeName"), "status.nodeName")
+    return _projected(networked.machine, obj, problems)
+
+
+def _projected(read: Reader, obj: Object, problems: Problems) -> Endpoint:
+    """What is read of an object, once nothing of what it looks at is found wrong."""
+    meta: dict[str, Any] = {"name": name_of(obj, problems), "namespace": namespace_of(obj)}
+    meta["labels"] = labels_of(obj.get("metadata"), "metadata", problems)
+    return _seen(read, {**obj, "metadata": meta}, problems)
+
+
+def _seen(read: Reader, obj: Object, problems: Problems) -> Endpoint:
+    if problems.causes:
+        return Endpoint("", "", "")  # the object is refused with its causes
+    return endpoint_of(read(obj))
+
+
+def _of_template(read: Reader, obj: Object, template: Mapping[str, Any], path: str, problems: Problems) -> Endpoint:
+    """What stands for the workloads that an object would make of a template."""
+    meta: dict[str, Any] = {"name": name_of(obj, problems), "namespace": namespace_of(obj)}
+    meta["labels"] = labels_of(template.get("metadata"), f"{path}.metadata", problems)
+    return _seen(read, {"metadata": meta, "spec": template.get("spec")}, problems)
 
 
 def machine_template(obj: Object, problems: Problems) -> Endpoint:
     """What stands for the instances that it would make: a VM for one, a pool or a replica set for several."""
     kind = parts_of(obj)[2]
     template, path = _at(obj, MACHINE_TEMPLATES[kind], problems)
-    return Endpoint(
-        kind="vm" if kind == "VirtualMachine" else kind.lower(),
-        namespace=namespace_of(obj),
-        name=name_of(obj, problems),
-        labels=labels_of(template.get("metadata"), f"{path}.metadata", problems),
-        ports=_interface_ports(template.get("spec"), f"{path}.spec", problems),
-        exposed=exposed_ports(template.get("spec")),
-        template=kind != "VirtualMachine",
-    )
+    _check_interface_ports(template.get("spec"), f"{path}.spec", problems)
+    found = _of_template(networked.machine, obj, template, path, problems)
+    single = kind == "VirtualMachine"
+    return replace(found, kind="vm" if single else kind.lower(), template=not single)
 
 
 def has_pod_template(obj: Object) -> bool:
@@ -127,16 +149,9 @@ def has_pod_template(obj: Object) -> bool:
 def pod_template(obj: Object, problems: Problems) -> Endpoint:
     """What stands for the Pods that it would make."""
     template, path = _at(obj, _place_of(obj), problems)
-    spec = problems.mapping(template.get("spec"), f"{path}.spec")
-    return Endpoint(
-        kind=parts_of(obj)[2].lower(),
-        namespace=namespace_of(obj),
-        name=name_of(obj, problems),
-        labels=labels_of(template.get("metadata"), f"{path}.metadata", problems),
-        ports=_container_ports(spec, f"{path}.spec", problems),
-        host_network=bool(spec.get("hostNetwork")),
-        template=True,
-    )
+    _check_container_ports(template.get("spec"), f"{path}.spec", problems)
+    found = _of_template(networked.pod, obj, template, path, problems)
+    return replace(found, kind=parts_of(obj)[2].lower(), template=True)
 
 
 def unread_templates(obj: Object) -> list[str]:
@@ -184,7 +199,8 @@ def _templates_in(value: Any, path: str) -> Iterator[str]:
             waiting += [(each, f"{where}[{n}]", depth + 1) for n, each in reversed(list(enumerate(item)))]
 
 
-def _addresses(values: Iterable[Any], path: str, problems: Problems) -> tuple[str, ...]:
+def _check_addresses(values: Iterable[Any], path: str, problems: Problems) -> tuple[str, ...]:
+    """Those that are given, once each; none when one is wrong."""
     unique = dict.fromkeys(str(v) for v in values if v)
     for value in unique:
         try:
@@ -195,7 +211,7 @@ def _addresses(values: Iterable[Any], path: str, problems: Problems) -> tuple[st
     return tuple(unique)
 
 
-def _container_ports(spec: Any, path: str, problems: Problems) -> tuple[NamedPort, ...]:
+def _check_container_ports(spec: Any, path: str, problems: Problems) -> None:
     written = problems.mapping(spec, path)
     found = []
     for key in ("containers", "initContainers"):
@@ -203,16 +219,19 @@ def _container_ports(spec: Any, path: str, problems: Problems) -> tuple[NamedPor
             container = problems.mapping(item, f"{path}.{key}[{index}]")
             if key == "containers" or container.get("restartPolicy") == "Always":
                 found += _listed(container, f"{path}.{key}[{index}]", problems)
-    return _ports(found, "containerPort", problems)
+    _check_ports(found, "containerPort", problems)
 
 
-def _interface_ports(spec: Any, path: str, problems: Problems) -> tuple[NamedPort, ...]:
-    devices, where = _below(problems.mapping(spec, path), path, ("domain", "devices"), problems)
+def _check_interface_ports(spec: Any, path: str, problems: Problems) -> None:
+    written = problems.mapping(spec, path)
+    for index, item in enumerate(problems.items(written.get("networks"), f"{path}.networks")):
+        problems.mapping(item, f"{path}.networks[{index}]")
+    devices, where = _below(written, path, ("domain", "devices"), problems)
     found = []
     for index, item in enumerate(problems.items(devices.get("interfaces"), f"{where}.interfaces")):
         at = f"{where}.interfaces[{index}]"
         found += _listed(problems.mapping(item, at), at, problems)
-    return _ports(found, "port", problems)
+    _check_ports(found, "port", problems)
 
 
 def _below(
@@ -228,16 +247,11 @@ def _listed(holder: Mapping[str, Any], path: str, problems: Problems) -> list[tu
     return [(f"{path}.ports[{n}]", p) for n, p in enumerate(problems.items(holder.get("ports"), f"{path}.ports"))]
 
 
-def _ports(found: Iterable[tuple[str, Any]], key: str, problems: Problems) -> tuple[NamedPort, ...]:
-    ports = []
+def _check_ports(found: Iterable[tuple[str, Any]], key: str, problems: Problems) -> None:
     for path, item in found:
         port = problems.mapping(item, path)
-        before = len(problems.causes)
-        number = problems.port(port.get(key), f"{path}.{key}")
+        problems.port(port.get(key), f"{path}.{key}")
         protocol = port.get("protocol") or "TCP"
         if protocol not in PORT_PROTOCOLS:
             problems.unsupported(f"{path}.protocol", protocol, PORT_PROTOCOLS)
-        name = problems.text(port.get("name"), f"{path}.name")
-        if len(problems.causes) == before:
-            ports.append(NamedPort(name, protocol, number))
-    return tuple(dict.fromkeys(ports))
+        problems.text(port.get("name"), f"{path}.name")

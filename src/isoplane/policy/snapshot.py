@@ -1,7 +1,7 @@
 """From plain Kubernetes objects to a ``Cluster``: workloads, namespaces, nodes, policies, told apart by group and kind.
 
 What may change the answer and was not judged is handed out beside it (``foreign.py``); what an endpoint is, is said in
-``endpoints.py``.  The live path does not come through here: it builds Endpoints from Workloads.
+``endpoints.py``.  The live path does not come through here: it reads the caches (``client.policy_view``).
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from isoplane.objects.metadata import Object
 from isoplane.workload.accounting import Accounting
 from isoplane.workload.health import Health
 from isoplane.workload.machine_offer import MachineOffer
+from isoplane.workload.networked import Networked
 from isoplane.workload.shape import Claim, Observed, Stage, Workload
 from isoplane.workload.wording import Wording
 
@@ -87,6 +88,10 @@ class Adapter(Protocol):
 
     def project(self, obj: Mapping[str, Any]) -> Workload:
         """The workload that an object stands for. Raises ValueError, with the field, on what validation should refuse."""
+        ...
+
+    def networked(self, obj: Mapping[str, Any]) -> Networked:
+        """The part of :meth:`project` that NetworkPolicies look at: the same for what is stored and what is in a manifest."""
         ...
 
     def place(self, obj: Mapping[str, Any], node: str, now: float) -> Write:

@@ -18,11 +18,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES
-
 Object = Mapping[str, Any]
 _O = TypeVar("_O", bound=Mapping[str, Any])
 
+POD, MACHINE, MACHINE_GROUP = "Pod", "VirtualMachineInstance", "kubevirt.io"
 NAME_PREFIX = "virt-launcher-"
 LAUNCHER_LABEL, LAUNCHER = "kubevirt.io", "virt-launcher"
 CREATED_BY = "kubevirt.io/created-by"
@@ -66,8 +65,8 @@ def pair(pods: Iterable[Object], machines: Iterable[Object]) -> dict[str, Bodies
 def without_bodies(objects: Iterable[_O]) -> list[_O]:
     """The objects, without the Pods that are bodies of machines among them."""
     listed = list(objects)
-    machines = [one for one in listed if one.get("kind") == VIRTUALMACHINEINSTANCES.kind]
-    bodies = pair((one for one in listed if one.get("kind") == PODS.kind), machines)
+    machines = [one for one in listed if one.get("kind") == MACHINE]
+    bodies = pair((one for one in listed if one.get("kind") == POD), machines)
     hidden = {id(pod) for each in bodies.values() for pod in (each.running, each.target, *each.others)}
     return [one for one in listed if id(one) not in hidden]
 
@@ -91,7 +90,7 @@ def _controller(meta: Mapping[str, Any]) -> str:
     for owner in owners if isinstance(owners, list) else ():
         if isinstance(owner, Mapping) and owner.get("controller") is True:
             group = str(owner.get("apiVersion") or "").partition("/")[0]
-            ours = owner.get("kind") == VIRTUALMACHINEINSTANCES.kind and group == VIRTUALMACHINEINSTANCES.group
+            ours = owner.get("kind") == MACHINE and group == MACHINE_GROUP
             return str(owner.get("uid") or "") if ours else ""
     return ""
 

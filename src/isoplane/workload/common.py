@@ -17,7 +17,7 @@ from isoplane.workload.adapters import (
     Report,
     Waiting,
 )
-from isoplane.workload.shape import GrpcHealth, HttpGet, Port, Probe, RunState, Stage
+from isoplane.workload.shape import GrpcHealth, HttpGet, Probe, RunState, Stage
 
 GATED = "Gated"
 """The reason of a workload that quota holds back, whatever its kind calls it."""
@@ -110,15 +110,6 @@ def _port(value: Any, ports: Mapping[str, int]) -> int:
     if text in ports:
         return ports[text]
     raise ValueError(f"probe port {text!r} is not declared")
-
-
-def declared_ports(entries: Any, number_field: str) -> tuple[Port, ...]:
-    """Ports as declared by a container (containerPort) or a VM's interface (port)."""
-    return tuple(
-        Port(str(e.get("name") or ""), str(e.get("protocol") or "TCP").upper(), int(e[number_field]))
-        for e in entries or ()
-        if e.get(number_field) is not None
-    )
 
 
 def transitions(obj: Mapping[str, Any]) -> dict[str, float]:

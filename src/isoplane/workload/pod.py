@@ -11,12 +11,13 @@ from typing import Any
 from isoplane.objects import metadata, quantity
 from isoplane.objects.kinds import CONFIGMAPS, PODS, SECRETS, Resource
 from isoplane.objects.metadata import Object
-from isoplane.workload import common, impossible, limits, requests
+from isoplane.workload import common, impossible, limits, networked, requests
 from isoplane.workload.accounting import Accounting
 from isoplane.workload.adapters import QUOTA_GATE, Report, Waiting, Write
 from isoplane.workload.container_status import container_status
 from isoplane.workload.fields import pod as fields
 from isoplane.workload.machine_offer import MachineOffer
+from isoplane.workload.networked import Networked
 from isoplane.workload.shape import (
     Claim,
     InterfaceType,
@@ -53,6 +54,9 @@ class PodAdapter:
     def claim(self, obj: Mapping[str, Any], accounting: Accounting) -> Claim:
         return Claim(**_claim(obj))
 
+    def networked(self, obj: Mapping[str, Any]) -> Networked:
+        return networked.pod(obj)
+
     def project(self, obj: Mapping[str, Any]) -> Workload:
         spec, status = obj.get("spec") or {}, obj.get("status") or {}
         seconds, deadline = common.grace(obj)
@@ -60,11 +64,11 @@ class PodAdapter:
         containers = spec.get("containers") or ()
         inits = spec.get("initContainers") or ()
         meta = obj.get("metadata") or {}
-        claim = _claim(obj)
+        claim, seen = _claim(obj), self.networked(obj)
         return Workload(
             **claim,
             generation=int(meta.get("generation") or 1),
-            labels=metadata.labels(obj),
+            labels=seen.labels,
             annotations=metadata.annotations_of(obj),
             desired=common.desired(obj),
             grace_seconds=seconds,
@@ -73,24 +77,24 @@ class PodAdapter:
             graceful_resend=0,
             acknowledges_stop=False,
             runtime="oci",
-            interface=InterfaceType.HOST if spec.get("hostNetwork") else InterfaceType.VETH,
+            interface=InterfaceType.HOST if seen.host_network else InterfaceType.VETH,
             units=(*(_init(c, restart) for c in inits), *(_unit(c, UnitRole.MAIN, restart) for c in containers)),
             recipe=spec,
             cpu_limit=_whole_limit("cpu", spec, claim["limits"]),
             memory_limit=_whole_limit("memory", spec, claim["limits"]),
             volumes=tuple(spec.get("volumes") or ()),
             references=_references(spec),
-            ports=tuple(port for c in (*inits, *containers) for port in _ports(c)),
+            ports=seen.ports,
             hostname=str(spec.get("hostname") or metadata.name(obj))[:63],
             service_account=str(spec.get("serviceAccountName") or "default"),
-            node=str(spec.get("nodeName") or ""),
+            node=seen.node,
             node_selector=spec.get("nodeSelector") or {},
             tolerations=tuple(spec.get("tolerations") or ()),
             node_affinity=common.node_affinity(spec),
             scheduler=str(spec.get("schedulerName") or ""),
             transitions=common.transitions(obj),
             owner_uid=str((metadata.controller_of(obj) or {}).get("uid") or ""),
-            addresses=_addresses(status),
+            addresses=seen.addresses,
             expires_at=_expires_at(spec, status),
         )
 
@@ -210,12 +214,6 @@ class PodAdapter:
         return new
 
 
-def _addresses(status: Mapping[str, Any]) -> tuple[str, ...]:
-    """The status's addresses, the primary one first."""
-    listed = (status.get("podIP"), *(item.get("ip") for item in status.get("podIPs") or ()))
-    return tuple(dict.fromkeys(str(one) for one in listed if one))
-
-
 def _claim(obj: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a Claim."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
@@ -273,10 +271,6 @@ def _stage(obj: Mapping[str, Any], spec: Mapping[str, Any], status: Mapping[str,
     return Stage.PREPARING if status.get("containerStatuses") else Stage.PLACED
 
 
-def _ports(container: Mapping[str, Any]) -> tuple[Any, ...]:
-    return common.declared_ports(container.get("ports"), "containerPort")
-
-
 def _init(container: Mapping[str, Any], restart: RestartRule) -> Unit:
     if container.get("restartPolicy") == "Always":
         return _unit(container, UnitRole.SIDECAR, RestartRule.ALWAYS)
@@ -289,7 +283,7 @@ def _init(container: Mapping[str, Any], restart: RestartRule) -> Unit:
 def _unit(container: Mapping[str, Any], role: UnitRole, restart: RestartRule) -> Unit:
     resources = container.get("resources") or {}
     limits, wanted = resources.get("limits") or {}, resources.get("requests") or {}
-    ports = {p.name: p.number for p in _ports(container) if p.name}
+    ports = {p.name: p.number for p in networked.container_ports(container) if p.name}
     return Unit(
         name=str(container.get("name") or ""),
         role=role,

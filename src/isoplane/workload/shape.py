@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from isoplane.objects.kinds import Resource
+from isoplane.workload.networked import Port
 
 
 class Stage(StrEnum):
@@ -70,15 +71,6 @@ class InterfaceType(StrEnum):
     def set_up_by_guest(self) -> bool:
         """Whether who has it sets it up (by DHCP and what routers say) and talks to it from the first frame on."""
         return self is InterfaceType.TAP
-
-
-@dataclass(frozen=True, slots=True)
-class Port:
-    """A declared port: a name ('' when unnamed), TCP | UDP | SCTP, 1–65535."""
-
-    name: str
-    protocol: str
-    number: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 from isoplane.objects import metadata
 from isoplane.objects.kinds import CONFIGMAPS, SECRETS, VIRTUALMACHINEINSTANCES, Resource
 from isoplane.objects.metadata import Object
-from isoplane.workload import common, impossible
+from isoplane.workload import common, impossible, networked
 from isoplane.workload.accounting import DEFAULT_ACCOUNTING, Accounting
 from isoplane.workload.adapters import (
     ACCELERATOR_ANNOTATION,
@@ -24,14 +24,13 @@ from isoplane.workload.adapters import (
 )
 from isoplane.workload.fields import machine as fields
 from isoplane.workload.health import Health
-from isoplane.workload.interfaces import exposed_ports
 from isoplane.workload.limits import vmi_violations
 from isoplane.workload.machine import MachineAsks, machine_asks, scopes
 from isoplane.workload.machine_offer import MachineOffer
+from isoplane.workload.networked import Networked, Port
 from isoplane.workload.shape import (
     Claim,
     InterfaceType,
-    Port,
     Reference,
     RestartRule,
     Stage,
@@ -79,16 +78,17 @@ class MachineAdapter:
     def claim(self, obj: Mapping[str, Any], accounting: Accounting) -> Claim:
         return Claim(**_claim(obj, _asks(obj, accounting)))
 
+    def networked(self, obj: Mapping[str, Any]) -> Networked:
+        return networked.machine(obj)
+
     def project(self, obj: Mapping[str, Any]) -> Workload:
-        spec, status = obj.get("spec") or {}, obj.get("status") or {}
-        meta = obj.get("metadata") or {}
+        spec, meta = obj.get("spec") or {}, obj.get("metadata") or {}
         seconds, deadline = common.grace(obj)
-        interfaces = status.get("interfaces") or ()
-        asks, ports = _asks(obj, DEFAULT_ACCOUNTING), _ports(spec)
+        asks, seen = _asks(obj, DEFAULT_ACCOUNTING), self.networked(obj)
         return Workload(
             **_claim(obj, asks),
             generation=int(meta.get("generation") or 1),
-            labels=metadata.labels(obj),
+            labels=seen.labels,
             annotations=metadata.annotations_of(obj),
             desired=common.desired(obj),
             grace_seconds=seconds,
@@ -98,22 +98,22 @@ class MachineAdapter:
             acknowledges_stop=True,
             runtime="qemu",
             interface=InterfaceType.TAP,
-            units=(_machine(spec, asks, ports),),
+            units=(_machine(spec, asks, seen.ports),),
             recipe=spec,
             volumes=tuple(spec.get("volumes") or ()),
             references=_references(spec),
-            ports=ports,
-            exposed=exposed_ports(spec),
+            ports=seen.ports,
+            exposed=seen.exposed,
             hostname=str(spec.get("hostname") or metadata.name(obj))[:63],
             service_account="default",
-            node=str(status.get("nodeName") or ""),
+            node=seen.node,
             node_selector=spec.get("nodeSelector") or {},
             tolerations=tuple(spec.get("tolerations") or ()),
             node_affinity=common.node_affinity(spec),
             scheduler=str(spec.get("schedulerName") or ""),
             transitions=common.transitions(obj),
             owner_uid=str((metadata.controller_of(obj) or {}).get("uid") or ""),
-            addresses=_addresses(interfaces[0]) if interfaces else (),
+            addresses=seen.addresses,
         )
 
     def place(self, obj: Mapping[str, Any], node: str, now: float) -> Write:
@@ -223,12 +223,6 @@ class MachineAdapter:
             status["phaseTransitionTimestamps"] = [*stamps, stamp]
 
 
-def _addresses(interface: Mapping[str, Any]) -> tuple[str, ...]:
-    """The interface's addresses, its primary one first."""
-    listed = (interface.get("ipAddress"), *(interface.get("ipAddresses") or ()))
-    return tuple(dict.fromkeys(str(one) for one in listed if one))
-
-
 def _asks(obj: Mapping[str, Any], accounting: Accounting) -> MachineAsks:
     return machine_asks(obj.get("spec") or {}, accounting, metadata.annotations_of(obj))
 
@@ -293,13 +287,6 @@ def _machine(spec: Mapping[str, Any], asks: MachineAsks, declared: tuple[Port, .
         storage_limit=asks.own_limits.get("ephemeral-storage", 0),
         readiness=common.probe(spec.get("readinessProbe"), ports),
         liveness=common.probe(spec.get("livenessProbe"), ports),
-    )
-
-
-def _ports(spec: Mapping[str, Any]) -> tuple[Port, ...]:
-    devices = (spec.get("domain") or {}).get("devices") or {}
-    return tuple(
-        port for i in devices.get("interfaces") or () for port in common.declared_ports(i.get("ports"), "port")
     )
 
 

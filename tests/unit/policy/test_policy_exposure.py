@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from isoplane.client.policy_view import endpoint_of
 from isoplane.node.denials import denial
 from isoplane.node.network.packet import Seen
 from isoplane.policy.compile import compile_tables
 from isoplane.policy.diff import diff
+from isoplane.policy.endpoints import endpoint_of
 from isoplane.policy.explain import explain
 from isoplane.policy.model import Cluster
 from isoplane.policy.packets import PacketJudge
@@ -119,7 +119,7 @@ def test_other_interfaces_are_not_bounded(interface: dict[str, Any]) -> None:
 def test_the_live_view_and_manifests_say_the_same() -> None:
     obj = guest({"masquerade": {}, "ports": LISTED})
     (offline,) = from_objects([obj]).endpoints
-    live = endpoint_of(MachineAdapter().project(obj), (GUEST,))
+    live = endpoint_of(MachineAdapter().networked(obj), (GUEST,))
     assert live.exposed == offline.exposed == (("TCP", 8080), ("UDP", 53))
     assert (live.id, live.ips, live.ports) == (offline.id, offline.ips, offline.ports)
 
