@@ -7,6 +7,7 @@ SubjectAccessReview) answers at once what it knows, and the rest when it has ask
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -26,6 +27,41 @@ class Decision:
 Authorize = Callable[[User, RequestInfo], Decision | None]
 """None: not known without asking another."""
 AskAnother = Callable[[User, RequestInfo], Awaitable[Decision]]
+
+
+REMEMBERED_SECONDS = 10.0
+"""As long as upstream's delegated authorization; a right that was taken away may work on for so long."""
+REMEMBERED = 1000
+"""Decisions, of requests whose path is no longer than ``REMEMBERED_PATH``."""
+REMEMBERED_PATH = 1024
+
+
+class Remembered:
+    """What another has decided, kept for a moment: who asks often costs no question each time."""
+
+    def __init__(self, first: Authorize, another: AskAnother, clock: Callable[[], float] = time.monotonic) -> None:
+        """``first`` is asked before anything that was kept."""
+        self._first = first
+        self._another = another
+        self._clock = clock
+        self._kept: dict[tuple[User, RequestInfo], tuple[float, Decision]] = {}
+        """With the time until which each holds, the oldest first."""
+
+    def authorize(self, user: User, info: RequestInfo) -> Decision | None:
+        decision = self._first(user, info)
+        if decision is not None:
+            return decision
+        until, kept = self._kept.get((user, info), (0.0, None))
+        return kept if self._clock() < until else None
+
+    async def ask(self, user: User, info: RequestInfo) -> Decision:
+        decision = await self._another(user, info)
+        self._kept.pop((user, info), None)
+        if len(info.path) <= REMEMBERED_PATH:
+            while len(self._kept) >= REMEMBERED:
+                del self._kept[next(iter(self._kept))]
+            self._kept[user, info] = (self._clock() + REMEMBERED_SECONDS, decision)
+        return decision
 
 
 def forbidden(user: User, info: RequestInfo, reason: str = "") -> Forbidden:

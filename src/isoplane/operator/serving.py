@@ -15,7 +15,7 @@ from typing import Any
 from isoplane.client.api import Api
 from isoplane.http import delegated
 from isoplane.http.app import App, Service
-from isoplane.http.authorization import Decision
+from isoplane.http.authorization import Decision, Remembered
 from isoplane.http.listener import Listener
 from isoplane.http.request_info import RequestInfo
 from isoplane.http.tls import Pki, serving_context
@@ -45,7 +45,8 @@ async def serving(api: Api, service: Service, host: str, port: int) -> AsyncIter
         pki = Pki(Path(folder))
         pki.server([HOST])
         context = serving_context(Path(folder) / "server.crt", Path(folder) / "server.key", authorities)
-    listener = Listener(App(service, chain, _authorize, ask=ask), host, port, context)
+    decisions = Remembered(_authorize, ask)
+    listener = Listener(App(service, chain, decisions.authorize, ask=decisions.ask), host, port, context)
     await listener.start()
     try:
         yield listener.port, pki.ca.certificate

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isoplane.http.authorization import forbidden
+from isoplane.http import authorization
+from isoplane.http.authorization import Decision, Remembered, forbidden
 from isoplane.http.request_info import RequestInfo, read
 from isoplane.http.user import ANONYMOUS, SYSTEM, User
 from isoplane.server.authorization import BuiltIn
@@ -67,3 +68,34 @@ def test_strangers_never_ask_for_a_resource(method: str, parts: list[str]) -> No
         assert not info.resource
         assert info.path.split("/")[1] in ("healthz", "version")
         assert info.verb in ("get", "head")
+
+
+async def test_what_another_decides_is_remembered_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    asked: list[RequestInfo] = []
+
+    async def another(user: User, info: RequestInfo) -> Decision:
+        asked.append(info)
+        return Decision(info.resource == "pods", f"answer {len(asked)}")
+
+    def first(user: User, info: RequestInfo) -> Decision | None:
+        return Decision(True, "health") if info.path == "/healthz" else None
+
+    kept = Remembered(first, another, lambda: now)
+    pods, nodes = read("GET", "/api/v1/pods"), read("GET", "/api/v1/nodes")
+    assert kept.authorize(SOMEBODY, read("GET", "/healthz")) == Decision(True, "health")
+    for info, allowed in ((pods, True), (nodes, False)):
+        assert kept.authorize(SOMEBODY, info) is None
+        decision = await kept.ask(SOMEBODY, info)
+        assert decision.allowed is allowed
+        assert kept.authorize(SOMEBODY, info) is decision, "a refusal too"
+        assert kept.authorize(ANONYMOUS, info) is None, "and nobody else's"
+    now += authorization.REMEMBERED_SECONDS
+    assert kept.authorize(SOMEBODY, pods) is None
+    assert (await kept.ask(SOMEBODY, pods)).reason == "answer 3"
+    monkeypatch.setattr(authorization, "REMEMBERED", 2)
+    await kept.ask(SOMEBODY, read("GET", "/api/v1/secrets"))
+    assert kept.authorize(SOMEBODY, pods), "the oldest goes first"
+    long = read("GET", f"/api/v1/nodes/{'n' * authorization.REMEMBERED_PATH}")
+    await kept.ask(SOMEBODY, long)
+    assert kept.authorize(SOMEBODY, long) is None
