@@ -22,7 +22,7 @@ from isoplane.store import Transaction
 
 @pytest.fixture
 async def plane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[QuotaPlane]:
-    monkeypatch.setattr(quota, "EVERY", 0.05)
+    monkeypatch.setattr(quota, "RETRY_SECONDS", 0.05)
     async with quota_plane(tmp_path / "data") as made:
         await made.priority("critical", 1000)
         informers = Informers(made.api)
