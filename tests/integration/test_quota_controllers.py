@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from quota_plane import QuotaPlane, condition, quota_plane
 
 from isoplane.client.controller import Manager
 from isoplane.client.informer import Informers
@@ -18,6 +17,7 @@ from isoplane.controllers.quota_budgets import BudgetController, Health, desired
 from isoplane.objects.kinds import PODDISRUPTIONBUDGETS, PODS
 from isoplane.server.quota_admission.accounts import RowAccounts
 from isoplane.store import Transaction
+from quota_plane import QuotaPlane, condition, quota_plane
 
 
 @pytest.fixture
