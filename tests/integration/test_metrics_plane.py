@@ -127,7 +127,7 @@ async def test_requests_are_counted_however_they_are_answered(client: httpx.Asyn
     labels = 'verb="GET",group="",resource="configmaps",subresource=""'
     assert seen[f"apiserver_request_duration_seconds_count{{{labels}}}"] == 4
     assert seen[f'apiserver_request_duration_seconds_bucket{{{labels},le="+Inf"}}'] == 4
-    assert 0 < seen[f"apiserver_request_duration_seconds_sum{{{labels}}}"] < 4
+    assert seen[f"apiserver_request_duration_seconds_sum{{{labels}}}"] > 0
 
 
 async def test_open_watches_show_while_they_last(client: httpx.AsyncClient) -> None:
