@@ -555,3 +555,28 @@ async def test_a_taken_port_is_named(server: ApiServer, tmp_path: Path) -> None:
     again = ApiServer(tmp_path / "other", "127.0.0.1:0")
     await again.start()
     await again.stop()
+
+
+async def test_large_answers_are_whole_at_every_length(client: httpx.AsyncClient) -> None:
+    """They are written in pieces of 64 KiB: a length that is a multiple of it, and those beside it, come out right."""
+    (await client.post(CONFIGMAPS, json=config(a="x"))).raise_for_status()
+
+    async def read(text: str) -> httpx.Response:
+        body, media = {"data": {"a": text}}, {"content-type": "application/merge-patch+json"}
+        written = await client.patch(f"{CONFIGMAPS}/c", json=body, headers=media)
+        found = await client.get(f"{CONFIGMAPS}/c")
+        assert found.json() == written.json()
+        assert found.json()["data"] == {"a": text}
+        return found
+
+    bare = len((await read("")).content)
+    for length in (128 * 1024 + 1, *range(3 * 65536 - 1, 3 * 65536 + 2), 300_000):
+        bare += len((await read("x" * (length - bare))).content) - length  # revisions become longer now and then
+        assert len((await read("x" * (length - bare))).content) == length
+        assert (await client.request("HEAD", f"{CONFIGMAPS}/c")).content == b""
+        assert (await client.get(f"{CONFIGMAPS}/none")).status_code == 404
+    pods = [{"metadata": {"name": f"c{at}"}, "data": {"a": "y" * 1000}} for at in range(300)]
+    await asyncio.gather(*(client.post(CONFIGMAPS, json=one) for one in pods))
+    found = (await client.get(CONFIGMAPS)).json()["items"]
+    assert len(found) == 301 + sum(one["metadata"]["name"].endswith(".crt") for one in found)
+    assert (await client.get("/api/v1/namespaces/none/configmaps")).json()["items"] == []

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from quota_plane import pod, vmi
 
 from isoplane.client import kubeconfig
 from isoplane.node.metrics import enforcement_families
@@ -28,6 +27,7 @@ from isoplane.objects.kinds import (
     VIRTUALMACHINEINSTANCES,
 )
 from isoplane.plane import Plane, PlaneOptions
+from quota_plane import pod, vmi
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "metrics.md"
 Values = dict[str, float]

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from isoplane.http.wire import write_whole
+from isoplane.http.wire import write_large, write_whole
 from isoplane.objects.errors import ApiError
 from isoplane.objects.kinds import Resource
 
@@ -39,7 +39,7 @@ async def send(
     if close:
         headers.append((b"connection", b"close"))
     await send_({"type": "http.response.start", "status": status, "headers": headers})
-    await send_({"type": "http.response.body", "body": body})
+    await send_({"type": "http.response.body", "body": write_large(send_, body)})
 
 
 def warning(text: str) -> bytes:

@@ -12,6 +12,8 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 _SMALL = 128 * 1024
 """Above this, joining head and body costs more than a second write."""
+_PIECE = 64 * 1024
+"""A list has megabytes: in pieces it stays in the processor's cache while it is encrypted."""
 _STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 
@@ -51,3 +53,24 @@ def write_piece(send: object, piece: bytes) -> bool:
         return False
     cycle.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
     return True
+
+
+def write_large(send: object, body: bytes) -> bytes:
+    """Write all but the last piece of a response whose head has been sent, and return that; whole where it cannot be."""
+    cycle = getattr(send, "__self__", None)
+    if (
+        not isinstance(cycle, RequestResponseCycle)
+        or not cycle.response_started
+        or cycle.chunked_encoding
+        or cycle.disconnected
+        or cycle.scope["method"] == "HEAD"
+        or cycle.transport.is_closing()
+    ):
+        return body
+    last = max(len(body) - 1, 0) // _PIECE * _PIECE
+    for at in range(0, last, _PIECE):
+        if cycle.transport.is_closing():
+            break
+        cycle.transport.write(body[at : at + _PIECE])
+    cycle.expected_content_length -= last
+    return body[last:]
