@@ -1,6 +1,6 @@
 # The same few commands run on a laptop and in CI. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo fast test test-guest test-kubernetes kubernetes check lint format types layers bench lock docs clean
+.PHONY: help setup demo fast test test-newest test-guest test-kubernetes kubernetes check lint format types layers bench lock docs clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,6 +25,9 @@ fast: setup ## Unit and tidy tests alone, with fewer random examples: half a min
 
 test: setup check $(if $(CI),kubernetes) ## Set up, then linter, types, layers and every test
 	@PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+
+test-newest: ## The unit tests with the newest packages that pyproject.toml allows, in an environment of their own
+	@HYPOTHESIS_PROFILE=fast WORKERS=$(WORKERS) ./tools/newest.sh $(PYTEST_ARGS)
 
 test-guest: setup ## What needs another kernel, in a guest: Open vSwitch's datapath, SCTP, cgroups v2 alone, project quotas (as root, 8 minutes)
 	@PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python tools/second_host.py $(BIN)/python -m pytest -q -p no:cacheprovider $(GUEST_TESTS)

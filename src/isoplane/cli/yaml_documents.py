@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from isoplane.objects.yaml_decode import is_too_deep
+
 ALIASED_VALUES = 1_000_000
 """How many values the aliases of one document may stand for, over what is written out."""
 NESTING = 200
@@ -42,6 +44,9 @@ def documents(origin: str, content: bytes) -> Iterator[tuple[str, Any]]:
                 if document is not None:
                     yield where, document
     except (yaml.YAMLError, UnicodeDecodeError) as error:
+        if isinstance(error, yaml.MarkedYAMLError) and is_too_deep(error):
+            where = f"{origin}, line {error.problem_mark.line + 1}" if error.problem_mark else origin
+            raise ManifestError(f"{where}: nested more than {NESTING} levels deep") from error
         raise ManifestError(f"{origin}: not YAML: {_words(error)}{_template(content)}") from error
     except (ValueError, RecursionError) as error:
         if isinstance(error, ManifestError):

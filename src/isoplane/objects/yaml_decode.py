@@ -40,6 +40,8 @@ def decode_yaml(body: bytes) -> tuple[Any, list[str]]:
     try:
         return _Reader(loader).document()
     except yaml.MarkedYAMLError as error:
+        if is_too_deep(error):
+            raise too_deep() from None
         mark = error.problem_mark or error.context_mark
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise BadRequest(f"the body is not valid YAML{where}: {error.problem or error.context}") from None
@@ -47,6 +49,11 @@ def decode_yaml(body: bytes) -> tuple[Any, list[str]]:
         raise BadRequest(f"the body is not valid YAML: {error}") from None
     finally:
         loader.dispose()
+
+
+def is_too_deep(error: yaml.YAMLError) -> bool:
+    """Whether libyaml itself gave up on nesting, as newer ones do at a thousand levels, before it was counted here."""
+    return isinstance(error, yaml.MarkedYAMLError) and "nesting depth" in str(error.problem)
 
 
 class _Reader:
