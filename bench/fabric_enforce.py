@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from datapath import Bed, scratch
 from fabric_support import udp_socket
 from isoplane.node.network.settings import Wiring
-from policy_lab import PolicyLab
+from policy_lab_support import PolicyLab
 
 RANGE = "100.113.0.0/16"
 MIXES = ("nftables-and-openvswitch", "iptables-and-openvswitch", "openvswitch")

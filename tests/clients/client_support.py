@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from apiserver import Kubectl, kubectls
+from apiserver_support import Kubectl, kubectls
 from isoplane.client.streams import ExecOptions, ExecSession, LogOptions
 from isoplane.objects.kinds import PODS, Resource
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from client_support import FOUND, Run, ScriptedNode
 
-from apiserver import ServerThread
+from apiserver_support import ServerThread
 from support import IN_CI
 
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from client_manifests import VM, VMI, manifest
+from client_manifests_support import VM, VMI, manifest
 from client_support import FOUND, Run
 
-from plane_process import PlaneProcess
+from plane_support import PlaneProcess
 from support import IN_CI
 
 

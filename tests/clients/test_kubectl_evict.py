@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from client_manifests import POD, manifest, write
+from client_manifests_support import POD, manifest, write
 from client_support import Run
 
-from apiserver import ServerThread
+from apiserver_support import ServerThread
 
 BUDGET: dict[str, Any] = {
     "apiVersion": "policy/v1",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from client_manifests import POD, write
+from client_manifests_support import POD, write
 from client_support import Run
 
 

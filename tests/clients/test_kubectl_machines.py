@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from client_manifests import VM, VMI, manifest, write
+from client_manifests_support import VM, VMI, manifest, write
 from client_support import Run
 
 

@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
-from client_manifests import POD, VM, VMI, manifest, write
+from client_manifests_support import POD, VM, VMI, manifest, write
 from client_support import FOUND, Run
 
-from apiserver import ServerThread
+from apiserver_support import ServerThread
 
 
 def test_a_kubectl_that_sends_protobuf_is_among_them() -> None:

@@ -6,7 +6,7 @@ import json
 import time
 from pathlib import Path
 
-from client_manifests import POD, VM, VMI, manifest, write
+from client_manifests_support import POD, VM, VMI, manifest, write
 from client_support import Run
 
 

@@ -18,7 +18,7 @@ import kubernetes
 import lightkube
 import pytest
 import yaml
-from client_manifests import POD, VMI, manifest
+from client_manifests_support import POD, VMI, manifest
 from kr8s.objects import Pod as Kr8sPod
 from kr8s.objects import new_class
 from kubernetes.client import ApiException
@@ -28,8 +28,8 @@ from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Namespace as LightNamespace
 from lightkube.resources.core_v1 import Pod as LightPod
 
-from apiserver import ServerThread
-from plane_process import PlaneProcess
+from apiserver_support import ServerThread
+from plane_support import PlaneProcess
 
 KUBEVIRT = ("kubevirt.io", "v1")
 MACHINES = "virtualmachineinstances"

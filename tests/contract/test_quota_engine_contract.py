@@ -1,4 +1,4 @@
-"""CONTRACT: the same events, the same decisions, whichever shell carries the engine's effects out (quota_shells.py)."""
+"""CONTRACT: the same events, the same decisions, whichever shell carries the engine's effects out (quota_shells_support.py)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from quota_shells import PRIORITIES, SHELLS, TENANTS, Place, Refused, Shell
+from quota_shells_support import PRIORITIES, SHELLS, TENANTS, Place, Refused, Shell
 
 RUNS, WAITS, LEAVES = Place("runs"), Place("waits"), Place("leaves")
 

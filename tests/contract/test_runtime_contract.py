@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from runtimes import CASES, LINE, Behaviour, RuntimeCase
+from runtimes_support import CASES, LINE, Behaviour, RuntimeCase
 
 from isoplane.node.runtime.protocol import Runtime, RuntimeFailure
 from isoplane.workload.shape import Observed, UnitObserved, UnitState, Workload

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from documented import Step, steps
+from documented_support import Step, steps
 from isoplane.node.images.build import Entry, write_layout
 from isoplane.node.images.demo import build_demo
-from plane_process import wait_until
+from plane_support import wait_until
 from qemu_support import CACHE, guest_store
 from support import HOST_TOOLS, require
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.root
 @pytest.mark.parametrize("scenario", ["outside", "without_ipv6", "theirs", "user", "squatter"])
 def test_a_host_of_another_kind(tmp_path: Path, scenario: str) -> None:
     require("unshare", "ovs-vswitchd", "ovsdb-server", "ovs-vsctl", "dnsmasq", "nft", "iptables", "busybox", root=True)
-    script = Path(__file__).with_name("fabric_private_host.py")
+    script = Path(__file__).with_name("fabric_private_host_support.py")
     ran = subprocess.run(
         ["unshare", "--net", sys.executable, str(script), scenario, str(tmp_path)],
         capture_output=True,

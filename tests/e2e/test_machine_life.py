@@ -16,7 +16,7 @@ from isoplane.client.api import Api
 from isoplane.objects.errors import NotFound
 from isoplane.objects.kinds import VIRTUALMACHINEINSTANCES, VIRTUALMACHINES
 from isoplane.objects.metadata import condition
-from plane_process import PlaneProcess
+from plane_support import PlaneProcess
 from qemu_support import guest_store
 from support import HOST_TOOLS, require
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from apiserver import kubectls
+from apiserver_support import kubectls
 from fabric_support import traces as network_traces
 from isoplane.node import mounting
 from isoplane.node.network.settings import FabricSettings
 from oci_support import holding, traces_of
-from plane_process import PlaneProcess, wait_until
+from plane_support import PlaneProcess, wait_until
 from qemu_support import guest_store
 from support import HOST_TOOLS, require
 

@@ -17,7 +17,7 @@ from isoplane.client.api import Api
 from isoplane.objects.errors import NotFound
 from isoplane.objects.kinds import CONFIGMAPS, EVENTS, PODS
 from oci_support import demo_images, traces_of
-from plane_process import PlaneProcess
+from plane_support import PlaneProcess
 from support import HOST_TOOLS, require
 
 IMAGE = "isoplane.io/demo/busybox:1"

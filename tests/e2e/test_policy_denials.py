@@ -12,7 +12,7 @@ import pytest_asyncio
 from isoplane.node.denials import Denials
 from isoplane.node.network.rules import node_network
 from isoplane.policy.compile import compile_tables
-from policy_lab import MIXES, NODE, PolicyLab, labs
+from policy_lab_support import MIXES, NODE, PolicyLab, labs
 
 pytestmark = pytest.mark.root
 Start = Callable[..., Awaitable[PolicyLab]]

@@ -23,7 +23,7 @@ from fabric_support import TapGuest, pings, spare_range, tcp_reaches, udp_reache
 from isoplane.node.network.process import run
 from isoplane.node.network.settings import Wiring
 from isoplane.node.network.verify.probes import inside
-from policy_lab import PolicyLab, labs
+from policy_lab_support import PolicyLab, labs
 
 pytestmark = pytest.mark.root
 Start = Callable[[str], Awaitable[PolicyLab]]

@@ -11,7 +11,7 @@ import pytest_asyncio
 import yaml
 
 from fabric_support import pings, tcp_reaches, tcp_socket
-from policy_lab import MIXES, PolicyLab, labs, manifests
+from policy_lab_support import MIXES, PolicyLab, labs, manifests
 
 pytestmark = pytest.mark.root
 EXAMPLE = Path(__file__).parents[2] / "examples/03-tenant-isolation"

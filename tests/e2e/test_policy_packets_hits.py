@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from fabric_support import tcp_reaches
 from isoplane.node.hits import HitCounter
-from policy_lab import MIXES, PolicyLab, labs
+from policy_lab_support import MIXES, PolicyLab, labs
 
 pytestmark = pytest.mark.root
 PORTS = (8080, *range(9001, 9007))

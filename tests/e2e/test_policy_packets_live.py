@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from fabric_support import closing, tcp_socket, udp_socket
 from isoplane.node.network.engines.nft_guard import QUIET_SECONDS
-from policy_lab import MIXES, PolicyLab, labs
+from policy_lab_support import MIXES, PolicyLab, labs
 
 pytestmark = pytest.mark.root
 Start = Callable[..., Awaitable[PolicyLab]]

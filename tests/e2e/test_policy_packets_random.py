@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from fabric_support import spare_range
-from policy_lab import MIXES, PolicyLab, labs
+from policy_lab_support import MIXES, PolicyLab, labs
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 Start = Callable[[str, list[Any]], Awaitable[PolicyLab]]

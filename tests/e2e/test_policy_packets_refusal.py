@@ -17,7 +17,7 @@ from isoplane.node.network.engines.iptables import join, split
 from isoplane.node.network.engines.protocol import EngineFailure
 from isoplane.node.runtime.protocol import NetworkInterface
 from isoplane.policy.table import Tables
-from policy_lab import MIXES, PolicyLab, labs
+from policy_lab_support import MIXES, PolicyLab, labs
 
 pytestmark = pytest.mark.root
 Start = Callable[[str], Awaitable[PolicyLab]]

@@ -33,7 +33,7 @@ from fabric_support import (
 from isoplane.node.network import netns
 from isoplane.policy.openflow import COMMIT
 from isoplane.workload.shape import InterfaceType
-from policy_lab import MIXES, PolicyLab, labs
+from policy_lab_support import MIXES, PolicyLab, labs
 
 pytestmark = pytest.mark.root
 Start = Callable[..., Awaitable[PolicyLab]]

@@ -14,7 +14,7 @@ import pytest
 
 from fabric_support import spare_range
 from isoplane.node.network import netns
-from policy_lab import PolicyLab
+from policy_lab_support import PolicyLab
 from support import require
 
 pytestmark = pytest.mark.root

@@ -31,7 +31,7 @@ from isoplane.objects.kinds import (
 )
 from isoplane.objects.metadata import Object
 from isoplane.plane import Plane, PlaneOptions
-from plane_process import PlaneProcess
+from plane_support import PlaneProcess
 
 Graph = Callable[[World], Any]
 

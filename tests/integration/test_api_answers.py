@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
+import samples_support as samples
 from isoplane.client import kubeconfig
 from isoplane.plane import admission_plugins
 from isoplane.server.apiserver import ApiServer
 from isoplane.server.quota_admission import QuotaAdmission
-from unit.workload import samples
 
 DEFAULT = "/api/v1/namespaces/default"
 MACHINES = "/apis/kubevirt.io/v1/namespaces/default/virtualmachineinstances"

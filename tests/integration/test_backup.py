@@ -22,8 +22,8 @@ from isoplane.objects.errors import Expired
 from isoplane.objects.kinds import CONFIGMAPS
 from isoplane.store import Store, Transaction, backup, database
 from isoplane.store.errors import BackupFailed, StoreError, StoreNewer, StoreOccupied
-from plane_process import PlaneProcess
-from storelib import config, put
+from plane_support import PlaneProcess
+from store_support import config, put
 
 
 @pytest.fixture

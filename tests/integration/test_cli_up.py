@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+import samples_support as samples
 from isoplane.objects.errors import Unauthorized
 from isoplane.objects.kinds import NAMESPACES, PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES
-from plane_process import PlaneProcess, wait_until
-from unit.workload import samples
+from plane_support import PlaneProcess, wait_until
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from isoplane.objects.kinds import PODS, SECRETS
 from isoplane.objects.metadata import Object
 from isoplane.store import Store
 from isoplane.store.errors import StoreCorrupt, StoreNewer
-from plane_process import PlaneProcess, wait_until
+from plane_support import PlaneProcess, wait_until
 
 EARLIER = sorted((Path(__file__).parents[1] / "golden" / "data_directories").glob("*.tar.gz"))
 NEWER = 99

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from quota_plane import QuotaPlane, quota_plane
 
 from isoplane.client.controller import Manager
 from isoplane.client.informer import Informers
@@ -16,6 +15,7 @@ from isoplane.controllers.quota_budgets import BudgetController
 from isoplane.objects.errors import BadRequest, Conflict, Internal, TooManyRequests
 from isoplane.objects.kinds import NAMESPACES, PODDISRUPTIONBUDGETS, PODS
 from isoplane.objects.metadata import Object, condition
+from quota_plane_support import QuotaPlane, quota_plane
 
 
 @pytest.fixture

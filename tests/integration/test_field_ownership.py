@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import samples_support as samples
 from isoplane.http.request_options import Call
 from isoplane.http.user import User
 from isoplane.objects.errors import Conflict
@@ -18,8 +19,7 @@ from isoplane.objects.patch.fields import paths
 from isoplane.server.admission import Chain
 from isoplane.server.bootstrap import bootstrap
 from isoplane.server.verbs import Verbs
-from storelib import in_memory
-from unit.workload import samples
+from store_support import in_memory
 
 Writer = tuple[str, str]
 """(manager, operation)."""

@@ -35,7 +35,7 @@ from isoplane.server.endpoints.documents import Documents
 from isoplane.server.endpoints.handlers import Handlers
 from isoplane.server.endpoints.service import ApiService
 from isoplane.server.verbs import Verbs
-from storelib import in_memory
+from store_support import in_memory
 
 PODS = "/api/v1/namespaces/default/pods"
 CONFIGMAPS = "/api/v1/namespaces/default/configmaps"

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from quota_plane import QuotaPlane, quota_plane, vmi
 
 from isoplane.http.request_options import Call, DeleteOptions, ListOptions
 from isoplane.objects.errors import ApiError, Conflict, Forbidden, Invalid, NotFound, TooManyRequests
@@ -18,6 +17,7 @@ from isoplane.objects.metadata import Object, condition
 from isoplane.server import launcher
 from isoplane.server.watching import Step
 from isoplane.store.transaction import Change
+from quota_plane_support import QuotaPlane, quota_plane, vmi
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from quota_plane import vmi
 
 from isoplane.objects.errors import Forbidden
 from isoplane.objects.kinds import LIMITRANGES, NAMESPACES, PODS, RESOURCEQUOTAS, VIRTUALMACHINEINSTANCES
@@ -19,6 +18,7 @@ from isoplane.server.local import LocalApi
 from isoplane.server.quota_admission import QuotaAdmission
 from isoplane.server.verbs import Verbs
 from isoplane.store import Store
+from quota_plane_support import vmi
 
 
 @pytest.fixture

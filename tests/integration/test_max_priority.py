@@ -9,7 +9,7 @@ import pytest
 
 from isoplane.objects.errors import Forbidden
 from isoplane.objects.kinds import NAMESPACES, PODS, QUOTAPOLICIES
-from quota_plane import QuotaPlane, pod, quota_plane
+from quota_plane_support import QuotaPlane, pod, quota_plane
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from isoplane.objects.kinds import (
     VIRTUALMACHINEINSTANCES,
 )
 from isoplane.plane import Plane, PlaneOptions
-from quota_plane import pod, vmi
+from quota_plane_support import pod, vmi
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "metrics.md"
 Values = dict[str, float]

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+import samples_support as samples
 from isoplane.client.http import HttpApi
 from isoplane.objects.errors import ApiError, NotFound
 from isoplane.objects.kinds import NAMESPACES, PODS, VIRTUALMACHINEINSTANCES, Resource
-from plane_process import PlaneProcess
-from unit.workload import samples
+from plane_support import PlaneProcess
 
 KILLS = 50
 SEEDS = (20260101, 20260102, 20260103, 20260104)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+import samples_support as samples
 from isoplane.client.http import HttpApi
 from isoplane.objects.kinds import PODS
-from plane_process import PlaneProcess
-from unit.workload import samples
+from plane_support import PlaneProcess
 
 
 @pytest.fixture

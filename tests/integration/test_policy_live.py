@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from apiserver import ServerThread
+from apiserver_support import ServerThread
 from isoplane.cli.manifests import read
 from isoplane.cli.policy import app
 from isoplane.node.metrics import hit_families

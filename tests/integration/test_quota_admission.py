@@ -27,8 +27,8 @@ from isoplane.objects.kinds import (
 )
 from isoplane.quota.offline import answers
 from isoplane.server.quota_admission import quota_families
-from quota_plane import QuotaPlane, condition, pod, quota_plane, vmi
-from unit.workload.machines import random_machine
+from machines_support import random_machine
+from quota_plane_support import QuotaPlane, condition, pod, quota_plane, vmi
 
 HARD = {"requests.cpu": "4", "pods": "10"}
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from quota_plane import QuotaPlane, condition, pod, quota_plane, vmi
 
 from isoplane.objects.errors import ApiError, Conflict, Forbidden, Invalid, QuotaExceeded
 from isoplane.objects.kinds import (
@@ -22,6 +21,7 @@ from isoplane.objects.kinds import (
 from isoplane.objects.metadata import Object
 from isoplane.quota.release import RETRY_ANNOTATION
 from isoplane.server.quota_admission import repair, rows
+from quota_plane_support import QuotaPlane, condition, pod, quota_plane, vmi
 
 
 @pytest.fixture

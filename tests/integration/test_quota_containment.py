@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from quota_plane import QuotaPlane, quota_plane
 
 from isoplane.objects.errors import ApiError
 from isoplane.objects.kinds import PODS
@@ -17,6 +16,7 @@ from isoplane.server.quota_admission.plugin import QuotaAdmission
 from isoplane.server.quota_admission.repair import repair
 from isoplane.server.quota_admission.session import Session
 from isoplane.server.quota_admission.telling import Telling
+from quota_plane_support import QuotaPlane, quota_plane
 
 
 def _steps() -> list[tuple[type, str]]:

@@ -17,7 +17,7 @@ from isoplane.controllers.quota_budgets import BudgetController, Health, desired
 from isoplane.objects.kinds import PODDISRUPTIONBUDGETS, PODS
 from isoplane.server.quota_admission.accounts import RowAccounts
 from isoplane.store import Transaction
-from quota_plane import QuotaPlane, condition, quota_plane
+from quota_plane_support import QuotaPlane, condition, quota_plane
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from quota_plane import QuotaPlane, pod, quota_plane, vmi
 
 from isoplane.objects.errors import ApiError, Forbidden, InsufficientStorage, QuotaExceeded
 from isoplane.objects.kinds import PODS, QUOTAPOLICIES, RESOURCEQUOTAS, VIRTUALMACHINEINSTANCES, Resource
@@ -20,6 +19,7 @@ from isoplane.quota.scopes import counts
 from isoplane.server.admission import AdmissionRequest, Operation, Plugin
 from isoplane.server.quota_admission import repair
 from isoplane.store import Store, Transaction
+from quota_plane_support import QuotaPlane, pod, quota_plane, vmi
 
 CLASSES = ("batch", "normal", "critical")
 

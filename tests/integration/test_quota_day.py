@@ -17,13 +17,13 @@ from random import Random
 from typing import Any
 
 import pytest
-from quota_plane import QuotaPlane, condition, pod, quota_plane, vmi
 
 from isoplane.http.request_options import Call
 from isoplane.objects.errors import NotFound, QuotaExceeded
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, Resource
 from isoplane.server.quota_admission import repair
 from isoplane.store.hub import Subscription
+from quota_plane_support import QuotaPlane, condition, pod, quota_plane, vmi
 
 DAY = 86_400.0
 WORKLOADS = 4_000 if os.environ.get("CI") else 500

@@ -16,7 +16,7 @@ from isoplane.quota.audit import Entry
 from isoplane.server.quota_admission import rows
 from isoplane.server.quota_admission.accounts import RowAccounts
 from isoplane.server.quota_admission.session import Session
-from quota_plane import QuotaPlane, pod, quota_plane
+from quota_plane_support import QuotaPlane, pod, quota_plane
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from pathlib import Path
 import httpx
 import orjson
 import pytest
-from quota_plane import pod
 from typer.testing import CliRunner
 
 from isoplane.cli.quota import app
@@ -21,6 +20,7 @@ from isoplane.objects.kinds import NAMESPACES, PODS, PRIORITYCLASSES, QUOTAPOLIC
 from isoplane.server.apiserver import ApiServer
 from isoplane.server.priority_admission import PriorityAdmission
 from isoplane.server.quota_admission import QuotaAdmission, usage_summary
+from quota_plane_support import pod
 
 CLIENTS = 64
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from quota_plane import QuotaPlane, quota_plane
 from test_quota_crash import Life, is_gated
 
 from isoplane.objects.errors import ApiError
 from isoplane.objects.kinds import CONFIGMAPS, PODS, QUOTAPOLICIES, RESOURCEQUOTAS
 from isoplane.quota.release import RETRY_ANNOTATION
 from isoplane.server.quota_admission import repair
+from quota_plane_support import QuotaPlane, quota_plane
 
 ACCOUNTING = ("GuestPlusOverhead", "GuestOnly", "Requests")
 

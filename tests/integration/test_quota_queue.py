@@ -22,7 +22,7 @@ from isoplane.server.quota_admission import repair
 from isoplane.server.quota_admission.accounts import Lines
 from isoplane.server.quota_admission.plugin import MAX_QUOTAS
 from isoplane.server.quota_admission.queue import Queue
-from quota_plane import QuotaPlane, condition, pod, quota_plane
+from quota_plane_support import QuotaPlane, condition, pod, quota_plane
 
 REASON = [column.name for column in WORKLOADS.printer.columns].index("Reason")
 

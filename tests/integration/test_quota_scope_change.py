@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from quota_plane import QuotaPlane, quota_plane
 
 from isoplane.objects.errors import QuotaExceeded
 from isoplane.objects.kinds import PODS
+from quota_plane_support import QuotaPlane, quota_plane
 
 DEADLINE = {"spec": {"activeDeadlineSeconds": 3600}}
 

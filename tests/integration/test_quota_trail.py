@@ -9,11 +9,11 @@ from typing import Any
 
 import orjson
 import pytest
-from quota_plane import QuotaPlane, condition, pod, quota_plane
 
 from isoplane.objects.errors import QuotaExceeded
 from isoplane.objects.kinds import CONFIGMAPS, EVENTS, PODS, QUOTADECISIONS, QUOTAUSAGES, VIRTUALMACHINEINSTANCES
 from isoplane.server.quota_admission import decisions_summary, rows, usage_summary
+from quota_plane_support import QuotaPlane, condition, pod, quota_plane
 
 
 @pytest.fixture

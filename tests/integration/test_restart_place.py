@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from quota_plane import QuotaPlane, quota_plane, vmi
 
 from isoplane.objects.errors import QuotaExceeded
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES
 from isoplane.objects.metadata import Object, owner_reference
+from quota_plane_support import QuotaPlane, quota_plane, vmi
 
 NAME = "count/virtualmachineinstances.kubevirt.io"
 

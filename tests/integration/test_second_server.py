@@ -25,7 +25,7 @@ from isoplane.http.peer import Authorities, PeerCertificate
 from isoplane.http.tls import Identity, Pki, serving_context
 from isoplane.http.user import User
 from isoplane.objects.errors import Unauthorized
-from second_server import BASE, ONE, Workloads
+from second_server_support import BASE, ONE, Workloads
 
 
 class Tokens:

@@ -23,7 +23,7 @@ from isoplane.store.database import Database
 from isoplane.store.errors import KeyRefused, StoreCorrupt, StoreLocked
 from isoplane.store.history import Retention
 from isoplane.store.layout import examine
-from storelib import config, put
+from store_support import config, put
 
 EARLIER = sorted((Path(__file__).parents[1] / "golden" / "data_directories").glob("*.tar.gz"))
 PLAIN = "cGxhaW4tdGV4dC1vZi1hLXNlY3JldA"

@@ -14,7 +14,7 @@ from isoplane.objects.metadata import Object
 from isoplane.quota.model import Deny
 from isoplane.quota.offline import answers
 from isoplane.server.quota_admission import repair, usage_summary
-from quota_plane import QuotaPlane, pod, quota_plane
+from quota_plane_support import QuotaPlane, pod, quota_plane
 
 both = pytest.mark.parametrize("kind", [RESOURCEQUOTAS, TENANTQUOTAS], ids=lambda kind: kind.kind)
 

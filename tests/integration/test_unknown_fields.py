@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import samples_support as samples
 from isoplane.http.request_options import Call
 from isoplane.http.user import User
 from isoplane.objects.errors import BadRequest
@@ -17,7 +18,6 @@ from isoplane.server.admission import Chain
 from isoplane.server.bootstrap import bootstrap
 from isoplane.server.verbs import PatchKind, Verbs
 from isoplane.store import Store, Transaction
-from unit.workload import samples
 
 EXTRA = {"colour": "red"}
 SOMEBODY = User("jane", ())

@@ -15,7 +15,7 @@ from isoplane.objects import metadata, validation
 from isoplane.objects.errors import BadRequest, NotFound
 from isoplane.objects.kinds import EVENTS, PODS, VIRTUALMACHINEINSTANCES, WORKLOADS
 from isoplane.workload.registry import adapter_for
-from plane_process import PlaneProcess
+from plane_support import PlaneProcess
 
 STAMPED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z simulated .*\n")
 

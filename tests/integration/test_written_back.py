@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+import samples_support as samples
 from isoplane.client import kubeconfig
 from isoplane.client.http import HttpApi, path
 from isoplane.objects.errors import NotFound
@@ -28,8 +29,7 @@ from isoplane.objects.kinds import (
     Resource,
 )
 from isoplane.workload.bodies import machine_of
-from plane_process import PlaneProcess
-from unit.workload import samples
+from plane_support import PlaneProcess
 
 NAMESPACE = "tenant-a"
 STRICT = {"fieldValidation": "Strict", "fieldManager": "author"}

@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from control_plane import ControlPlane, binaries, node
+from control_plane_support import ControlPlane, binaries, node
 
 from support import IN_CI, require
 

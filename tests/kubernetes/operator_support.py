@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from control_plane import ControlPlane
+from control_plane_support import ControlPlane
 
 from isoplane.client import kubeconfig
 from isoplane.client.http import HttpApi

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from control_plane import ControlPlane
+from control_plane_support import ControlPlane
 
 from isoplane.http import delegated
 from isoplane.http.app import App
@@ -21,7 +21,7 @@ from isoplane.http.request_info import RequestInfo
 from isoplane.http.tls import Pki, serving_context
 from isoplane.http.user import User
 from isoplane.objects.kinds import CONFIGMAPS, Resource
-from second_server import BASE, ONE, VIEWED, Workloads
+from second_server_support import BASE, ONE, VIEWED, Workloads
 
 REVIEWS = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", False)
 SERVICE = {"name": "view", "namespace": "default"}

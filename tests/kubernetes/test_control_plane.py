@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from control_plane import ControlPlane
+from control_plane_support import ControlPlane
 
 POD = """
 apiVersion: v1

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from control_plane import ControlPlane
+from control_plane_support import ControlPlane
 
 from isoplane.client.api import Api
 from isoplane.objects.crd import crd

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from control_plane import ControlPlane
+from control_plane_support import ControlPlane
 from operator_support import apply, install, running_operator, until
 
 GATE = "isoplane.io/quota"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from control_plane import ControlPlane
+from control_plane_support import ControlPlane
 from operator_support import install
 
 from isoplane.operator.names import Accounts

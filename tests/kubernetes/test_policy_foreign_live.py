@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from control_plane import ControlPlane
+from control_plane_support import ControlPlane
 from typer.testing import CliRunner, Result
 
 from isoplane.cli.policy import app

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from tree import ROOT, files
+from tree_support import ROOT, files
 from typer.testing import CliRunner
 
-from documented import FENCE
+from documented_support import FENCE
 from isoplane.cli.main import COMMANDS, app
 
 PAGES = [path for path in files(".md") if path.parts[0] not in ("requirements",)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping, Set
 
-from tree import modules
+from tree_support import modules
 
 
 def names() -> dict[str, ast.Module]:

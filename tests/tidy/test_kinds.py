@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 
 import pytest
-from tree import modules
+from tree_support import modules
 
 WORDS = {"Pod", "VirtualMachineInstance", "pods", "virtualmachineinstances", "pod", "vmi", "oci", "qemu"}
 NAMES = {"PODS", "VIRTUALMACHINEINSTANCES", "TAP", "VETH"}

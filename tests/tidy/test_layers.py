@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tree import ROOT
+from tree_support import ROOT
 
 
 def test_import_contracts() -> None:

@@ -6,7 +6,7 @@ import ast
 import re
 from pathlib import Path
 
-from tree import ROOT, files
+from tree_support import ROOT, files
 
 PAGE = ROOT / "docs" / "concepts" / "network-policy-cases.md"
 ROW = re.compile(r"^\| (\d+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from tree import ROOT
+from tree_support import ROOT
 
 PAGES = ("README.md", "README.zh-CN.md")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tree import files
+from tree_support import files
 
 ROOT_FILES = {
     ".gitignore",

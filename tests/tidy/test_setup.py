@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from tree import ROOT
+from tree_support import ROOT
 
 RUNTIME, DEV = ROOT / "requirements" / "runtime.txt", ROOT / "requirements" / "dev.txt"
 PACKAGES = ROOT / "tools" / "debian-packages.txt"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from tree import ROOT, files, modules
+from tree_support import ROOT, files, modules
 
 FILE_LINES = 450
 FUNCTION_LINES = 90

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from tree import ROOT, files
+from tree_support import ROOT, files
 
 TEXT = (".py", ".md", ".toml", ".txt", ".sh", ".yaml", ".yml", ".json", ".in", ".go", ".cfg", "")
 MINE = "tests/tidy/test_words.py"

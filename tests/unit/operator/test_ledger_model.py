@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ledger_world import RULES, Violation, World
+from ledger_support import RULES, Violation, World
 
 STEPS = 300
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given, settings
-from policy_strategies import by_tables, clusters, nasty, packets, scaled
 
 from isoplane.policy.compile import compile_tables
 from isoplane.policy.model import Cluster
 from isoplane.policy.rules import DIRECTIONS
 from isoplane.policy.verdict import judge
+from policy_strategies_support import by_tables, clusters, nasty, packets, scaled
 
 
 @given(nasty())

@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from policy_strategies import cluster_policies, clusters, packets, policies, scaled
 
 from isoplane.policy.change import beyond, changes_for
 from isoplane.policy.clusterpolicy import cluster_network_policy
@@ -20,6 +19,7 @@ from isoplane.policy.parse import network_policy
 from isoplane.policy.rules import DIRECTIONS
 from isoplane.policy.universe import Party, primary
 from isoplane.policy.verdict import Connection, judge, judge_direction
+from policy_strategies_support import cluster_policies, clusters, packets, policies, scaled
 
 
 def patched(obj: dict[str, Any], patch: tuple[dict[str, Any], ...]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from policy_strategies import nasty, scaled
 from test_policy_nftables import NODE, attach
 from test_policy_openflow import NODE as BRIDGE
 from test_policy_openflow import attach as on_bridge
@@ -20,6 +19,7 @@ from isoplane.policy.hits import Counted, Hits, RuleHits, unloaded
 from isoplane.policy.model import Cluster
 from isoplane.policy.snapshot import from_objects
 from isoplane.policy.table import Tables
+from policy_strategies_support import nasty, scaled
 
 SITE, OTHER = ("chain", "0"), ("chain", "1")
 RULES = Counted({SITE: ("a/p/ingress[0]",), OTHER: ("a/p/ingress[0]", "a/q/ingress[0]")})

@@ -8,7 +8,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from policy_strategies import (
+
+from isoplane.policy.clusterpolicy import cluster_network_policy
+from isoplane.policy.compile import compile_tables
+from isoplane.policy.incremental import MANY, LiveTables
+from isoplane.policy.model import Cluster, Endpoint, Node, cluster
+from isoplane.policy.parse import network_policy
+from policy_strategies_support import (
     NODE_IPS,
     SPACES,
     cluster_policies,
@@ -19,12 +25,6 @@ from policy_strategies import (
     policies,
     scaled,
 )
-
-from isoplane.policy.clusterpolicy import cluster_network_policy
-from isoplane.policy.compile import compile_tables
-from isoplane.policy.incremental import MANY, LiveTables
-from isoplane.policy.model import Cluster, Endpoint, Node, cluster
-from isoplane.policy.parse import network_policy
 
 
 def _same(live: LiveTables, snapshot: Cluster) -> None:

@@ -7,9 +7,8 @@ import subprocess
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from ipt_reader import Iptables
-from nft_reader import Packet
-from policy_strategies import clusters, nasty, packets, scaled
+from ipt_reader_support import Iptables
+from nft_reader_support import Packet
 from test_policy_nftables import NODE, as_packet, attach
 
 from isoplane.policy.compile import compile_tables
@@ -17,6 +16,7 @@ from isoplane.policy.iptables import HOOKS, Steps, render_iptables, ruleset
 from isoplane.policy.model import Cluster, Endpoint, cluster
 from isoplane.policy.snapshot import from_objects
 from isoplane.policy.verdict import judge
+from policy_strategies_support import clusters, nasty, packets, scaled
 from support import require
 
 

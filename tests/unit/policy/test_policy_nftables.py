@@ -6,14 +6,14 @@ import subprocess
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from nft_reader import Nft, Packet
-from policy_strategies import NODE_IPS, clusters, nasty, packets, scaled
+from nft_reader_support import Nft, Packet
 
 from isoplane.policy.compile import compile_tables
 from isoplane.policy.interfaces import EndpointInterface, NodeNetwork
 from isoplane.policy.model import Cluster
 from isoplane.policy.nftables import render_nftables, ruleset
 from isoplane.policy.verdict import Connection, judge
+from policy_strategies_support import NODE_IPS, clusters, nasty, packets, scaled
 from support import require
 
 NODE = NodeNetwork("n1", NODE_IPS, guarded=("isp",))

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_reader import Flows
+from flow_reader_support import Flows
 from hypothesis import HealthCheck, Phase, given, settings
-from policy_strategies import NODE_IPS, clusters, nasty, packets, scaled
 
 from isoplane.policy.compile import compile_tables
 from isoplane.policy.interfaces import EndpointInterface, NodeNetwork
@@ -17,6 +16,7 @@ from isoplane.policy.model import Cluster, Endpoint, cluster
 from isoplane.policy.openflow import render_openflow
 from isoplane.policy.parse import network_policy
 from isoplane.policy.verdict import Connection, judge
+from policy_strategies_support import NODE_IPS, clusters, nasty, packets, scaled
 from support import require
 
 NODE = NodeNetwork("n1", NODE_IPS, bridge_mac="0a:00:00:00:00:01")

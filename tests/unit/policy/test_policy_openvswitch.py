@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from policy_strategies import nasty, packets, scaled
 from test_policy_openflow import NODE, as_packet, attach
 
 from isoplane.node.network.engines.openvswitch import OpenvswitchEngine
@@ -22,6 +21,7 @@ from isoplane.policy.model import Cluster, Endpoint, cluster
 from isoplane.policy.openflow import render_openflow
 from isoplane.policy.table import CLOSED, EndpointTables, Tables
 from isoplane.policy.verdict import Connection, judge
+from policy_strategies_support import nasty, packets, scaled
 from support import require
 
 _SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")

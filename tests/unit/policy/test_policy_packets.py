@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given, settings
-from policy_strategies import NODE_IPS, nasty, packets, scaled
 
 from isoplane.policy.compile import compile_tables
 from isoplane.policy.model import Cluster
 from isoplane.policy.packets import PacketJudge
 from isoplane.policy.table import CLOSED, EndpointTables, Tables
 from isoplane.policy.verdict import judge
+from policy_strategies_support import NODE_IPS, nasty, packets, scaled
 
 
 @given(nasty())

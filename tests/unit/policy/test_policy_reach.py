@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from hypothesis import given, settings
-from policy_strategies import clusters, nasty, scaled
 
 from isoplane.policy.model import Cluster, Endpoint, NamedPort, cluster
 from isoplane.policy.parse import network_policy
 from isoplane.policy.reach import Reach, pieces_of, ports_of
 from isoplane.policy.universe import bits_of, positions_of
 from isoplane.policy.verdict import Connection, judge
+from policy_strategies_support import clusters, nasty, scaled
 
 
 @given(nasty())

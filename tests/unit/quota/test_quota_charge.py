@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from quota_world import charge
+from quota_world_support import charge
 
+import samples_support as samples
 from isoplane.objects.accounting import MODES
 from isoplane.objects.kinds import CONFIGMAPS, PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES
 from isoplane.objects.scheme import Scheme
@@ -18,7 +19,6 @@ from isoplane.quota.read import capacity, policy_of, quota_of
 from isoplane.quota.scopes import counts, terms
 from isoplane.workload.accounting import DEFAULT_ACCOUNTING, Accounting
 from isoplane.workload.registry import adapter_for
-from unit.workload import samples
 
 SCHEME = Scheme()
 

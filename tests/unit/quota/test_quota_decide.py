@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from quota_world import ask, charge, ledger
+from quota_world_support import ask, charge, ledger
 
 from isoplane.quota.accounts import MAX_PASSED
 from isoplane.quota.decide import decide

@@ -24,7 +24,7 @@ from isoplane.quota.model import Admit, Ask, Wait
 from isoplane.quota.places import KEPT
 from isoplane.quota.release import LOOK_AHEAD, ask_of, release
 from isoplane.workload.adapters import QUOTA_GATE
-from quota_shells import PRIORITIES, TENANTS, MemoryShell, Refused, adapter_of
+from quota_shells_support import PRIORITIES, TENANTS, MemoryShell, Refused, adapter_of
 
 CASES = 4_000 if os.environ.get("CI") else 100
 seeds = st.integers(0, 2**63)

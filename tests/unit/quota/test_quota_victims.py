@@ -7,7 +7,7 @@ from itertools import combinations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quota_world import ask, ledger
+from quota_world_support import ask, ledger
 
 from isoplane.quota.decide import decide
 from isoplane.quota.ledger import Ledger

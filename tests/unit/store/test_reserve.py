@@ -12,7 +12,7 @@ from isoplane.objects.errors import InsufficientStorage
 from isoplane.objects.kinds import CONFIGMAPS
 from isoplane.store.database import Database, Write
 from isoplane.store.reserve import Reserve, goes_on, may_fill, size_for
-from storelib import FlakyCommitter, config, in_memory, put, remove
+from store_support import FlakyCommitter, config, in_memory, put, remove
 
 MIB = 1 << 20
 

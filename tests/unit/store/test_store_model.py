@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from isoplane.objects.errors import ApiError, InsufficientStorage
 from isoplane.objects.kinds import CONFIGMAPS
 from isoplane.store import Transaction
-from storelib import FlakyCommitter, config, in_memory
+from store_support import FlakyCommitter, config, in_memory
 
 NAMES = st.sampled_from("abcd")
 STEP = st.one_of(

@@ -9,7 +9,7 @@ import pytest
 from isoplane.objects.errors import BadRequest, Conflict, InsufficientStorage, Unavailable
 from isoplane.objects.kinds import CONFIGMAPS, PODS
 from isoplane.store import Transaction
-from storelib import FlakyCommitter, config, in_memory, put, remove
+from store_support import FlakyCommitter, config, in_memory, put, remove
 
 
 async def test_a_write_gets_the_next_revision_and_carries_it_in_its_bytes() -> None:

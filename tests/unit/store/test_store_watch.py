@@ -11,7 +11,7 @@ from isoplane.objects.kinds import CONFIGMAPS, PODS
 from isoplane.store.filters import compile_filter
 from isoplane.store.history import Retention
 from isoplane.store.transaction import Change
-from storelib import config, in_memory, put, remove
+from store_support import config, in_memory, put, remove
 
 
 def labelled(name: str, **labels: str) -> dict[str, object]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import samples_support as samples
 from isoplane.objects import metadata
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES
 from isoplane.workload.adapters import Report, Waiting
@@ -14,7 +15,6 @@ from isoplane.workload.lifecycle import ALIGNMENT, TRANSITIONS
 from isoplane.workload.registry import adapter_for
 from isoplane.workload.shape import InterfaceType, Observed, RunState, Stage, UnitObserved, UnitState
 from isoplane.workload.view import workload_object
-from unit.workload import samples
 
 NOW = 1_800_000_000.0
 KINDS = [(PODS, samples.pod), (VIRTUALMACHINEINSTANCES, samples.vmi)]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import samples_support as samples
 from isoplane.workload import backoff, delta
 from isoplane.workload.delta import AskStop, Kill, Memory, Pause, Plan, Prepare, Remove, Start
 from isoplane.workload.health import Health
@@ -25,7 +26,6 @@ from isoplane.workload.shape import (
     UnitState,
     Workload,
 )
-from unit.workload import samples
 
 NOW = 1_800_000_000.0
 

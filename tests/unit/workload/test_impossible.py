@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import samples_support as samples
 from isoplane.http.user import SYSTEM, User
 from isoplane.node.runtime.protocol import RuntimeFailure
 from isoplane.node.runtime.qemu.domain import parse
@@ -21,7 +22,6 @@ from isoplane.workload import impossible
 from isoplane.workload.fields import machine
 from isoplane.workload.fields.table import expand, steps
 from isoplane.workload.machine_offer import KNOWN, MachineOffer, machine_offer
-from unit.workload import samples
 
 
 def nested(where: tuple[str, ...], value: Any) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import samples_support as samples
 from isoplane.http.user import SYSTEM, User
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Resource
 from isoplane.objects.scheme import Scheme
 from isoplane.server.admission import AdmissionRequest
 from isoplane.server.ineffective_admission import MOST, IneffectiveAdmission
 from isoplane.workload.registry import adapter_for
-from unit.workload import samples
 
 
 def pod(**spec: Any) -> dict[str, Any]:

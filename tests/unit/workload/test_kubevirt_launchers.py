@@ -23,7 +23,7 @@ from isoplane.workload.accounting import Accounting
 from isoplane.workload.machine import machine_asks
 from isoplane.workload.registry import adapter_for
 from isoplane.workload.requests import pod_asks
-from unit.workload.machines import random_machine
+from machines_support import random_machine
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "kubevirt"
 MACHINES: dict[str, dict[str, Any]] = yaml.safe_load((GOLDEN / "machines.yaml").read_text())

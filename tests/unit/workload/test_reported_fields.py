@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+import samples_support as samples
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES
 from isoplane.objects.validation import unknown_fields, validate
 from isoplane.workload.adapters import Report, Waiting
 from isoplane.workload.registry import adapter_for
 from isoplane.workload.shape import Observed, Stage, UnitObserved, UnitState
-from unit.workload import samples
 
 NOW = 1_800_000_000.0
 DETAILS = {"accelerator": "kvm", "mac": "02:00:00:00:00:01", "log": "serial-0.log"}

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import samples_support as samples
 from isoplane.workload import common, delta, health
 from isoplane.workload.adapters import Report
 from isoplane.workload.delta import AskStop, Kill, Memory, Start
@@ -27,7 +28,6 @@ from isoplane.workload.shape import (
     UnitState,
     Workload,
 )
-from unit.workload import samples
 
 NOW = 1_800_000_000.0
 UNITS = (Unit("s1", UnitRole.SIDECAR), Unit("s2", UnitRole.SIDECAR), Unit("main", restart=RestartRule.NEVER))

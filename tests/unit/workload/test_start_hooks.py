@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import samples_support as samples
 from isoplane.workload import delta
 from isoplane.workload.adapters import Report
 from isoplane.workload.delta import AskStop, Kill, Memory, Start
@@ -15,7 +16,6 @@ from isoplane.workload.health import Health
 from isoplane.workload.lifecycle import initialized, stage_of
 from isoplane.workload.pod import PodAdapter
 from isoplane.workload.shape import Observed, Stage, UnitObserved, UnitState, Workload
-from unit.workload import samples
 
 NOW = 1_800_000_000.0
 HOOK = {"lifecycle": {"postStart": {"exec": {"command": ["true"]}}}}

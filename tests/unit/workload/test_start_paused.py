@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import samples_support as samples
 from isoplane.workload import common
 from isoplane.workload.adapters import PAUSED_ANNOTATION
 from isoplane.workload.shape import RunState
 from isoplane.workload.vmi import MachineAdapter
-from unit.workload import samples
 
 
 def test_a_machine_may_start_paused() -> None:

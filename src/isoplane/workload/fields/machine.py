@@ -21,37 +21,37 @@ VOLUMES = ("containerDisk", "emptyDisk", "hostDisk", "cloudInitNoCloud", "config
 """The volumes that a machine can have here."""
 
 HONOURED: Honoured = {
-    "unit/node_qemu/test_qemu_domain.py::test_topology": (
+    "unit/node/runtime/qemu/test_qemu_domain.py::test_topology": (
         "spec.domain.cpu.{cores,features[].{name,policy},model,sockets,threads}"
     ),
-    "unit/node_qemu/test_qemu_domain.py::test_memory_may_come_from_resources": (
+    "unit/node/runtime/qemu/test_qemu_domain.py::test_memory_may_come_from_resources": (
         "spec.domain.memory.guest spec.domain.resources.{limits,requests}[]"
     ),
     "unit/workload/test_machine.py::test_overcommit_and_allocation_ratio": "spec.domain.resources.overcommitGuestOverhead",
     "unit/workload/test_machine.py::test_what_is_set_aside_beside_the_guest_is_counted": (
         "spec.domain.memory.reservedOverhead.addedOverhead"
     ),
-    "unit/node_qemu/test_qemu_domain.py::test_volumes_become_disks_in_declared_order": (
+    "unit/node/runtime/qemu/test_qemu_domain.py::test_volumes_become_disks_in_declared_order": (
         f"{_DISKS}.{{bootOrder,cache,cdrom.bus,disk.{{bus,readonly}},name,serial}} spec.volumes[].name "
         "spec.volumes[].{containerDisk.{image,imagePullPolicy,path},emptyDisk.capacity,hostDisk.{capacity,path,type}} "
         f"spec.volumes[].cloudInitNoCloud.{_CLOUD_INIT} spec.volumes[].configMap.{{name,optional,volumeLabel}} "
         "spec.volumes[].secret.{optional,secretName,volumeLabel}"
     ),
-    "unit/node_qemu/test_qemu_domain.py::test_defaults_are_kubevirts": (
+    "unit/node/runtime/qemu/test_qemu_domain.py::test_defaults_are_kubevirts": (
         "spec.domain.firmware.kernelBoot.{container.{image,imagePullPolicy,initrdPath,kernelPath},kernelArgs} "
         f"spec.domain.machine.type {_CARDS}.{{model,name}} {_DEVICES}.autoattachPodInterface spec.networks[].name"
     ),
-    "unit/node_qemu/test_qemu_command.py::test_the_demo_guests_command_line": (
+    "unit/node/runtime/qemu/test_qemu_command.py::test_the_demo_guests_command_line": (
         f"spec.domain.firmware.{{serial,uuid}} {_DEVICES}.{{rng,disableHotplug}}"
     ),
-    "unit/node_qemu/test_qemu_switches.py::test_what_is_switched_off_is_off": (
+    "unit/node/runtime/qemu/test_qemu_switches.py::test_what_is_switched_off_is_off": (
         f"spec.domain.features.acpi.enabled {_CARDS}.state"
     ),
-    "unit/node_qemu/test_qemu_switches.py::test_how_a_disk_is_opened": f"{_DISKS}.{{io,shareable}}",
+    "unit/node/runtime/qemu/test_qemu_switches.py::test_how_a_disk_is_opened": f"{_DISKS}.{{io,shareable}}",
     "integration/test_launcher_pods.py::test_eviction_stops_a_machine_gracefully": "spec.evictionStrategy",
     "unit/workload/test_start_paused.py::test_a_machine_may_start_paused": "spec.startStrategy",
     "e2e/test_qemu_machine.py::test_the_guest_takes_its_address_by_dhcp": f"{_CARDS}.{{bridge,masquerade}}",
-    "unit/node_qemu/test_qemu_domain.py::test_an_agent_channel_is_there_when_a_probe_needs_it": (
+    "unit/node/runtime/qemu/test_qemu_domain.py::test_an_agent_channel_is_there_when_a_probe_needs_it": (
         f"{_PROBES}.{{exec.command[],guestAgentPing}}"
     ),
     "unit/workload/test_probe_fields.py::test_a_probe_is_read_whole": (

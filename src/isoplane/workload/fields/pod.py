@@ -31,7 +31,7 @@ HONOURED: Honoured = {
         f"{_PROBES}.{{exec.command[],tcpSocket.{{host,port}}}} "
         f"{_PROBES}.httpGet.{{host,httpHeaders[].{{name,value}},path,port,scheme}}"
     ),
-    "unit/test_node_ask_grpc.py::test_the_answer_decides": f"{_PROBES}.grpc.{{port,service}}",
+    "unit/node/test_node_ask_grpc.py::test_the_answer_decides": f"{_PROBES}.grpc.{{port,service}}",
     "unit/placement/test_placement_fit.py::test_node_affinity": (
         "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[]"
         ".{matchExpressions,matchFields}[].{key,operator,values[]}"
@@ -44,23 +44,23 @@ HONOURED: Honoured = {
     "integration/test_controllers_scheduler.py::test_both_kinds_are_bound": "spec.nodeName",
     "integration/test_quota_admission.py::test_priority_is_one_handle_for_both_kinds": "spec.{priority,priorityClassName}",
     "integration/test_quota_admission.py::test_a_preemption_policy_of_never": "spec.preemptionPolicy",
-    "unit/test_node_oci_recipe.py::test_command_line": f"{_C}.{{args[],command[]}}",
-    "unit/test_node_oci_recipe.py::test_the_environments_order": (
+    "unit/node/runtime/oci/test_node_oci_recipe.py::test_command_line": f"{_C}.{{args[],command[]}}",
+    "unit/node/runtime/oci/test_node_oci_recipe.py::test_the_environments_order": (
         f"spec.enableServiceLinks {_C}.env[].{{name,value}} "
         f"{_C}.envFrom[].{{prefix,{{configMapRef,secretRef}}.{{name,optional}}}}"
     ),
-    "unit/test_node_oci_recipe.py::test_values_from_elsewhere": (
+    "unit/node/runtime/oci/test_node_oci_recipe.py::test_values_from_elsewhere": (
         f"{_C}.env[].valueFrom.{{configMapKeyRef.{_REFERENCE},secretKeyRef.{_REFERENCE},fieldRef.{{apiVersion,fieldPath}}}}"
     ),
-    "unit/test_node_oci_recipe.py::test_resource_of_another_container": (
+    "unit/node/runtime/oci/test_node_oci_recipe.py::test_resource_of_another_container": (
         f"{_C}.env[].valueFrom.resourceFieldRef.{{containerName,divisor,resource}}"
     ),
-    "unit/test_node_oci_reference.py::test_the_default_pull_policy": f"{_C}.{{image,imagePullPolicy}}",
-    "unit/test_node_oci_recipe.py::test_hooks_are_filled_in": (
+    "unit/node/runtime/oci/test_node_oci_reference.py::test_the_default_pull_policy": f"{_C}.{{image,imagePullPolicy}}",
+    "unit/node/runtime/oci/test_node_oci_recipe.py::test_hooks_are_filled_in": (
         f"{_C}.lifecycle.{{preStop,postStart}}.{{exec.command[],sleep.seconds}} "
         f"{_C}.lifecycle.{{preStop,postStart}}.httpGet.{{host,httpHeaders[].{{name,value}},path,port,scheme}}"
     ),
-    "unit/test_node_oci_recipe.py::test_signal_names": f"{_C}.lifecycle.stopSignal",
+    "unit/node/runtime/oci/test_node_oci_recipe.py::test_signal_names": f"{_C}.lifecycle.stopSignal",
     "unit/workload/test_adapters.py::test_the_shape_says_who_what_and_how_much": (
         f"{_C}.name {_C}.ports[].{{containerPort,name,protocol}} spec.{{hostname,serviceAccount,serviceAccountName}}"
     ),
@@ -69,32 +69,32 @@ HONOURED: Honoured = {
     "unit/workload/test_requests.py::test_pod_level_resources_win_and_overhead_is_added": (
         "spec.resources.{limits,requests}[] spec.overhead[]"
     ),
-    "unit/test_node_oci_recipe.py::test_users": (
+    "unit/node/runtime/oci/test_node_oci_recipe.py::test_users": (
         f"{_C}.securityContext.{{runAsGroup,runAsNonRoot,runAsUser}} "
         "spec.securityContext.{fsGroup,runAsGroup,runAsNonRoot,runAsUser,supplementalGroups[]}"
     ),
-    "unit/test_node_oci_recipe.py::test_capabilities_by_default_added_dropped_and_all": (
+    "unit/node/runtime/oci/test_node_oci_recipe.py::test_capabilities_by_default_added_dropped_and_all": (
         f"{_C}.securityContext.capabilities.{{add,drop}}[]"
     ),
-    "unit/test_node_oci_recipe.py::test_the_document_says_what_the_container_asks_for": (
+    "unit/node/runtime/oci/test_node_oci_recipe.py::test_the_document_says_what_the_container_asks_for": (
         f"{_C}.securityContext.{{allowPrivilegeEscalation,readOnlyRootFilesystem}} {_C}.{{tty,workingDir}}"
     ),
-    "unit/test_node_oci_recipe.py::test_privileges_lift_the_masks": f"{_C}.securityContext.privileged",
-    "unit/test_node_oci_surroundings.py::test_nobody_is_unconfined_who_did_not_choose_it": (
+    "unit/node/runtime/oci/test_node_oci_recipe.py::test_privileges_lift_the_masks": f"{_C}.securityContext.privileged",
+    "unit/node/runtime/oci/test_node_oci_surroundings.py::test_nobody_is_unconfined_who_did_not_choose_it": (
         f"{_C}.securityContext.seccompProfile.type spec.securityContext.seccompProfile.type"
     ),
     "unit/workload/test_sysctls.py::test_only_what_is_safe_or_allowed": "spec.securityContext.sysctls[].{name,value}",
     "e2e/test_oci_containers.py::test_interactive_exec_by_pipes": f"{_C}.stdin",
     "e2e/test_oci_containers.py::test_termination_message": f"{_C}.terminationMessagePath",
     "e2e/test_oci_containers.py::test_termination_message_from_the_log": f"{_C}.terminationMessagePolicy",
-    "unit/test_node_oci_pod_fields.py::test_mounts_say_what_was_asked": (
+    "unit/node/runtime/oci/test_node_oci_pod_fields.py::test_mounts_say_what_was_asked": (
         f"{_C}.volumeMounts[].{{mountPath,mountPropagation,name,readOnly,recursiveReadOnly,subPath,subPathExpr}}"
     ),
-    "unit/test_node_oci_pod_fields.py::test_the_network_files_of_a_pod": (
+    "unit/node/runtime/oci/test_node_oci_pod_fields.py::test_the_network_files_of_a_pod": (
         "spec.dnsConfig.{nameservers[],options[].{name,value},searches[]} spec.dnsPolicy spec.subdomain "
         "spec.hostAliases[].{hostnames[],ip}"
     ),
-    "unit/test_node_oci_pod_fields.py::test_namespaces_of_the_host": "spec.{hostIPC,hostPID}",
+    "unit/node/runtime/oci/test_node_oci_pod_fields.py::test_namespaces_of_the_host": "spec.{hostIPC,hostPID}",
     "unit/workload/test_adapters.py::test_the_kinds_differ_where_they_should": "spec.hostNetwork",
     "e2e/test_oci_containers.py::test_volumes_of_every_kind": (
         "spec.volumes[].{name,emptyDir.{medium,sizeLimit},hostPath.{path,type}} "

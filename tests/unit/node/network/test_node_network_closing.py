@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 from hypothesis import given, settings
 
-sys.path.insert(0, str(Path(__file__).parent / "policy"))
-
-import policy_strategies as nasty
-
+import policy_strategies_support as nasty
 from isoplane.node.network.closing import meet_tables
 from isoplane.node.network.engines.protocol import Connection
 from isoplane.node.network.rules import permitting

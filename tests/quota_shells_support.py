@@ -38,7 +38,7 @@ from isoplane.quota.read import policy_of, quota_of
 from isoplane.server.quota_admission import rows
 from isoplane.workload.adapters import QUOTA_GATE, Adapter
 from isoplane.workload.registry import adapter_for
-from quota_plane import QuotaPlane, pod, quota_plane, vmi
+from quota_plane_support import QuotaPlane, pod, quota_plane, vmi
 
 PRIORITIES = {"": 0, "batch": 10, "normal": 100, "critical": 1000}
 TENANTS = ("a", "b")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import samples_support as samples
 from isoplane.node.prober import Prober
 from isoplane.workload.health import ProbeKind
 from isoplane.workload.pod import PodAdapter
 from isoplane.workload.shape import Observed, Probe, Unit, UnitObserved, UnitState, Workload
-from unit.workload import samples
 
 
 class Host:

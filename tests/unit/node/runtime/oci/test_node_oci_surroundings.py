@@ -14,7 +14,7 @@ from isoplane.node.runtime.oci.spec import Mount
 from isoplane.node.runtime.protocol import RuntimeFailure
 
 MACHINE = "x86_64"
-CONTAINERD = json.loads((Path(__file__).parents[1] / "golden" / "seccomp" / "containerd.json").read_text())
+CONTAINERD = json.loads((Path(__file__).parents[4] / "golden" / "seccomp" / "containerd.json").read_text())
 """What containerd's default profile for amd64 says, by capability: printed by a program that calls it."""
 ALLOW = "SCMP_ACT_ALLOW"
 NAMESPACES = [0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000]

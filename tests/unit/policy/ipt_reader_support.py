@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import Any
 
-from nft_reader import Packet
+from nft_reader_support import Packet
 
 from isoplane.policy.iptables import HOOKS, Steps
 
