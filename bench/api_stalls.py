@@ -39,6 +39,8 @@ def requests() -> dict[str, tuple[str, str, str, bytes]]:
     many = {"metadata": {"name": "many"}, "data": {f"k{at}": "v" for at in range(60_000)}}
     policy = {"metadata": {"name": "rules"}, "spec": {"podSelector": {}, "ingress": rules}}
     tolerations = [{"key": f"k{at}", "operator": "Exists"} for at in range(1000)]
+    env = [{"name": f"A{at}", "value": "b"} for at in range(300)]
+    variables = {"containers": [{"name": f"c{at}", "image": "example/app:1", "env": env} for at in range(250)]}
     keys = b"metadata: {name: keys}\ndata:\n" + b"".join(b"  k%d: v\n" % at for at in range(100_000))
     moves = [
         {"op": "move", "from": "/data/k1", "path": "/data/k1x"},
@@ -48,6 +50,12 @@ def requests() -> dict[str, tuple[str, str, str, bytes]]:
     policies = "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies"
     return {
         "pod_of_250_containers": ("POST", f"{SPACE}/pods", JSON, json.dumps(pod).encode()),
+        "pod_of_75000_variables": (
+            "POST",
+            f"{SPACE}/pods",
+            JSON,
+            json.dumps({"metadata": {"name": "variables"}, "spec": variables}).encode(),
+        ),
         "policy_of_15000_rules": ("POST", policies, JSON, json.dumps(policy).encode()),
         "config_map_of_60000_keys": ("POST", f"{SPACE}/configmaps", JSON, json.dumps(many).encode()),
         "yaml_of_100000_keys": ("POST", f"{SPACE}/configmaps", YAML, keys),
