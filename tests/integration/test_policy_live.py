@@ -148,7 +148,7 @@ def test_hits_are_those_of_the_plane(server: ServerThread, live: tuple[str, str]
     try:
         done, never = run("hits", *live), run("hits", "--never", *live, "-o", "json")
     finally:
-        server.server.metrics.unregister(counted)
+        server.server.metrics._collectors.remove(counted)
     assert done.exit_code == never.exit_code == 0
     assert [line.split() for line in done.stdout.splitlines()] == [
         ["RULE", "DIRECTION", "NFTABLES", "OPENVSWITCH"],

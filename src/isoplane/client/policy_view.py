@@ -12,7 +12,7 @@ from typing import Any
 
 from isoplane.client.informer import Informer, Informers
 from isoplane.objects import metadata
-from isoplane.objects.kinds import CLUSTERNETWORKPOLICIES, NAMESPACES, NETWORKPOLICIES, Resource
+from isoplane.objects.kinds import CLUSTERNETWORKPOLICIES, NAMESPACES, NETWORKPOLICIES
 from isoplane.policy import model
 from isoplane.policy.clusterpolicy import cluster_network_policy
 from isoplane.policy.endpoints import endpoint_of
@@ -20,8 +20,6 @@ from isoplane.policy.model import Cluster, Node
 from isoplane.policy.parse import network_policy
 from isoplane.workload.networked import Networked
 from isoplane.workload.registry import adapter_for, workload_resources
-
-WATCHED: tuple[Resource, ...] = (NAMESPACES, NETWORKPOLICIES, CLUSTERNETWORKPOLICIES)
 
 
 class PolicyView:

@@ -55,10 +55,6 @@ class Acceptor:
         """In the order in which they began."""
         self._tasks = [asyncio.create_task(self._accept(one), name="accept") for one in sockets]
 
-    @property
-    def handshakes(self) -> int:
-        return len(self._handshakes)
-
     async def close(self) -> None:
         """Accept no more, and end what is in its handshake."""
         tasks = [*self._tasks, *self._handshakes]

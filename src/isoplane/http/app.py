@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 
 from isoplane.http import reply, request_info
@@ -35,12 +36,12 @@ Upgrade = Callable[[Scope, Receive, Send], Awaitable[None]]
 """Serves a WebSocket; raises ApiError before it is accepted."""
 
 
-class Service:
+class Service(ABC):
     """What a server has: overridden by each."""
 
+    @abstractmethod
     def find(self, info: RequestInfo) -> Handle | None:
         """Who answers such a request; None when there is no such thing. Asked only of what the client may."""
-        raise NotImplementedError
 
     def stored(self, info: RequestInfo) -> bytes | None:
         """The JSON of the one object that a plain GET is for, if it can be told at once; None: take the ordinary way."""

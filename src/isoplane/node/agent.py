@@ -80,12 +80,12 @@ class NodeAgent:
     @property
     def enforcement_status(self) -> EnforcementStatus | None:
         """What NetworkPolicy's enforcement has to say; None when nothing enforces, or before the start."""
-        return getattr(self._enforcement, "status", None)
+        return self._enforcement.status if self._enforcement is not None else None
 
     @property
     def rule_hits(self) -> tuple[list[RuleHits], int]:
         """How often each policy's rule decided, and how many rules are left out; none when nothing enforces."""
-        return getattr(self._enforcement, "hits", ([], 0))
+        return self._enforcement.hits if self._enforcement is not None else ([], 0)
 
     def lookup(self, uid: str, newer: Callable[[Object], Object] = lambda obj: obj) -> Desired | None:
         """The workload of this node that has ``uid``, as the cache knows it, or as ``newer`` does."""

@@ -12,8 +12,6 @@ from isoplane.node.register import simulated_machine
 from isoplane.node.runtime.protocol import Runtime, RuntimeFailure, RuntimeReason
 from isoplane.node.runtime.simulated import SimulatedRuntime
 
-ENGINES = ("nftables", "iptables", "openvswitch")
-
 
 def check(data_dir: Path, options: NodeOptions) -> None:
     """Whether a node of this kind may run here. Raises RuntimeFailure: a simulation looks after no real workloads, and a real

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 
 from isoplane.client.informer import Informers
 from isoplane.client.streams import ExecOptions, ExecSession, LogOptions
-from isoplane.node.runtime.protocol import Runtime, RuntimeFailure
+from isoplane.node.runtime.protocol import Interactive, Runtime, RuntimeFailure
 from isoplane.objects.errors import BadRequest, Internal, NotFound
 from isoplane.objects.kinds import Resource
 from isoplane.workload.registry import adapter_for
@@ -105,20 +105,18 @@ class LocalNode:
 
     def _way_in(
         self, resource: Resource, namespace: str, name: str, options: ExecOptions
-    ) -> tuple[Workload, Unit, Callable[..., Awaitable[ExecSession]]]:
+    ) -> tuple[Workload, Unit, Interactive]:
         workload = self._workload(resource, namespace, name)
         unit = self._unit(workload, options.container)
         runtime = self._runtimes[workload.runtime]
-        opener = getattr(runtime, "open_exec", None)
-        if opener is None:
+        if not isinstance(runtime, Interactive):
             raise BadRequest(f"{workload.id}: commands cannot be run inside it ({runtime.name} has no way in)")
-        return workload, unit, opener
+        return workload, unit, runtime
 
     async def exec(self, resource: Resource, namespace: str, name: str, options: ExecOptions) -> ExecSession:
         """See ``client.streams.NodeBackend``."""
-        workload, unit, opener = self._way_in(resource, namespace, name, options)
+        workload, unit, runtime = self._way_in(resource, namespace, name, options)
         try:
-            session: ExecSession = await opener(workload.uid, unit.name, options)
+            return await runtime.open_exec(workload.uid, unit.name, options)
         except RuntimeFailure as failure:
             raise Internal(f"{workload.id}: {failure.message}") from failure
-        return session

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from isoplane.node import ask_grpc, ask_http, destinations
-from isoplane.node.runtime.protocol import Runtime, RuntimeFailure
+from isoplane.node.runtime.protocol import GuestAgent, Runtime, RuntimeFailure
 from isoplane.workload import health
 from isoplane.workload.shape import Observed, Probe, Unit, UnitState, Workload
 
@@ -106,7 +106,9 @@ class Prober:
                     _, writer = await asyncio.open_connection(target, probe.tcp_port)
                     writer.close()
                     return True, ""
-                return await self._ping(runtime, workload, unit, probe.timeout)
+                if probe.guest_ping:
+                    return await self._ping(runtime, workload, unit, probe.timeout)
+                return False, "the probe says no way to ask"
         except TimeoutError:
             return False, f"no answer within {probe.timeout:g} s"
         except (OSError, ask_http.AskFailure, destinations.Refused, RuntimeFailure) as error:
@@ -115,8 +117,7 @@ class Prober:
     @staticmethod
     async def _ping(runtime: Runtime, workload: Workload, unit: Unit, timeout: float) -> tuple[bool, str]:
         """Ask the guest's agent, where the runtime has a way to."""
-        ping = getattr(runtime, "ping", None)
-        if ping is None:
+        if not isinstance(runtime, GuestAgent):
             return False, f"{runtime.name} has no guest agent to ask"
-        await ping(workload.uid, unit.name, timeout)
+        await runtime.ping(workload.uid, unit.name, timeout)
         return True, ""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from isoplane.node.network.enforcer import EnforcementStatus
 from isoplane.node.track import Desired
 from isoplane.objects.metadata import Object
+from isoplane.policy.hits import RuleHits
 
 
 class Events(Protocol):
@@ -37,6 +39,16 @@ class Enforcement(Protocol):
     @property
     def failure(self) -> str:
         """Why the rules that policies ask for are not in force on this node; '' when they are."""
+        ...
+
+    @property
+    def status(self) -> EnforcementStatus | None:
+        """What is loaded and what failed; None before the start."""
+        ...
+
+    @property
+    def hits(self) -> tuple[list[RuleHits], int]:
+        """How often each policy's rule decided here, and how many rules are left out."""
         ...
 
     def changed(self, uid: str) -> None:

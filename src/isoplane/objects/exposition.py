@@ -72,10 +72,6 @@ class Registry:
         """Ask ``collector`` at every scrape. It runs on the event loop and must not wait."""
         self._collectors.append(collector)
 
-    def unregister(self, collector: Collector) -> None:
-        """Ask it no more: what it tells of has ended. Raises ValueError when it is not registered."""
-        self._collectors.remove(collector)
-
     def families(self) -> dict[str, Family]:
         """By name. Raises ValueError when two collectors tell of one metric: a scrape must not hold it twice."""
         found: dict[str, Family] = {}

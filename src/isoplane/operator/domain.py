@@ -39,7 +39,6 @@ from isoplane.workload.accounting import Accounting
 from isoplane.workload.shape import Claim, Stage
 
 _log = logging.getLogger(__name__)
-OUTSIDE = "AdmittedOutside"
 RETRY_SECONDS = 60.0
 """After this long a refused workload is asked about again, though nothing was seen to change."""
 

@@ -64,10 +64,6 @@ class Operator:
         self._wake = asyncio.Event()
         self._synced = asyncio.Event()
 
-    @property
-    def leads(self) -> bool:
-        return self._leading is not None and not self._leading.done()
-
     async def synced(self) -> None:
         """Wait until the caches are full."""
         await self._synced.wait()

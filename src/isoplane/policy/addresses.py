@@ -83,11 +83,6 @@ def text(family: int, number: int) -> str:
     return str(ipaddress.IPv4Address(number) if family == 4 else ipaddress.IPv6Address(number))
 
 
-def of_family(family: int, values: Iterable[str]) -> tuple[int, ...]:
-    """The numbers of those addresses that belong to the family, in their order."""
-    return tuple(number for version, number in map(address, values) if version == family)
-
-
 def intervals(prefixes: Iterable[tuple[int, int, int]], family: int) -> Iterator[tuple[int, int, int]]:
     """Nested ``(network, length, class)`` by longest prefix, flattened to disjoint ``(low, high, class)`` in order.
 

@@ -124,8 +124,3 @@ def canonical(name: str) -> str:
     if name == "pods" or name.startswith(("requests.", "limits.", "count/")):
         return name
     return f"requests.{name}"
-
-
-def canonical_amounts(given: Amounts) -> dict[str, int]:
-    """The amounts under their canonical names."""
-    return {canonical(name): value for name, value in given.items()}

@@ -37,8 +37,6 @@ TRANSITIONS: dict[Stage, frozenset[Stage]] = {
 }
 """Stage → the stages that may be seen next (some may be passed too fast to be seen)."""
 
-ORDER: tuple[Stage, ...] = tuple(TRANSITIONS)
-
 
 @dataclass(frozen=True, slots=True)
 class Alignment:

@@ -75,7 +75,6 @@ class PodAdapter:
             stop_deadline=deadline,
             restart=restart,
             graceful_resend=0,
-            acknowledges_stop=False,
             runtime="oci",
             interface=InterfaceType.HOST if seen.host_network else InterfaceType.VETH,
             units=(*(_init(c, restart) for c in inits), *(_unit(c, UnitRole.MAIN, restart) for c in containers)),
@@ -93,7 +92,6 @@ class PodAdapter:
             node_affinity=common.node_affinity(spec),
             scheduler=str(spec.get("schedulerName") or ""),
             transitions=common.transitions(obj),
-            owner_uid=str((metadata.controller_of(obj) or {}).get("uid") or ""),
             addresses=seen.addresses,
             expires_at=_expires_at(spec, status),
         )

@@ -216,8 +216,6 @@ class Workload(Claim):
     restart: RestartRule
     graceful_resend: float
     """Seconds after which a graceful stop is asked for again (a booting guest misses the button); 0 asks once."""
-    acknowledges_stop: bool
-    """Whether a guest can confirm a graceful stop (a VM with ACPI) or merely be signalled."""
 
     runtime: str
     """Which runtime runs it: ``oci`` or ``qemu``."""
@@ -234,8 +232,6 @@ class Workload(Claim):
     node_selector: Mapping[str, str]
     transitions: Mapping[str, float]
     """Stage → POSIX seconds at which it was first reached, as recorded on the object."""
-    owner_uid: str
-    """uid of the controlling owner; '' for a bare workload."""
     addresses: tuple[str, ...]
     """What its status tells, one a family, the primary first; nothing before it has any."""
 

@@ -95,7 +95,6 @@ class MachineAdapter:
             stop_deadline=deadline,
             restart=RestartRule.NEVER,
             graceful_resend=POWER_BUTTON_RESEND,
-            acknowledges_stop=True,
             runtime="qemu",
             interface=InterfaceType.TAP,
             units=(_machine(spec, asks, seen.ports),),
@@ -112,7 +111,6 @@ class MachineAdapter:
             node_affinity=common.node_affinity(spec),
             scheduler=str(spec.get("schedulerName") or ""),
             transitions=common.transitions(obj),
-            owner_uid=str((metadata.controller_of(obj) or {}).get("uid") or ""),
             addresses=seen.addresses,
         )
 

@@ -13,7 +13,7 @@ from isoplane.objects.accounting import MODES
 from isoplane.objects.kinds import CONFIGMAPS, PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES
 from isoplane.objects.scheme import Scheme
 from isoplane.quota.audit import entries
-from isoplane.quota.charge import amounts, canonical_amounts, charge_of, count_name, counts_nothing, object_amounts
+from isoplane.quota.charge import amounts, charge_of, count_name, counts_nothing, object_amounts
 from isoplane.quota.model import Admit, Ask, Quota, ScopeTerm
 from isoplane.quota.read import capacity, policy_of, quota_of
 from isoplane.quota.scopes import counts, terms
@@ -99,7 +99,6 @@ def test_reading_what_configures_quota() -> None:
     policy = policy_of({"spec": {"evictionThreshold": 0, "guaranteed": {"cpu": "2", "pods": 3}, "cohort": "default"}})
     assert (policy.threshold, policy.guaranteed) == (0, {"requests.cpu": 2000, "pods": 3})
     assert policy_of({"spec": {}}).threshold is None
-    assert canonical_amounts({"cpu": 1, "requests.cpu": 2, "pods": 3}) == {"requests.cpu": 2, "pods": 3}
 
 
 def test_capacity_is_what_is_there_times_the_ratio_rounded_down() -> None:

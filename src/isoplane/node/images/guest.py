@@ -31,7 +31,6 @@ from isoplane.node.programs import which
 GUEST_IMAGE = "isoplane.io/demo/guest:1"
 KERNEL_PATH = "/boot/vmlinuz"
 INITRD_PATH = "/boot/initrd.img"
-GUEST_PORT = 8080
 
 METAPACKAGE = "linux-image-cloud-amd64"
 _MODULES = ("virtio_pci", "virtio_net", "button", "evdev", "pvpanic_mmio", "virtio_rng", "virtio_blk", "isofs")
@@ -131,8 +130,9 @@ def read_kernel_package(package: Path) -> tuple[str, bytes, dict[str, bytes]]:
             ["dpkg-deb", "--fsys-tarfile", str(package)], capture_output=True, check=True, timeout=120
         )
     except (OSError, subprocess.SubprocessError) as error:
-        detail = getattr(error, "stderr", None) or str(error).encode()
-        raise ImageError(f"{package} cannot be unpacked: {detail.decode(errors='replace').strip()}") from error
+        said = error.stderr if isinstance(error, subprocess.CalledProcessError) else b""
+        detail = said.decode(errors="replace").strip() or str(error)
+        raise ImageError(f"{package} cannot be unpacked: {detail}") from error
     release, kernel = "", b""
     modules: dict[str, bytes] = {}
     wanted = re.compile(r".*/([^/]+)\.ko(\.xz)?")

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+from isoplane.client.streams import ExecOptions, ExecSession
 from isoplane.workload.eviction import StorageUse
 from isoplane.workload.shape import Observed, Unit, Workload
 
@@ -196,4 +197,22 @@ class Runtime(Protocol):
         timestamps: bool,
     ) -> AsyncIterator[bytes]:
         """The unit's output (stdout and stderr, or the serial console) in whole lines. ``since`` in POSIX seconds."""
+        ...
+
+
+@runtime_checkable
+class Interactive(Protocol):
+    """A runtime by which a client of the API can run commands with their input and output connected."""
+
+    async def open_exec(self, uid: str, unit: str, options: ExecOptions) -> ExecSession:
+        """Raises RuntimeFailure when the command could not be started."""
+        ...
+
+
+@runtime_checkable
+class GuestAgent(Protocol):
+    """A runtime whose units have an agent inside that can be asked whether it lives (guestAgentPing)."""
+
+    async def ping(self, uid: str, unit: str, timeout: float) -> None:
+        """Return if it answers. Raises RuntimeFailure."""
         ...

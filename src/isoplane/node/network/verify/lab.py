@@ -76,7 +76,6 @@ def stand_in(
         stop_deadline=None,
         restart=RestartRule.ALWAYS,
         graceful_resend=0,
-        acknowledges_stop=machine,
         runtime="qemu" if machine else "oci",
         interface=interface,
         units=(),
@@ -91,7 +90,6 @@ def stand_in(
         stage=Stage.PLACED,
         transitions={},
         deleting=False,
-        owner_uid="",
         owned_by_tenant=False,
         addresses=(),
     )
@@ -176,6 +174,7 @@ class PolicyLab:
         self.places: dict[str, Place] = {}
         self.engines: list[Engine] = []
         self.enforcer: Enforcer
+        self._enforcing = False
         self.rules: NodeRules
         self._names: dict[str, str] = {}
         """uid → endpoint id."""
@@ -201,6 +200,7 @@ class PolicyLab:
             return self.rules.render(compile_tables(self.cluster), interfaces)
 
         self.enforcer = Enforcer(self.engines, compile, fabric.interfaces, drift=0.5)
+        self._enforcing = True
         fabric.on_reset(self.enforcer.reset)
         await self.enforcer.start()
         for endpoint in from_objects(objects).endpoints:
@@ -331,7 +331,7 @@ class PolicyLab:
             if place.guest is not None:
                 place.guest.close()
         try:
-            if hasattr(self, "enforcer"):
+            if self._enforcing:
                 await self.enforcer.clear()
         finally:
             await self.fabric.teardown()
