@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 
 import pytest
-from tree import ROOT, files, modules
+from tree_support import ROOT, files, modules
 
 ALLOWED = {
     "objects/validation.py: unknown_fields": "what the tests of schemas ask",
