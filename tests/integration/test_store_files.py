@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from isoplane.objects.errors import Expired, InsufficientStorage
-from isoplane.objects.kinds import CONFIGMAPS
+from isoplane.objects.kinds import CONFIGMAPS, Resource
 from isoplane.store import Store, Transaction
 from isoplane.store.errors import StoreCorrupt, StoreLocked, StoreUnwritable
 from isoplane.store.history import Retention
@@ -84,6 +84,27 @@ async def test_a_deleted_object_leaves_no_row_after_compaction(tmp_path: Path) -
         await put(store, "b")
     await store.close()
     assert stored(tmp_path, "SELECT DISTINCT name FROM log") == [("b",)]
+
+
+async def test_objects_of_a_kind_that_is_not_served_for_a_while_are_kept(tmp_path: Path) -> None:
+    """A plane that starts without a custom kind loads none of its objects, compacts the others, and loses none."""
+    widgets = Resource("example.com", "v1", "widgets", "Widget", custom=True)
+    few = Retention(changes=1, size=1 << 30, seconds=1e9)
+    store = Store.open(tmp_path, few, served=(CONFIGMAPS, widgets))
+    for turn in range(3):
+        obj = {"metadata": {"name": "w", "namespace": "default", "uid": "uid-w"}, "spec": {"turn": turn}}
+        await store.transact(lambda txn, obj=obj: txn.put(widgets, obj))  # type: ignore[misc]
+    await store.close()
+    store = Store.open(tmp_path, few)
+    assert list(store.state.list(widgets)) == []
+    assert store.state.by_uid("uid-w") is None
+    for number in range(20):
+        await put(store, "a", n=str(number))
+    await store.close()
+    store = Store.open(tmp_path, few, served=(CONFIGMAPS, widgets))
+    (kept,) = store.state.list(widgets)
+    assert (kept.object()["spec"], kept.resource) == ({"turn": 2}, widgets)
+    await store.close()
 
 
 async def test_a_second_instance_is_told_who_has_the_directory(tmp_path: Path) -> None:
