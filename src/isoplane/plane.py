@@ -187,7 +187,7 @@ class Plane:
         """Before anybody outside can ask: the computed kinds, and a ledger that is right."""
         server.verbs.computed.register(Derived(WORKLOADS, workload_resources(), partial(project_workload, self._place)))
         server.verbs.computed.register(usage_summary())
-        server.verbs.computed.register(decisions_summary())
+        server.verbs.computed.register(decisions_summary(self.scheme))
         self.quota.write_refusals_to(server.store)
         await repair(server.store, self.quota, scheme=self.scheme)
 

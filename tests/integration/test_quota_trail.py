@@ -20,7 +20,7 @@ from quota_plane_support import QuotaPlane, condition, pod, quota_plane
 async def plane(tmp_path: Path) -> AsyncIterator[QuotaPlane]:
     async with quota_plane(tmp_path / "data") as made:
         made.verbs.computed.register(usage_summary())
-        made.verbs.computed.register(decisions_summary())
+        made.verbs.computed.register(decisions_summary(made.verbs.scheme))
         made.plugin.write_refusals_to(made.store)
         await made.priority("critical", 1000)
         await made.priority("batch", 10)

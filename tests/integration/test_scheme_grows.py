@@ -16,7 +16,7 @@ from isoplane.client.http import HttpApi
 from isoplane.node.parts import NodeOptions
 from isoplane.objects.columns.printer import AGE, NAME, Column, Printer, age
 from isoplane.objects.errors import Expired, Invalid, NotFound, QuotaExceeded
-from isoplane.objects.kinds import CONFIGMAPS, NAMESPACES, RESOURCEQUOTAS
+from isoplane.objects.kinds import CONFIGMAPS, NAMESPACES, QUOTADECISIONS, RESOURCEQUOTAS
 from isoplane.objects.metadata import Object
 from isoplane.objects.resource import Resource, Rules, Selectable, Strategy, status_of
 from isoplane.objects.rules.report import Report
@@ -201,6 +201,8 @@ async def quota_counts(api: HttpApi) -> None:
     await api.create(WIDGETS, widget("three"), namespace="default")
     with pytest.raises(QuotaExceeded, match=r"used: count/widgets\.example\.com=3"):
         await api.create(WIDGETS, widget("four"), namespace="default")
+    (refused,) = [d for d in (await api.list(QUOTADECISIONS, "default")).items if d["status"]["decision"] == "Refuse"]
+    assert refused["status"]["workload"]["kind"] == "Widget"
     await api.delete(RESOURCEQUOTAS, "q", "default")
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from isoplane.objects.kinds import (
-    BUILT_IN,
     PODS,
     QUOTADECISIONS,
     QUOTAPOLICIES,
@@ -19,14 +18,13 @@ from isoplane.objects.kinds import (
 )
 from isoplane.objects.metadata import Object, rfc3339
 from isoplane.objects.quantity import render
+from isoplane.objects.scheme import Scheme
 from isoplane.quota.explain import RULES
 from isoplane.server.computed import Summary
 from isoplane.server.quota_admission import rows
 from isoplane.server.quota_admission.accounts import kind_names
 from isoplane.store.view import ReadView
 
-_KINDS = {**{r.singular: r.kind for r in BUILT_IN}, **{first: r.kind for first, r in kind_names().items()}}
-"""First part of an id → kind. Objects that are no workloads are refused by their number."""
 Entries = Mapping[str, list[Mapping[str, Any]]]
 """Namespace → its entries, oldest first."""
 
@@ -34,7 +32,8 @@ Entries = Mapping[str, list[Mapping[str, Any]]]
 class Trail:
     """The entries of the newest revision, sorted once for all namespaces that are asked about at it."""
 
-    def __init__(self) -> None:
+    def __init__(self, scheme: Scheme) -> None:
+        self._scheme = scheme
         self._revision = -1
         self._found: Entries = {}
 
@@ -42,7 +41,9 @@ class Trail:
         """The QuotaDecisions of one namespace."""
         if view.revision != self._revision:
             self._found, self._revision = _sorted(view), view.revision
-        return [_decision(entry) for entry in self._found.get(namespace, ())]
+        # First part of an id → kind. Objects that are no workloads are refused by their number.
+        kinds = {r.singular: r.kind for r in self._scheme} | {first: r.kind for first, r in kind_names().items()}
+        return [_decision(entry, kinds) for entry in self._found.get(namespace, ())]
 
 
 def _sorted(view: ReadView) -> Entries:
@@ -53,7 +54,7 @@ def _sorted(view: ReadView) -> Entries:
     return found
 
 
-def _decision(entry: Mapping[str, Any]) -> Object:
+def _decision(entry: Mapping[str, Any], kinds: Mapping[str, str]) -> Object:
     status: dict[str, Any] = {
         "decision": entry["act"].capitalize(),
         "priority": entry["priority"],
@@ -62,7 +63,7 @@ def _decision(entry: Mapping[str, Any]) -> Object:
     }
     if entry["workload"]:
         kind, _, name = entry["workload"].split("/", 2)
-        status["workload"] = {"kind": _KINDS.get(kind, kind), "name": name, "uid": entry["uid"]}
+        status["workload"] = {"kind": kinds.get(kind, kind), "name": name, "uid": entry["uid"]}
     if short := entry.get("short"):
         status["short"] = [_short(line, amount) for line, amount in short.items()]
     for field in ("victims", "preemptor"):
@@ -86,7 +87,7 @@ def _short(line: str, amount: int) -> dict[str, str]:
     return {"limit": node, "resource": resource, "amount": render(resource, amount)}
 
 
-def decisions_summary() -> Summary:
+def decisions_summary(scheme: Scheme) -> Summary:
     """What to register with the server's computed kinds."""
     sources = (RESOURCEQUOTAS, TENANTQUOTAS, QUOTAPOLICIES, PODS, VIRTUALMACHINEINSTANCES)
-    return Summary(QUOTADECISIONS, sources, Trail().decisions)
+    return Summary(QUOTADECISIONS, sources, Trail(scheme).decisions)
