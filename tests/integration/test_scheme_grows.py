@@ -201,8 +201,13 @@ async def quota_counts(api: HttpApi) -> None:
     await api.create(WIDGETS, widget("three"), namespace="default")
     with pytest.raises(QuotaExceeded, match=r"used: count/widgets\.example\.com=3"):
         await api.create(WIDGETS, widget("four"), namespace="default")
-    (refused,) = [d for d in (await api.list(QUOTADECISIONS, "default")).items if d["status"]["decision"] == "Refuse"]
-    assert refused["status"]["workload"]["kind"] == "Widget"
+
+    async def told() -> bool:
+        """A refusal is written after the answer."""
+        found = [d["status"] for d in (await api.list(QUOTADECISIONS, "default")).items]
+        return [d["workload"]["kind"] for d in found if d["decision"] == "Refuse"] == ["Widget"]
+
+    await until(told)
     await api.delete(RESOURCEQUOTAS, "q", "default")
 
 
