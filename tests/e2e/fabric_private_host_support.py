@@ -1,6 +1,6 @@
 """Scenarios that change a whole host, run by test_fabric_host.py in a network namespace that stands for one.
 
-unshare --net python fabric_private_host.py SCENARIO DIRECTORY
+unshare --net python fabric_private_host_support.py SCENARIO DIRECTORY
 """
 
 from __future__ import annotations

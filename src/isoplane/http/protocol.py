@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
+from isoplane import memory
 from isoplane.http.app import App
 from isoplane.http.peer import of_connection
 from isoplane.http.scope import AUTHENTICATED, CERTIFICATE, LOST
@@ -34,6 +35,10 @@ ANONYMOUS = 256
 """Connections at once without a client certificate on which no request has proven who asks, either."""
 ANONYMOUS_SECONDS = 60.0
 """How long such a connection may live: what it may ask for is answered soon."""
+ENDED = 64
+"""Connections that end before the memory they held is given back to the system: fewer cannot have held much."""
+GIVE_BACK_SECONDS = 2.0
+"""How long after them, so that a burst of ends is followed by one giving back."""
 _TOO_SLOW = (
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 138\r\n\r\n"
     b'{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"the request came too slowly",'
@@ -52,6 +57,20 @@ class Connections(ServerState):
         super().__init__()
         self.anonymous = 0
         self.unread: set[ApiProtocol] = set()
+        self.given_back = 0
+        """How often memory was given back."""
+        self._ended = 0
+
+    def one_ended(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Give memory back once many connections have ended."""
+        self._ended += 1
+        if self._ended == ENDED:
+            loop.call_later(GIVE_BACK_SECONDS, self._give_back, loop)
+
+    def _give_back(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._ended = 0
+        self.given_back += 1
+        loop.run_in_executor(None, memory.give_back)
 
     def relieve(self) -> None:
         """Drop the fullest connections while all together hold too much."""
@@ -102,6 +121,7 @@ class ApiProtocol(HttpToolsProtocol):
         self._release_guard()
         self._is_known()
         self._shared.unread.discard(self)
+        self._shared.one_ended(self.loop)
         if self._stalled is not None:
             self._stalled.cancel()
         super().connection_lost(exc)

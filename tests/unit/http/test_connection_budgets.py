@@ -20,6 +20,7 @@ from isoplane.http import acceptor, protocol
 from isoplane.http.app import App, Service
 from isoplane.http.authentication import Authentication
 from isoplane.http.reply import WARNING_BYTES, WARNINGS, bounded
+from isoplane.http.request_info import RequestInfo
 from isoplane.http.request_options import Call
 from isoplane.http.watch import GROUP, GROUP_BYTES, Bookmark, groups
 from isoplane.objects.errors import Expired
@@ -217,13 +218,37 @@ async def test_a_connection_that_is_not_read_holds_little(server: ApiServer, tmp
     writer.transport.abort()
 
 
+async def test_memory_is_given_back_after_many_connections(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "ENDED", 3)
+    monkeypatch.setattr(protocol, "GIVE_BACK_SECONDS", 0.0)
+    stranger = ssl.create_default_context()
+    stranger.check_hostname, stranger.verify_mode = False, ssl.CERT_NONE
+    assert server._listener is not None
+    state = server._listener._state
+    for rounds in (1, 2):
+        for _ in range(3):
+            assert state.given_back == rounds - 1
+            _, writer = await asyncio.open_connection(*address(server), ssl=stranger)
+            writer.transport.abort()
+        async with asyncio.timeout(20):
+            while state.given_back < rounds:
+                await asyncio.sleep(0.01)
+
+
+class Nothing(Service):
+    """Answers nothing."""
+
+    def find(self, info: RequestInfo) -> None:
+        return None
+
+
 async def test_a_request_without_a_path_is_answered() -> None:
     answered: list[Any] = []
 
     async def send(message: Any) -> None:
         answered.append(message)
 
-    app = App(Service(), Authentication([]), BuiltIn().authorize)
+    app = App(Nothing(), Authentication([]), BuiltIn().authorize)
     scope = {"type": "http", "method": "OPTIONS", "path": "*", "query_string": b"", "headers": []}
     await app(scope, None, send)  # type: ignore[arg-type]
     assert answered[0]["status"] == 401
