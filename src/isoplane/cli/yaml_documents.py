@@ -11,17 +11,30 @@ from typing import Any
 
 import yaml
 
-from isoplane.objects.yaml_decode import is_too_deep
+from isoplane.objects.yaml_decode import FLOAT, INTEGER, is_too_deep
 
 ALIASED_VALUES = 1_000_000
 """How many values the aliases of one document may stand for, over what is written out."""
 NESTING = 200
 """Levels of one document; Kubernetes' own objects have some twenty."""
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SHALLOW = 1000
 """As many openings can do no harm to libyaml's composer, which goes down by recursion and ends the process at some 20,000."""
 _TEMPLATE = re.compile(r"\{\{.*?\}\}")
 _MERGE = "tag:yaml.org,2002:merge"
+
+
+class _Loader(yaml.CSafeLoader):
+    """Reads unquoted values as the API server does: dates, clock times and ``=`` are text."""
+
+
+_NUMBERS = {"tag:yaml.org,2002:int": INTEGER, "tag:yaml.org,2002:float": FLOAT}
+_KEPT = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:bool", _MERGE)
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag in _KEPT]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern.pattern})\Z"), list("-+.0123456789"))
 
 
 class ManifestError(ValueError):
@@ -33,7 +46,7 @@ def documents(origin: str, content: bytes) -> Iterator[tuple[str, Any]]:
     number = 0
     try:
         _refuse_depth(origin, content)
-        loader = _LOADER(content)
+        loader = _Loader(content)
         while loader.check_node():
             number += 1
             node = loader.get_node()
@@ -78,7 +91,7 @@ def _refuse_depth(origin: str, content: bytes) -> None:
     if sum(map(content.count, (b"[", b"{", b"-", b"?"))) <= _SHALLOW and len(content) <= _SHALLOW**2 // 2:
         return  # block mappings go one column to the right at each level
     depth = 0
-    for event in yaml.parse(content, Loader=_LOADER):
+    for event in yaml.parse(content, Loader=_Loader):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > NESTING:

@@ -25,8 +25,8 @@ MAX_EXPANDED = 200_000
 _NULL = frozenset(("", "~", "null", "Null", "NULL"))
 _TRUE = frozenset(("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"))
 _FALSE = frozenset(("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"))
-_INTEGER = re.compile(r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0o?[0-7_]+|0|[1-9][0-9_]*)")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+INTEGER = re.compile(r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0o?[0-7_]+|0|[1-9][0-9_]*)")
+FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _TAGS = "tag:yaml.org,2002:"
 _MERGE = object()
 
@@ -172,9 +172,9 @@ def _plain(event: yaml.ScalarEvent, text: str) -> Any:
         return None
     first = text[0]
     if first in "0123456789-+.":
-        if _INTEGER.fullmatch(text):
+        if INTEGER.fullmatch(text):
             return _integer(event, text)
-        if _FLOAT.fullmatch(text):
+        if FLOAT.fullmatch(text):
             number = float(text)
             if math.isinf(number):
                 raise _wrong(event, f"{text} is out of range")

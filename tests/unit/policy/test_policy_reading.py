@@ -10,7 +10,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from isoplane.cli.policy import app
-from isoplane.cli.yaml_documents import ALIASED_VALUES, NESTING
+from isoplane.cli.yaml_documents import ALIASED_VALUES, NESTING, ManifestError, documents
+from isoplane.objects.errors import BadRequest
+from isoplane.objects.yaml_decode import decode_yaml
 
 POD = "{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: a}}\n"
 NETPOL = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: own, namespace: a}\n"
@@ -46,7 +48,7 @@ def run(*args: str, stdin: str | None = None) -> Result:
         ("{apiVersion: v1, kind: Node, metadata: {name: n}, status: {addresses: [7]}}", "Node n: status.addresses: Invalid type"),
         ("{apiVersion: v1, kind: ConfigMap, metadata: {name: c}}", "no workload found"),
         ("", "no workload found"),
-        ("2001-99-99: x", "cannot be read"),
+        ("a: !!int x", "cannot be read"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_told_with_its_place(manifest: str, told: str) -> None:
@@ -126,3 +128,21 @@ def test_instances_stand_for_the_pool_that_made_them() -> None:
     maker = "{apiVersion: kubevirt.io/v1, kind: VirtualMachineInstanceReplicaSet, metadata: {name: n, namespace: a}, spec: {template: {spec: {}}}}"
     rows = json.loads(run("reach", "-f", "-", "-o", "json", stdin=f"{made}\n---\n{maker}").stdout)
     assert {row["from"] for row in rows} == {"a/i"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2001-01-01", "2001-01-01T10:00:00Z", "22:30", "190:20:30", "1.5:30", "=", "1e3", "1.", ".5", "+12", "-0x1F", "0o17", "017",
+     "0b11", "1_000", "yes", "Off", "~", "null", "", "0", "08", ".inf", ".nan", "1.2.3", "10.0.0.1", "-", "+", "8e", "0x", "<<x"],
+)  # fmt: skip
+def test_an_unquoted_value_is_read_as_the_api_server_reads_it(text: str) -> None:
+    content = f"a: {text}\n".encode()
+    try:
+        expected = decode_yaml(content)[0]
+    except BadRequest:
+        with pytest.raises(ManifestError):
+            list(documents("f", content))
+        return
+    ((_, read),) = documents("f", content)
+    assert read == expected
+    assert type(read["a"]) is type(expected["a"])
