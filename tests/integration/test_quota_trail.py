@@ -32,6 +32,22 @@ async def told(plane: QuotaPlane, namespace: str) -> list[tuple[str, str, str]]:
     return [(d["status"]["decision"], d["status"]["workload"]["name"], d["status"]["rule"]) for d in found]
 
 
+async def test_a_refusal_is_told_though_nothing_else_is_written(plane: QuotaPlane) -> None:
+    """It is written by itself, which makes no new revision; who asked before sees it all the same."""
+    plane.plugin.write_refusals_to(plane.store)
+    await plane.tenant("a", {"requests.cpu": "1"})
+    await plane.pod("first", cpu="1")
+    for count in range(1, 4):
+        assert len(await told(plane, "a")) == count
+        with pytest.raises(QuotaExceeded):
+            await plane.pod("no", priority="batch")
+        revision = plane.store.revision
+        await asyncio.sleep(0)
+        await plane.store.transact(lambda txn: None)
+        assert plane.store.revision == revision
+        assert await told(plane, "a") == [("Admit", "first", "fits"), *[("Refuse", "no", "exceeded")] * count]
+
+
 async def test_every_decision_is_told_with_its_rule(plane: QuotaPlane) -> None:
     await plane.tenant("a", {"requests.cpu": "4", "count/configmaps": "0"}, evictionThreshold=500)
     await plane.pod("low", cpu="4", priority="batch")

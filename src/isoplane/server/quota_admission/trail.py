@@ -30,17 +30,22 @@ Entries = Mapping[str, list[Mapping[str, Any]]]
 
 
 class Trail:
-    """The entries of the newest revision, sorted once for all namespaces that are asked about at it."""
+    """The entries, sorted once for all namespaces that are asked about until there are new ones.
+
+    Refusals are written by themselves, which is no new revision of the store: a new entry is found by its running number.
+    """
 
     def __init__(self, scheme: Scheme) -> None:
         self._scheme = scheme
-        self._revision = -1
+        self._next = 0
+        """The number that the next entry will have."""
         self._found: Entries = {}
 
     def decisions(self, view: ReadView, namespace: str) -> Iterable[Object]:
         """The QuotaDecisions of one namespace."""
-        if view.revision != self._revision:
-            self._found, self._revision = _sorted(view), view.revision
+        if not self._found or view.row(rows.AUDIT, str(self._next)) is not None:
+            self._found = _sorted(view)
+            self._next = 1 + max((entries[-1]["n"] for entries in self._found.values()), default=-1)
         # First part of an id → kind. Objects that are no workloads are refused by their number.
         kinds = {r.singular: r.kind for r in self._scheme} | {first: r.kind for first, r in kind_names().items()}
         return [_decision(entry, kinds) for entry in self._found.get(namespace, ())]
