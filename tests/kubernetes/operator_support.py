@@ -21,7 +21,7 @@ from isoplane.operator.operator import Operator, Terms
 from isoplane.operator.serving import APISERVICE, registration, serving
 from isoplane.operator.view import WorkloadView
 
-SHORT = Terms(duration=2.0, renew_deadline=1.5, retry=0.3)
+SHORT = Terms(duration=2.0, renew_deadline=1.5, retry=0.3, request=3.0)
 
 
 def apply(plane: ControlPlane, *objects: dict[str, Any]) -> None:
@@ -58,7 +58,10 @@ def running_operator(
 
     async def run() -> None:
         cluster = kubeconfig.load(plane.kubeconfig)
-        async with HttpApi(cluster, impersonate=Accounts().operator) as api, contextlib.AsyncExitStack() as stack:
+        async with (
+            HttpApi(cluster, impersonate=Accounts().operator, write_seconds=terms.request) as api,
+            contextlib.AsyncExitStack() as stack,
+        ):
             made.append(Operator(api, identity, terms=terms))
             ready.set()
             work = asyncio.ensure_future(made[0].run())

@@ -162,3 +162,62 @@ def _tried(plane: ControlPlane, *arguments: str, kubeconfig: Any = None) -> str:
         return plane.kubectl(*arguments, kubeconfig=kubeconfig)
     except AssertionError:
         return ""
+
+
+def test_a_cohort_lends_and_takes_back(installed: ControlPlane) -> None:
+    plane = installed
+    cohort = {
+        "apiVersion": "isoplane.io/v1alpha1", "kind": "Cohort", "metadata": {"name": "op-shared"},
+        "spec": {"capacity": {"requests.cpu": "2"}},
+    }  # fmt: skip
+    apply(plane, cohort, *(namespace(f"op-{name}") for name in ("lender", "borrower")))
+    for name in ("lender", "borrower"):
+        apply(
+            plane,
+            tenant_quota(f"op-{name}", requests_cpu="2"),
+            policy(f"op-{name}", cohort="op-shared", guaranteed={"requests.cpu": "1"}),
+        )
+    with running_operator(plane):
+        create(plane, *(pod("op-borrower", f"b{n}", "500m") for n in range(4)))
+        until(lambda: all(is_ready(plane, "op-borrower", f"b{n}") for n in range(4)), "what is unused is borrowed")
+        ledgers = plane.kubectl("get", "quotaledgers", "-o", "name")
+        assert "cohort.op-shared" in ledgers
+        create(plane, pod("op-lender", "own", "1"))
+        until(lambda: is_ready(plane, "op-lender", "own"), "the lender takes its guarantee back")
+        left = [n for n in range(4) if is_ready(plane, "op-borrower", f"b{n}")]
+        assert len(left) == 2
+        # A namespace that leaves the cohort is decided by itself again, with what runs there.
+        apply(plane, policy("op-borrower"))
+        until(lambda: "op-borrower" in _decided(plane, "namespace.op-borrower"), "it has come home")
+        assert "op-borrower" not in _decided(plane, "cohort.op-shared")
+        create(plane, pod("op-borrower", "more", "1"), pod("op-borrower", "too-much", "100m"))
+        until(lambda: is_ready(plane, "op-borrower", "more"), "its own limit counts now")
+        assert get(plane, "op-borrower", "too-much")["spec"]["schedulingGates"]
+
+
+def test_a_namespace_that_opts_out_lets_go_who_waits(installed: ControlPlane) -> None:
+    plane = installed
+    apply(plane, namespace("op-out"), tenant_quota("op-out", requests_cpu="1"))
+    with running_operator(plane):
+        create(plane, pod("op-out", "waits", "3"))
+        until(lambda: _message(plane, "op-out", "waits"), "it waits")
+        plane.kubectl("label", "namespace", "op-out", "isoplane.io/quota-")
+        until(lambda: is_ready(plane, "op-out", "waits"), "it is released")
+        until(lambda: "op-out" not in plane.kubectl("get", "quotaledgers", "-o", "name"), "its ledger is gone")
+
+
+def test_a_ledger_that_is_deleted_is_made_again_and_admits_nothing_for_free(installed: ControlPlane) -> None:
+    plane = installed
+    apply(plane, namespace("op-lost"), tenant_quota("op-lost", requests_cpu="1"))
+    with running_operator(plane):
+        create(plane, pod("op-lost", "runs", "700m"))
+        until(lambda: is_ready(plane, "op-lost", "runs"), "it runs")
+        plane.kubectl("delete", "quotaledger", "namespace.op-lost")
+        create(plane, pod("op-lost", "waits", "400m"), pod("op-lost", "fits", "300m"))
+        until(lambda: is_ready(plane, "op-lost", "fits"), "the ledger is there again")
+        assert get(plane, "op-lost", "waits")["spec"]["schedulingGates"]
+
+
+def _decided(plane: ControlPlane, ledger: str) -> list[str]:
+    found = json.loads(plane.kubectl("get", "quotaledger", ledger, "-o", "json"))
+    return [entry["name"] for entry in found["spec"]["namespaces"]]

@@ -23,7 +23,6 @@ ALLOWED = {
     "cli/terminal.py: format_commands": "the command line's library calls it",
     "workload/fields/machine.py: MAKER_HONOURED": "every leaf of the schemas stands in a table: tests walk them",
     "operator/ledger.py: retracted": "decided here and replayed by tests; the shell that carries it out is being written",
-    "operator/ledger.py: open_moved": "likewise",
 }
 _COMMAND = re.compile(r"app\.(command|callback)")
 _WORD = re.compile(r"\w+")

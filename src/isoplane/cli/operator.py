@@ -106,7 +106,9 @@ async def _run(cluster: kubeconfig.Cluster, installs: bool, terms: Terms, addres
             )
         if installs:
             await install(administrator, laptop())
-        api = await stack.enter_async_context(HttpApi(cluster, impersonate=Accounts().operator))
+        api = await stack.enter_async_context(
+            HttpApi(cluster, impersonate=Accounts().operator, write_seconds=terms.request)
+        )
         identity = f"{socket.gethostname()}_{os.getpid()}_{uuid.uuid4().hex[:8]}"
         operator = Operator(api, identity, terms=terms)
         task = asyncio.create_task(operator.run())

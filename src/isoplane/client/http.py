@@ -34,8 +34,10 @@ class HttpApi:
     Network failures are raised as Unavailable, so that callers retry them like a server's own 503.
     """
 
-    def __init__(self, cluster: kubeconfig.Cluster, *, impersonate: str = "") -> None:
-        """``impersonate``: the user to act as, where the cluster allows it."""
+    def __init__(self, cluster: kubeconfig.Cluster, *, impersonate: str = "", write_seconds: float = 0) -> None:
+        """``impersonate``: the user to act as, where the cluster allows it. ``write_seconds``: after which the server gives
+        up a write, whose answer may have been lost on the way; 0: its default."""
+        self._deadline = {"timeout": f"{write_seconds:g}s"} if write_seconds else {}
         headers = {"Accept": "application/json", "User-Agent": "isoplane"}
         if impersonate:
             headers["Impersonate-User"] = impersonate
@@ -190,6 +192,8 @@ class HttpApi:
         content_type: str = "application/json",
     ) -> Object:
         content = None if body is None else orjson.dumps(body)
+        if content is not None and self._deadline:
+            query = {**(query or {}), **self._deadline}
         headers = {} if content is None else {"Content-Type": content_type}
         answer = await self._request(method, where, params=query, content=content, headers=headers)
         if not answer.content:

@@ -18,7 +18,7 @@ from isoplane.objects.event import event_of
 from isoplane.objects.kinds import EVENTS, PODS
 from isoplane.objects.metadata import Object
 from isoplane.objects.quantity import render
-from isoplane.operator.cluster import version_of
+from isoplane.operator.cluster import BY_NAMESPACE, Cluster, is_gated, version_of
 from isoplane.operator.ledger import InFlight
 from isoplane.quota.effects import Preempt, SetUsage
 from isoplane.quota.read import quota_object
@@ -76,6 +76,11 @@ class Acts:
             _log.debug("the gate of %s/%s stays: %s", entry.namespace, entry.name, error)
         except ApiError as error:
             _log.warning("the gate of %s/%s could not be taken off: %s", entry.namespace, entry.name, error)
+
+    async def release_all(self, cluster: Cluster, namespace: str) -> None:
+        """Let everybody go who waits in a namespace that is under quota no longer."""
+        waiting = [pod for pod in cluster.pods.find(BY_NAMESPACE, namespace) if is_gated(pod)]
+        await self.admit(InFlight(metadata.uid(pod), namespace, metadata.name(pod), version_of(pod)) for pod in waiting)
 
     async def preempt(self, pod: Object, version: int, effect: Preempt) -> None:
         """Mark a victim and delete it gracefully, at the very version at which it was chosen, or not at all."""

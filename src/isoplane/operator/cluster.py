@@ -11,15 +11,18 @@ from isoplane.objects.kinds import COHORTS, NAMESPACES, NODES, PODDISRUPTIONBUDG
 from isoplane.objects.metadata import Object
 from isoplane.operator.ledger import Limit
 from isoplane.operator.names import MANAGED, MANAGED_LABEL
+from isoplane.quota.charge import canonical
 from isoplane.quota.disruption import as_budget
 from isoplane.quota.model import Budget, Cohort, Limits, Policy, Quota
-from isoplane.quota.read import POLICY_NAME, capacity, max_grace, policy_of, quota_of
-from isoplane.workload.accounting import Accounting
+from isoplane.quota.read import POLICY_NAME, capacity, max_grace, policy_of, quota_of, selects
+from isoplane.workload.accounting import DEFAULT_ACCOUNTING, Accounting
 from isoplane.workload.adapters import QUOTA_GATE
 from isoplane.workload.registry import adapter_for
 from isoplane.workload.shape import Claim
 
 BY_NAMESPACE = "namespace"
+OWN, COHORT = "namespace.", "cohort."
+"""What the names of ledgers begin with: of a namespace's own, of a cohort's."""
 _FINISHED = ("Succeeded", "Failed")
 
 
@@ -63,26 +66,47 @@ class Cluster:
             found.append(Limit(namespace, quota.name, int(obj["metadata"].get("generation") or 0), quota.hard))
         return found
 
-    def limits(self, namespace: str, in_force: Iterable[Limit]) -> Limits | None:
-        """What decides in a namespace: the limits in force, with the scopes and the policy of now; None: nothing does."""
+    def limits(self, namespace: str, in_force: Iterable[Limit]) -> Limits:
+        """What decides in a namespace: the limits in force, with the scopes and the policy of now. Raises ValueError."""
         hard = {limit.quota: limit.hard for limit in in_force}
         quotas = []
         for obj in self.quotas.find(BY_NAMESPACE, namespace):
             quota = quota_of(obj)
             if quota.name in hard:
                 quotas.append(Quota(quota.name, hard[quota.name], quota.scopes))
-        policy = self.policies.get(namespace, POLICY_NAME)
-        if not quotas and policy is None:
-            return None
         return Limits(tuple(sorted(quotas, key=lambda quota: quota.name)), self.policy(namespace))
 
-    def cohort(self, name: str) -> Cohort | None:
-        """A cohort with its capacity; None when there is none of this name. Raises ValueError."""
+    def domain_of(self, namespace: str) -> str:
+        """The ledger that is to decide a namespace: its cohort's, or its own."""
+        try:
+            cohort = self.policy(namespace).cohort
+        except ValueError:
+            cohort = ""
+        return f"{COHORT}{cohort}" if cohort and self.cohorts.get("", cohort) is not None else f"{OWN}{namespace}"
+
+    def cohort(self, name: str, members: Iterable[str]) -> Cohort | None:
+        """A cohort with its capacity; None when there is none of this name. Raises ValueError.
+
+        Where it is nodes that give the capacity, what Pods of others take there is not the cohort's to promise.
+        """
         obj = self.cohorts.get("", name)
         if obj is None:
             return None
-        usable = [node for node in self.nodes.items() if _usable(node)]
-        return Cohort(name, capacity(obj, usable), max_grace(obj))
+        if (obj.get("spec") or {}).get("capacity") is not None:
+            return Cohort(name, capacity(obj, ()), max_grace(obj))
+        nodes = {metadata.name(node): node for node in self.nodes.items() if _usable(node) and selects(obj, node)}
+        mine, taken = frozenset(members), dict[str, int]()
+        for pod in self.pods.items():
+            if (
+                (pod.get("spec") or {}).get("nodeName") not in nodes
+                or metadata.namespace(pod) in mine
+                or is_finished(pod)
+            ):
+                continue
+            for resource, value in self.pods.derived(_request, pod).items():
+                taken[resource] = taken.get(resource, 0) + value
+        found = capacity(obj, nodes.values())
+        return Cohort(name, {r: max(0, v - taken.get(r, 0)) for r, v in found.items()}, max_grace(obj))
 
     def budgets(self, namespace: str) -> list[Budget]:
         """The PodDisruptionBudgets of a namespace, with whom they protect."""
@@ -121,6 +145,14 @@ def grace_of(pod: Object) -> int:
     """Seconds that a Pod takes to end at most."""
     stated = (pod.get("spec") or {}).get("terminationGracePeriodSeconds")
     return 30 if stated is None else int(stated)
+
+
+def _request(pod: Mapping[str, Any]) -> dict[str, int]:
+    """What a Pod takes of its node, by canonical name; nothing where it cannot be read."""
+    try:
+        return {canonical(name): value for name, value in demand_of(pod, DEFAULT_ACCOUNTING).request.items()}
+    except ValueError:
+        return {}
 
 
 def _usable(node: Mapping[str, Any]) -> bool:

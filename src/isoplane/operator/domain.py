@@ -16,6 +16,7 @@ from isoplane.objects.errors import Conflict, NotFound
 from isoplane.objects.metadata import Object
 from isoplane.operator import ledger as book
 from isoplane.operator.acts import Acts
+from isoplane.operator.books import ClusterBooks
 from isoplane.operator.cluster import (
     BY_NAMESPACE,
     Cluster,
@@ -25,7 +26,7 @@ from isoplane.operator.cluster import (
     is_gated,
     version_of,
 )
-from isoplane.operator.ledger import InFlight, Ledger, Reservation
+from isoplane.operator.ledger import InFlight, Ledger, Move, Reservation
 from isoplane.operator.plan import Plan, ended, landed, plan_of
 from isoplane.operator.shelf import Shelf
 from isoplane.quota import events
@@ -33,7 +34,6 @@ from isoplane.quota.census import Observed
 from isoplane.quota.charge import charge_of
 from isoplane.quota.effects import Effect, Refuse
 from isoplane.quota.engine import Engine
-from isoplane.quota.ledger import Ledger as Books
 from isoplane.quota.model import NEVER, Charge, Waiting
 from isoplane.workload.accounting import Accounting
 from isoplane.workload.shape import Claim, Stage
@@ -48,7 +48,7 @@ class Domain:
 
     def __init__(self, ledger: Ledger, cluster: Cluster, shelf: Shelf, acts: Acts, clock: Callable[[], float]) -> None:
         self.ledger = ledger
-        self.books = Books()
+        self.books = ClusterBooks(cluster)
         self._cluster = cluster
         self._shelf = shelf
         self._acts = acts
@@ -155,16 +155,17 @@ class Domain:
             if tenant in ledger.namespaces:
                 others = [limit for limit in ledger.limits if limit.namespace != tenant]
                 ledger = book.set_limits(ledger, [*others, *self._cluster.wanted_limits(tenant)])
+        self.books.renew()
         engine = Engine(self.books, self, self._clock())
         wanted: list[Effect] = []
         for tenant in reconfigure:
             if tenant in ledger.namespaces:
-                self.books.set_budgets(tenant, self._cluster.budgets(tenant))
                 limits = self._cluster.limits(tenant, ledger.hard(tenant))
                 wanted += engine.handle(events.LimitsChanged(tenant, limits))
         if cohorts:
             names = {self.books.policy(tenant).cohort for tenant in ledger.namespaces} - {""}
-            found = [c for name in sorted(names) if (c := self._cluster.cohort(name)) is not None]
+            members = ledger.namespaces
+            found = [c for name in sorted(names) if (c := self._cluster.cohort(name, members)) is not None]
             wanted += engine.handle(events.CohortsChanged(tuple(found)))
         keys = {**dict.fromkeys(changed), **dict.fromkeys(self._unasked(reconfigure))}
         for key in sorted(keys, key=self._age):
@@ -248,6 +249,44 @@ class Domain:
         self._uids.pop(key, None)
         self._seen.pop(uid, None)
         self._refused.pop(uid, None)
+
+    # which namespaces are decided here
+
+    async def close(self, namespace: str, to: str) -> None:
+        """Decide a namespace here no longer: it is on its way to the ledger ``to``. Raises Conflict, ApiError."""
+        self.ledger = await self._shelf.swap(book.close(self.ledger, namespace, to))
+        self._gone(namespace)
+
+    async def open(self, move: Move) -> None:
+        """Decide a namespace here from now on. Raises Conflict, ApiError."""
+        opened = book.open_moved(self.ledger, move)
+        if opened is not self.ledger:
+            self.ledger = await self._shelf.swap(opened)
+        self._reconfigure[move.namespace] = None
+        self._cohorts = True
+
+    async def arrived(self, move: Move) -> None:
+        """Forget a move that the other ledger has taken in. Raises Conflict, ApiError."""
+        self.ledger = await self._shelf.swap(book.moved(self.ledger, move))
+
+    async def drop(self, namespace: str) -> None:
+        """Forget a namespace that is under quota no longer. Raises Conflict, ApiError."""
+        self.ledger = await self._shelf.swap(book.dropped(self.ledger, namespace))
+        self._gone(namespace)
+
+    async def store(self, ledger: Ledger) -> None:
+        """Put a changed ledger in force. Raises Conflict, ApiError."""
+        self.ledger = await self._shelf.swap(ledger)
+
+    def _gone(self, namespace: str) -> None:
+        """The books know a namespace no more."""
+        for place in list(self.books.waiting(namespace)):
+            self.books.leave(place)
+        self.books.forget(namespace)
+        for key in [key for key in self._uids if key.partition("/")[0] == namespace]:
+            self._forget(key, self._uids[key])
+        self._reconfigure.pop(namespace, None)
+        self._cohorts = True
 
     # acts
 

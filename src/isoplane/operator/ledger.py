@@ -182,6 +182,17 @@ def first_open(ledger: Ledger, namespace: str) -> Ledger:
     return replace(ledger, namespaces={**ledger.namespaces, namespace: 0})
 
 
+def reopened(ledger: Ledger, namespace: str) -> Ledger:
+    """Decide a namespace again that no ledger knows: the one it had moved to is lost, and nothing can be under way any more."""
+    return replace(ledger, namespaces={**ledger.namespaces, namespace: ledger.namespaces.get(namespace, 0)})
+
+
+def dropped(ledger: Ledger, namespace: str) -> Ledger:
+    """Forget a namespace that is under quota no longer."""
+    closed = close(ledger, namespace, "")
+    return replace(closed, moves=ledger.moves)
+
+
 def close(ledger: Ledger, namespace: str, to: str) -> Ledger:
     """Decide a namespace here no longer; what is in flight waits in the move for the ledger ``to``."""
     generation = ledger.namespaces[namespace] + 1

@@ -18,11 +18,12 @@ from isoplane.client.http import HttpApi
 from isoplane.client.informer import Informer, Informers
 from isoplane.client.lease import LeaseLock
 from isoplane.objects import metadata
-from isoplane.objects.errors import ApiError, Conflict
+from isoplane.objects.errors import ApiError, Conflict, NotFound
 from isoplane.operator import ledger as book
 from isoplane.operator.acts import Acts
 from isoplane.operator.cluster import Cluster
 from isoplane.operator.domain import Domain
+from isoplane.operator.domains import Domains
 from isoplane.operator.ledger import Deposed, Ledger
 from isoplane.operator.names import NAMESPACE
 from isoplane.operator.shelf import Shelf
@@ -42,6 +43,8 @@ class Terms:
     duration: float = 10.0
     renew_deadline: float = 7.0
     retry: float = 1.0
+    request: float = 10.0
+    """After which a write is given up, by the server too."""
 
 
 class Operator:
@@ -60,7 +63,8 @@ class Operator:
         self._leading: asyncio.Task[None] | None = None
         self.informers = Informers(api)
         self.cluster = Cluster(self.informers)
-        self.domains: dict[str, Domain] = {}
+        self._domains: Domains | None = None
+        self._terms = terms
         self._wake = asyncio.Event()
         self._synced = asyncio.Event()
 
@@ -107,18 +111,21 @@ class Operator:
         # The lease counts its holders; one that was deleted counts from the beginning, and the ledgers remember.
         epoch = max([self._lease.transitions + 1, *(one.epoch + (one.leader != self._identity) for one in found)])
         ledgers = [await self._take_over(shelf, ledger, epoch) for ledger in found]
-        acts, cluster = Acts(self._api, self._clock), self.cluster
+        acts = Acts(self._api, self._clock)
+        patience = self._terms.duration + self._terms.request
         try:
             await self.informers.refresh()
-            self.domains = {
-                found.name: Domain(found, cluster, shelf, acts, self._clock) for found in ledgers if found.namespaces
-            }
+            domains = Domains(ledgers, self.cluster, shelf, acts, self._clock, epoch, self._identity, patience)
+            self._domains = domains
             while True:
-                await self._open_new(shelf, cluster, acts, epoch)
-                await self._decide(epoch)
-                await self._pause()
+                if self._lease.holding:
+                    await domains.arrange()
+                for domain in domains:
+                    if self._lease.holding:
+                        await self._decide(domains, domain)
+                await self._pause(domains)
         finally:
-            self.domains = {}
+            self._domains = None
             with suppress(asyncio.CancelledError):
                 await acts.close()
 
@@ -134,34 +141,25 @@ class Operator:
             except Conflict:
                 found = await shelf.read(found.name)
 
-    async def _open_new(self, shelf: Shelf, cluster: Cluster, acts: Acts, epoch: int) -> None:
-        """Give every namespace that came under quota a ledger of its own."""
-        known = {name for domain in self.domains.values() for name in domain.ledger.namespaces}
-        for namespace in cluster.managed():
-            if namespace in known or cluster.is_closing(namespace):
-                continue
-            fresh = Ledger(f"namespace.{namespace}", epoch=epoch, leader=self._identity)
-            stored = await shelf.swap(book.first_open(fresh, namespace))
-            domain = self.domains[stored.name] = Domain(stored, cluster, shelf, acts, self._clock)
-            domain.configured(namespace)
-
-    async def _decide(self, epoch: int) -> None:
-        for domain in list(self.domains.values()):
-            if not self._lease.holding:
-                return
+    async def _decide(self, domains: Domains, domain: Domain) -> None:
+        try:
+            if domain.due:
+                await domain.batch(domains.epoch, domains.leader)
+            await domain.again()
+        except ApiError as error:
+            _log.log(
+                logging.INFO if isinstance(error, Conflict) else logging.WARNING,
+                "ledger %s: %s",
+                domain.ledger.name,
+                error,
+            )
             try:
-                if domain.due:
-                    await domain.batch(epoch, self._identity)
-                await domain.again()
-            except Conflict as error:
-                _log.info("ledger %s: %s", domain.ledger.name, error)
                 await domain.refresh()
-            except ApiError as error:
-                _log.warning("ledger %s: %s; again soon", domain.ledger.name, error)
-                await domain.refresh()
+            except NotFound:
+                await domains.lost(domain)
 
-    async def _pause(self) -> None:
-        if not any(domain.due for domain in self.domains.values()):
+    async def _pause(self, domains: Domains) -> None:
+        if not any(domain.due for domain in domains):
             self._wake.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(IDLE_SECONDS):
@@ -182,8 +180,9 @@ class Operator:
                 self._wake.set()
 
         def capacity(key: str, old: Any, new: Any) -> None:
-            for domain in self.domains.values():
+            for domain in self._domains or ():
                 domain.capacity_changed()
+            self._wake.set()
 
         def namespace(key: str, old: Any, new: Any) -> None:
             self._wake.set()
@@ -197,7 +196,7 @@ class Operator:
             informer.on_change(capacity)
 
     def _domain_of(self, namespace: str) -> Domain | None:
-        return next((d for d in self.domains.values() if namespace in d.ledger.namespaces), None)
+        return self._domains.of(namespace) if self._domains is not None else None
 
 
 def _differs(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> bool:

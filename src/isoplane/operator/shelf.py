@@ -36,6 +36,13 @@ class Shelf:
         """One ledger, as stored now. Raises NotFound, UnreadableLedger."""
         return decode(await self._api.get(QUOTALEDGERS, name))
 
+    async def remove(self, ledger: Ledger) -> None:
+        """Delete a ledger that decides nothing, if it is still the one that was read. Raises Conflict, ApiError."""
+        try:
+            await self._api.delete(QUOTALEDGERS, ledger.name, resource_version=ledger.version)
+        except NotFound:
+            pass
+
     async def swap(self, new: Ledger) -> Ledger:
         """Store a ledger where it is still the one that was read. Raises Conflict, TooLarge, ApiError.
 

@@ -82,12 +82,25 @@ def max_grace(cohort: Mapping[str, Any]) -> int:
     return DEFAULT_MAX_GRACE if stated is None else int(stated)
 
 
+def selects(cohort: Mapping[str, Any], node: Mapping[str, Any]) -> bool:
+    """Whether a node is one of those that give a cohort its capacity; without a selector every node is."""
+    wanted = (cohort.get("spec") or {}).get("nodeSelector") or {}
+    labels = metadata.labels(node)
+    return all(labels.get(key) == value for key, value in wanted.items())
+
+
 def capacity(cohort: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """What a cohort may promise: the nodes' allocatable amounts, times the overcommit ratio, rounded down."""
-    overcommit = (cohort.get("spec") or {}).get("overcommit") or {}
-    ratios = {canonical(name): Fraction(str(ratio)) for name, ratio in overcommit.items()}
-    total: dict[str, int] = {}
-    for node in nodes:
+    """What a cohort may promise: what it states, or the selected nodes' allocatable amounts, times the overcommit ratio.
+
+    Rounded down.  Raises ValueError on a malformed quantity.
+    """
+    spec = cohort.get("spec") or {}
+    ratios = {canonical(name): Fraction(str(ratio)) for name, ratio in (spec.get("overcommit") or {}).items()}
+    stated = spec.get("capacity")
+    total = _amounts(stated)
+    for node in nodes if stated is None else ():
+        if not selects(cohort, node):
+            continue
         for name, value in allocatable(node).items():
             total[name] = total.get(name, 0) + value
     return {name: int(value * ratios.get(name, Fraction(1))) for name, value in total.items()}
