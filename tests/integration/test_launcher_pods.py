@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 
 from isoplane.http.request_options import Call, DeleteOptions, ListOptions
+from isoplane.objects import metadata
 from isoplane.objects.errors import ApiError, Conflict, Forbidden, Invalid, NotFound, TooManyRequests
 from isoplane.objects.kinds import PODDISRUPTIONBUDGETS, PODS, VIRTUALMACHINEINSTANCES
 from isoplane.objects.metadata import Object, condition
 from isoplane.server import launcher
 from isoplane.server.watching import Step
 from isoplane.store.transaction import Change
-from quota_plane_support import QuotaPlane, quota_plane, vmi
+from isoplane.workload.bodies import without_bodies
+from quota_plane_support import QuotaPlane, pod, quota_plane, vmi
 
 
 @pytest.fixture
@@ -287,3 +289,20 @@ async def test_reading_pods_costs_nothing_for_machines_without_any(
     names(plane)
     names(plane)
     assert launcher.launcher_pod.cache_info().misses == 3  # each state of a machine is made a Pod once
+
+
+async def test_a_pod_that_names_a_machine_as_its_owner_is_a_pod_like_any_other(plane: QuotaPlane) -> None:
+    """Here nobody but the plane shows bodies of machines: such a Pod is charged, seen by policies, and told by every tool."""
+    machine = await plane.vmi("guest")
+    before = int((await plane.used("a"))["pods"])
+    uid = machine["metadata"]["uid"]
+    owner = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "name": "guest", "uid": uid}
+    forged = pod("forged", "a")
+    forged["metadata"]["labels"] = {"kubevirt.io": "virt-launcher", "kubevirt.io/created-by": uid}
+    forged["metadata"]["ownerReferences"] = [{**owner, "controller": True}]
+    made = await plane.api.create(PODS, forged)
+    assert int((await plane.used("a"))["pods"]) == before + 1
+    listed = [r.object() for r in plane.verbs.list(PODS, "a", ListOptions(), mirrored=True).records]
+    known = without_bodies([*listed, machine])
+    assert made["metadata"]["name"] in {metadata.name(one) for one in known}
+    assert [one for one in known if metadata.name(one).startswith("virt-launcher-")] == [], "that one is the machine's"
