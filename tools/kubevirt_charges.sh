@@ -9,7 +9,7 @@ trap 'rm -rf "$WORK"' EXIT
 
 .venv/bin/python tools/kubevirt_charges/pack.py machines >"$WORK/machines.json"
 
-# The row of the table, the newest patch of KubeVirt that can be fetched, and the api and client modules that it builds with.
+# The row of the table, the newest patch of KubeVirt that can be fetched, and that of its api and client modules.
 while read -r row kubevirt api client; do
     work=$WORK/$row
     mkdir "$work"
@@ -32,8 +32,8 @@ while read -r row kubevirt api client; do
         ./charges <"$WORK/machines.json" >"$WORK/$row.json"
     )
 done <<'VERSIONS'
-1.4 v1.4.1 v1.5.0 v1.5.0
-1.5 v1.5.2 v1.5.2 v1.5.0
+1.4 v1.4.1 v1.4.0 v1.4.0
+1.5 v1.5.2 v1.5.0 v1.5.0
 1.6 v1.6.0 v1.6.0 v1.6.0
 1.7 v1.7.0 v1.7.0 v1.7.0
 1.8 v1.8.0 v1.8.0 v1.8.0
