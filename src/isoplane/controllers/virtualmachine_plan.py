@@ -20,6 +20,7 @@ from typing import Any
 from isoplane.objects import metadata
 from isoplane.objects.kinds import VIRTUALMACHINEINSTANCES
 from isoplane.objects.metadata import Object
+from isoplane.objects.phase import has_ended
 from isoplane.workload.adapters import PAUSED_ANNOTATION
 
 FINALIZER = "kubevirt.io/virtualMachineControllerFinalize"
@@ -32,7 +33,6 @@ TEMPLATE = "isoplane.io/template-hash"
 SUSPENDED = "QuotaSuspended"
 """Condition of a VM whose instance quota took back, until it runs again."""
 STRATEGIES = ("Always", "Halted", "Manual", "RerunOnFailure", "Once", "WaitAsReceiver")
-FINAL = ("Succeeded", "Failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def phase(vmi: Mapping[str, Any] | None) -> str:
 
 
 def is_final(vmi: Mapping[str, Any]) -> bool:
-    return phase(vmi) in FINAL
+    return has_ended(vmi)
 
 
 def is_over(vmi: Mapping[str, Any]) -> bool:

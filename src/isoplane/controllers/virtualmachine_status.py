@@ -24,6 +24,7 @@ from isoplane.controllers.virtualmachine_plan import (
     template_changed,
 )
 from isoplane.objects import metadata
+from isoplane.objects.phase import ENDED
 from isoplane.workload import backoff
 
 RESTARTED = ("Always", "RerunOnFailure", "Once")
@@ -167,7 +168,7 @@ def ran_for(vmi: Mapping[str, Any], now: float) -> float:
     began = stamps.get("Running")
     if began is None:
         return 0.0
-    ended = next((stamps[end] for end in ("Succeeded", "Failed") if stamps.get(end)), None)
+    ended = next((stamps[end] for end in ENDED if stamps.get(end)), None)
     return max(0.0, (ended or now) - began)
 
 

@@ -9,6 +9,7 @@ from isoplane.client.informer import Informer, Informers
 from isoplane.objects import metadata
 from isoplane.objects.kinds import COHORTS, NAMESPACES, NODES, PODDISRUPTIONBUDGETS, PODS, QUOTAPOLICIES, TENANTQUOTAS
 from isoplane.objects.metadata import Object
+from isoplane.objects.phase import has_ended
 from isoplane.operator.ledger import Limit
 from isoplane.operator.names import MANAGED, MANAGED_LABEL
 from isoplane.quota.charge import canonical
@@ -23,7 +24,6 @@ from isoplane.workload.shape import Claim
 BY_NAMESPACE = "namespace"
 OWN, COHORT = "namespace.", "cohort."
 """What the names of ledgers begin with: of a namespace's own, of a cohort's."""
-_FINISHED = ("Succeeded", "Failed")
 
 
 def _namespace_of(obj: Mapping[str, Any]) -> Iterable[str]:
@@ -100,7 +100,7 @@ class Cluster:
             if (
                 (pod.get("spec") or {}).get("nodeName") not in nodes
                 or metadata.namespace(pod) in mine
-                or is_finished(pod)
+                or has_ended(pod)
             ):
                 continue
             for resource, value in self.pods.derived(_request, pod).items():
@@ -122,11 +122,6 @@ def is_managed(namespace: Mapping[str, Any]) -> bool:
 def is_gated(pod: Mapping[str, Any]) -> bool:
     """Whether a Pod bears the quota gate."""
     return any(gate.get("name") == QUOTA_GATE for gate in (pod.get("spec") or {}).get("schedulingGates") or ())
-
-
-def is_finished(pod: Mapping[str, Any]) -> bool:
-    """Whether a Pod has ended."""
-    return (pod.get("status") or {}).get("phase") in _FINISHED
 
 
 def version_of(obj: Mapping[str, Any]) -> int:

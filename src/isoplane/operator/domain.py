@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from isoplane.objects import metadata
 from isoplane.objects.errors import Conflict, NotFound
 from isoplane.objects.metadata import Object
+from isoplane.objects.phase import has_ended
 from isoplane.operator import ledger as book
 from isoplane.operator.acts import Acts
 from isoplane.operator.books import ClusterBooks
@@ -22,7 +23,6 @@ from isoplane.operator.cluster import (
     Cluster,
     demand_of,
     grace_of,
-    is_finished,
     is_gated,
     version_of,
 )
@@ -228,7 +228,7 @@ class Domain:
 
     def _first_seen(self, engine: Engine, pod: Object, demand: Claim) -> list[Effect]:
         uid = demand.uid
-        if is_finished(pod) or (metadata.is_deleting(pod) and is_gated(pod)):
+        if has_ended(pod) or (metadata.is_deleting(pod) and is_gated(pod)):
             return []
         if is_gated(pod) and uid not in self.ledger.in_flight:
             asked = engine.handle(events.Requested(demand, queues=True, created=_created(pod)))

@@ -14,6 +14,7 @@ from isoplane.http.request_options import Call, DeleteOptions
 from isoplane.objects.errors import BadRequest, Cause, Forbidden, Internal, MethodNotAllowed, TooManyRequests
 from isoplane.objects.kinds import PODDISRUPTIONBUDGETS, PODS, VIRTUALMACHINEINSTANCES, VIRTUALMACHINES, Resource
 from isoplane.objects.metadata import Object, rfc3339, set_condition
+from isoplane.objects.phase import has_ended
 from isoplane.objects.validation import invalid
 from isoplane.quota.disruption import Eviction, Verdict, decide_eviction
 from isoplane.server import deletion, launcher, launcher_writes
@@ -22,8 +23,6 @@ from isoplane.store.record import Record
 from isoplane.store.transaction import Transaction
 from isoplane.workload.adapters import PAUSED_ANNOTATION as PAUSED
 from isoplane.workload.common import is_paused
-
-_FINISHED = ("Succeeded", "Failed")
 
 
 class Target:
@@ -52,7 +51,7 @@ class Target:
         if found is None:
             return None
         obj = found.object()
-        return None if (obj.get("status") or {}).get("phase") in _FINISHED else obj
+        return None if has_ended(obj) else obj
 
 
 Action = Callable[[Target, Mapping[str, Any]], Record]

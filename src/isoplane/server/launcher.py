@@ -19,6 +19,7 @@ from isoplane.objects import metadata
 from isoplane.objects.errors import ApiError, Cause, Forbidden
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES, Resource
 from isoplane.objects.metadata import Object
+from isoplane.objects.phase import ENDED
 from isoplane.objects.quantity import render
 from isoplane.objects.validation import invalid
 from isoplane.store import ReadView, Record
@@ -189,7 +190,7 @@ def _state(phase: str, started: str | None) -> dict[str, Any]:
     since = {"startedAt": started} if started else {}
     if phase == "Pending":
         return {"waiting": {"reason": "ContainerCreating"}}
-    if phase in ("Succeeded", "Failed"):
+    if phase in ENDED:
         ended = ("Completed", 0) if phase == "Succeeded" else ("Error", 1)
         return {"terminated": {"reason": ended[0], "exitCode": ended[1], **since}}
     return {"running": since}

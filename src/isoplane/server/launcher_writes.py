@@ -15,13 +15,12 @@ from isoplane.http.request_options import Call, DeleteOptions
 from isoplane.objects.errors import ApiError, BadRequest, TooManyRequests
 from isoplane.objects.kinds import PODS, VIRTUALMACHINEINSTANCES
 from isoplane.objects.metadata import Object
+from isoplane.objects.phase import ENDED
 from isoplane.server import deletion
 from isoplane.server.deletion import Deleted
 from isoplane.server.launcher import launcher_pod, pod_uid
 from isoplane.server.writes import Writes
 from isoplane.store import Record, Transaction
-
-_FINISHED = ("Succeeded", "Failed")
 
 
 def refuse_command(machine: Record) -> ApiError:
@@ -60,7 +59,7 @@ def evacuated(vmi: Object, call: Call) -> Object | None:
     """
     spec, status = vmi.get("spec") or {}, vmi.get("status") or {}
     name, namespace = vmi["metadata"]["name"], vmi["metadata"]["namespace"]
-    if status.get("phase") in _FINISHED:
+    if status.get("phase") in ENDED:
         return None
     strategy = spec.get("evictionStrategy")
     if strategy == "LiveMigrate":

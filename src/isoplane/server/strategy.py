@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from isoplane.objects.metadata import Object
+from isoplane.objects.phase import has_ended
 from isoplane.objects.resource import Resource
 
 DEFAULT_GRACE_SECONDS = 30
 OBSERVED_PREFIX = "isoplane.io/"
 """Annotations that a status update may set: what the node observed and no upstream field can tell (transitions)."""
-_FINISHED = ("Succeeded", "Failed")
 
 
 def prepare_create(resource: Resource, obj: Object) -> None:
@@ -79,7 +79,7 @@ def grace_seconds(resource: Resource, obj: Object, asked: int | None) -> int:
     if node is None:
         return 0
     section = obj.get(node[0]) or {}
-    if not section.get(node[1]) or (obj.get("status") or {}).get("phase") in _FINISHED:
+    if not section.get(node[1]) or has_ended(obj):
         return 0
     if asked is not None:
         return asked

@@ -18,6 +18,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from isoplane.objects.phase import ENDED
+
 Object = Mapping[str, Any]
 _O = TypeVar("_O", bound=Mapping[str, Any])
 
@@ -28,7 +30,6 @@ CREATED_BY = "kubevirt.io/created-by"
 """The label with the uid of the machine."""
 MIGRATION_JOB = "kubevirt.io/migrationJobUID"
 """The label of a body that was made for a migration: the migration's uid."""
-_ENDED = ("Succeeded", "Failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def _namespace(obj: Object) -> str:
 
 
 def _ended(pod: Object) -> bool:
-    return _mapping(pod.get("status")).get("phase") in _ENDED
+    return _mapping(pod.get("status")).get("phase") in ENDED
 
 
 def _age(pod: Object) -> tuple[str, str]:

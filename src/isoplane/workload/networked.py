@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from isoplane.objects import metadata
+from isoplane.objects.phase import has_ended
 from isoplane.workload.interfaces import exposed_ports
 
 Object = Mapping[str, Any]
-_ENDED = ("Succeeded", "Failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def pod(obj: Object) -> Networked:
         ports=_once(port for container in serving for port in container_ports(container)),
         host_network=bool(spec.get("hostNetwork")),
         node=str(spec.get("nodeName") or ""),
-        finished=status.get("phase") in _ENDED,
+        finished=has_ended(obj),
     )
 
 
@@ -80,7 +80,7 @@ def machine(obj: Object) -> Networked:
         ports=_once(port for card in cards for port in _declared(card.get("ports"), "port")),
         exposed=exposed_ports(spec),
         node=str(status.get("nodeName") or ""),
-        finished=status.get("phase") in _ENDED,
+        finished=has_ended(obj),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from isoplane.objects import metadata, quantity
 from isoplane.objects.kinds import CONFIGMAPS, PODS, SECRETS, Resource
 from isoplane.objects.metadata import Object
+from isoplane.objects.phase import ENDED
 from isoplane.workload import common, impossible, limits, networked, requests
 from isoplane.workload.accounting import Accounting
 from isoplane.workload.adapters import QUOTA_GATE, Report, Waiting, Write
@@ -256,7 +257,7 @@ def _put(status: dict[str, Any], field: str, value: str) -> None:
 
 def _stage(obj: Mapping[str, Any], spec: Mapping[str, Any], status: Mapping[str, Any]) -> Stage:
     phase = status.get("phase")
-    if phase in ("Succeeded", "Failed"):
+    if phase in ENDED:
         return Stage(str(phase))
     if metadata.is_deleting(obj):
         return Stage.STOPPING

@@ -11,6 +11,7 @@ from typing import Any
 from isoplane.objects import metadata
 from isoplane.objects.kinds import CONFIGMAPS, SECRETS, VIRTUALMACHINEINSTANCES, Resource
 from isoplane.objects.metadata import Object
+from isoplane.objects.phase import ENDED
 from isoplane.workload import common, impossible, networked
 from isoplane.workload.accounting import DEFAULT_ACCOUNTING, Accounting
 from isoplane.workload.adapters import (
@@ -259,7 +260,7 @@ def _is_gated(obj: Mapping[str, Any]) -> bool:
 
 def _stage(obj: Mapping[str, Any], status: Mapping[str, Any], gated: bool) -> Stage:
     phase = str(status.get("phase") or "")
-    if phase in ("Succeeded", "Failed"):
+    if phase in ENDED:
         return Stage(phase)
     if metadata.is_deleting(obj):
         return Stage.STOPPING

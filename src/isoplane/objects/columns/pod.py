@@ -7,6 +7,7 @@ from typing import Any
 from isoplane.objects import metadata
 from isoplane.objects.columns.printer import AGE, NAME, NONE, Cell, Column, Printer, age, condition_status, since
 from isoplane.objects.metadata import Object
+from isoplane.objects.phase import ENDED
 
 _FINISHED = {
     "Succeeded": {
@@ -97,7 +98,7 @@ class _Summary:
             return
         if self.status.get("reason") == "NodeLost":
             self.reason = "Unknown"
-        elif self.status.get("phase") not in ("Succeeded", "Failed"):
+        elif self.status.get("phase") not in ENDED:
             self.reason = "Terminating"
 
     def _count(self, status: dict[str, Any]) -> None:
