@@ -56,7 +56,7 @@ class Cluster:
     def policy(self, namespace: str) -> Policy:
         """What the namespace's QuotaPolicy says. Raises ValueError."""
         obj = self.policies.get(namespace, POLICY_NAME)
-        return Policy() if obj is None else policy_of(obj)
+        return Policy() if obj is None else self.policies.derived(policy_of, obj)
 
     def wanted_limits(self, namespace: str) -> list[Limit]:
         """What the TenantQuotas of a namespace ask to be put in force. Raises ValueError."""

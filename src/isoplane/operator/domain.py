@@ -39,8 +39,6 @@ from isoplane.workload.accounting import Accounting
 from isoplane.workload.shape import Claim, Stage
 
 _log = logging.getLogger(__name__)
-RETRY_SECONDS = 60.0
-"""After this long a refused workload is asked about again, though nothing was seen to change."""
 
 
 class Domain:
@@ -59,8 +57,6 @@ class Domain:
         """Key of a Pod in the books → its uid."""
         self._seen: dict[str, int] = {}
         """uid → the version that the books know."""
-        self._refused: dict[str, float] = {}
-        """uid of a workload that was refused → when."""
         self._reconfigure: dict[str, None] = dict.fromkeys(ledger.namespaces)
         self._cohorts = True
 
@@ -131,14 +127,14 @@ class Domain:
             return False
         changed, reconfigure, cohorts = self._changed, self._reconfigure, self._cohorts
         self._changed, self._reconfigure, self._cohorts = {}, {}, False
-        seen, uids, refused = dict(self._seen), dict(self._uids), dict(self._refused)
+        seen, uids = dict(self._seen), dict(self._uids)
         try:
             with self.books.attempt():
                 plan = self._decide(changed, reconfigure, cohorts)
                 if plan.ledger != self.ledger:
                     self.ledger = await self._shelf.swap(plan.ledger)
         except BaseException:
-            self._seen, self._uids, self._refused = seen, uids, refused
+            self._seen, self._uids = seen, uids
             self._changed, self._reconfigure = {**changed, **self._changed}, {**reconfigure, **self._reconfigure}
             self._cohorts = cohorts or self._cohorts
             raise
@@ -233,7 +229,6 @@ class Domain:
         if is_gated(pod) and uid not in self.ledger.in_flight:
             asked = engine.handle(events.Requested(demand, queues=True, created=_created(pod)))
             if refused := next((effect for effect in asked if isinstance(effect, Refuse)), None):
-                self._refused[uid] = self._clock()
                 self._acts.waits(pod, refused.message)
                 self._seen.pop(uid, None)
             return asked
@@ -248,7 +243,6 @@ class Domain:
     def _forget(self, key: str, uid: str) -> None:
         self._uids.pop(key, None)
         self._seen.pop(uid, None)
-        self._refused.pop(uid, None)
 
     # which namespaces are decided here
 

@@ -8,7 +8,7 @@ object is what two operators cannot both do.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 
 from isoplane.objects.errors import ApiError, Conflict, NotFound
 from isoplane.operator import ledger as book
@@ -54,7 +54,7 @@ class Domains:
 
     async def arrange(self) -> None:
         """Bring every namespace to where it belongs. What fails is tried again by the next call."""
-        managed = [name for name in self._cluster.managed() if not self._cluster.is_closing(name)]
+        managed = dict.fromkeys(name for name in self._cluster.managed() if not self._cluster.is_closing(name))
         await self._let_go(managed)
         await self._open_new(managed)
         for domain in self:
@@ -65,17 +65,23 @@ class Domains:
         for domain in self:
             for move in list(domain.ledger.moves.values()):
                 target = await self._existing(move.to)
-                if target is not None and await self._try(target, target.open(move)):
+                if await self._try(target, target.open(move)):
                     await self._try(domain, domain.arrived(move))
 
-    async def lost(self, domain: Domain) -> None:
-        """A ledger is gone from the cluster: its namespaces are decided again after a while."""
+    async def reread(self, domain: Domain) -> None:
+        """Read a ledger again after a write that failed. One that is gone is made again after a while. Raises ApiError."""
+        try:
+            await domain.refresh()
+        except NotFound:
+            self._lost(domain)
+
+    def _lost(self, domain: Domain) -> None:
         _log.warning("QuotaLedger %s was deleted: it is made again in %.0f s", domain.ledger.name, self._patience)
         del self._all[domain.ledger.name]
         for namespace in domain.ledger.namespaces:
             self._missing[namespace] = self._clock()
 
-    async def _open_new(self, managed: list[str]) -> None:
+    async def _open_new(self, managed: Iterable[str]) -> None:
         known = {name for domain in self for name in (*domain.ledger.namespaces, *domain.ledger.moves)}
         for namespace in managed:
             if namespace in known or self._clock() - self._missing.get(namespace, 0) < self._patience:
@@ -93,7 +99,7 @@ class Domains:
             self._missing.pop(namespace, None)
             self._all[f"{OWN}{namespace}"].configured(namespace)
 
-    async def _let_go(self, managed: list[str]) -> None:
+    async def _let_go(self, managed: Collection[str]) -> None:
         """Namespaces that are no longer under quota: who waits there is released, then nobody decides about them."""
         for domain in self:
             for namespace in list(domain.ledger.namespaces):
@@ -109,7 +115,7 @@ class Domains:
                     await self._shelf.remove(ledger)
                     del self._all[ledger.name]
 
-    async def _existing(self, name: str) -> Domain | None:
+    async def _existing(self, name: str) -> Domain:
         """The domain of a ledger, which is made if need be."""
         if name not in self._all:
             try:
@@ -119,16 +125,13 @@ class Domains:
             self._all[name] = self._domain(stored)
         return self._all[name]
 
-    async def _try(self, domain: Domain, step: object) -> bool:
-        """Whether a change of a ledger was stored; after a conflict the ledger is read again."""
+    async def _try(self, domain: Domain, step: Awaitable[None]) -> bool:
+        """Whether a change of a ledger was stored; where it was not, the ledger is read again."""
         try:
-            await step  # type: ignore[misc]
-        except (Conflict, ApiError) as error:
+            await step
+        except ApiError as error:
             _log.info("ledger %s: %s", domain.ledger.name, error)
-            try:
-                await domain.refresh()
-            except NotFound:
-                await self.lost(domain)
+            await self.reread(domain)
             return False
         return True
 

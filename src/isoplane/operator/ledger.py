@@ -189,8 +189,13 @@ def reopened(ledger: Ledger, namespace: str) -> Ledger:
 
 def dropped(ledger: Ledger, namespace: str) -> Ledger:
     """Forget a namespace that is under quota no longer."""
-    closed = close(ledger, namespace, "")
-    return replace(closed, moves=ledger.moves)
+    return replace(
+        ledger,
+        namespaces={name: number for name, number in ledger.namespaces.items() if name != namespace},
+        in_flight={uid: a for uid, a in ledger.in_flight.items() if a.namespace != namespace},
+        reservations={uid: r for uid, r in ledger.reservations.items() if r.namespace != namespace},
+        limits=tuple(limit for limit in ledger.limits if limit.namespace != namespace),
+    )
 
 
 def close(ledger: Ledger, namespace: str, to: str) -> Ledger:
@@ -204,14 +209,7 @@ def close(ledger: Ledger, namespace: str, to: str) -> Ledger:
         tuple(a for a in ledger.in_flight.values() if a.namespace == namespace),
         tuple(r for r in ledger.reservations.values() if r.namespace == namespace),
     )
-    return replace(
-        ledger,
-        namespaces={name: number for name, number in ledger.namespaces.items() if name != namespace},
-        in_flight={uid: a for uid, a in ledger.in_flight.items() if a.namespace != namespace},
-        reservations={uid: r for uid, r in ledger.reservations.items() if r.namespace != namespace},
-        limits=tuple(limit for limit in ledger.limits if limit.namespace != namespace),
-        moves={**ledger.moves, namespace: move},
-    )
+    return replace(dropped(ledger, namespace), moves={**ledger.moves, namespace: move})
 
 
 def open_moved(ledger: Ledger, move: Move) -> Ledger:

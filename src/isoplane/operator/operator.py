@@ -18,7 +18,7 @@ from isoplane.client.http import HttpApi
 from isoplane.client.informer import Informer, Informers
 from isoplane.client.lease import LeaseLock
 from isoplane.objects import metadata
-from isoplane.objects.errors import ApiError, Conflict, NotFound
+from isoplane.objects.errors import ApiError, Conflict
 from isoplane.operator import ledger as book
 from isoplane.operator.acts import Acts
 from isoplane.operator.cluster import Cluster
@@ -153,10 +153,7 @@ class Operator:
                 domain.ledger.name,
                 error,
             )
-            try:
-                await domain.refresh()
-            except NotFound:
-                await domains.lost(domain)
+            await domains.reread(domain)
 
     async def _pause(self, domains: Domains) -> None:
         if not any(domain.due for domain in domains):
