@@ -9,13 +9,7 @@ def pod(name: str = "web", **spec: Any) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {
-            "name": name,
-            "namespace": "tenant-a",
-            "uid": f"uid-{name}",
-            "creationTimestamp": "2026-01-02T03:04:05Z",
-            "labels": {"app": name},
-        },
+        "metadata": _metadata(name),
         "spec": {
             "containers": [{"name": "main", "image": "web:1", "ports": [{"name": "http", "containerPort": 8080}]}],
             **spec,
@@ -27,13 +21,7 @@ def vmi(name: str = "guest", **spec: Any) -> dict[str, Any]:
     return {
         "apiVersion": "kubevirt.io/v1",
         "kind": "VirtualMachineInstance",
-        "metadata": {
-            "name": name,
-            "namespace": "tenant-a",
-            "uid": f"uid-{name}",
-            "creationTimestamp": "2026-01-02T03:04:05Z",
-            "labels": {"app": name},
-        },
+        "metadata": _metadata(name),
         "spec": {
             "domain": {
                 "cpu": {"cores": 1},
@@ -46,4 +34,14 @@ def vmi(name: str = "guest", **spec: Any) -> dict[str, Any]:
             "networks": [{"name": "default", "pod": {}}],
             **spec,
         },
+    }
+
+
+def _metadata(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "namespace": "tenant-a",
+        "uid": f"uid-{name}",
+        "creationTimestamp": "2026-01-02T03:04:05Z",
+        "labels": {"app": name},
     }
