@@ -40,15 +40,18 @@ class Trail:
         self._next = 0
         """The number that the next entry will have."""
         self._found: Entries = {}
+        self._kinds: tuple[int, Mapping[str, str]] = (-1, {})
+        """Generation of the scheme; first part of an id → kind. Objects that are no workloads are refused by their number."""
 
     def decisions(self, view: ReadView, namespace: str) -> Iterable[Object]:
         """The QuotaDecisions of one namespace."""
         if not self._found or view.row(rows.AUDIT, str(self._next)) is not None:
             self._found = _sorted(view)
             self._next = 1 + max((entries[-1]["n"] for entries in self._found.values()), default=-1)
-        # First part of an id → kind. Objects that are no workloads are refused by their number.
-        kinds = {r.singular: r.kind for r in self._scheme} | {first: r.kind for first, r in kind_names().items()}
-        return [_decision(entry, kinds) for entry in self._found.get(namespace, ())]
+        if self._kinds[0] != self._scheme.generation:
+            kinds = {r.singular: r.kind for r in self._scheme} | {first: r.kind for first, r in kind_names().items()}
+            self._kinds = self._scheme.generation, kinds
+        return [_decision(entry, self._kinds[1]) for entry in self._found.get(namespace, ())]
 
 
 def _sorted(view: ReadView) -> Entries:
