@@ -127,12 +127,17 @@ def _help(deny: Deny) -> str:
 
 
 def told(victims: Sequence[Victim], tenant: str, *, priorities: bool = False) -> list[str]:
-    """Victims for the eyes of ``tenant``: the first few of its own by name, other tenants' only by number."""
-    own = [victim.charge for victim in victims if victim.charge.tenant == tenant]
+    """Victims for the eyes of ``tenant``."""
+    return named([victim.charge for victim in victims], tenant, priorities=priorities)
+
+
+def named(charges: Sequence[Charge], tenant: str, *, priorities: bool = False) -> list[str]:
+    """Workloads for the eyes of ``tenant``: the first few of its own by name, other tenants' only by number."""
+    own = [charge for charge in charges if charge.tenant == tenant]
     found = [f"{c.id} (priority {c.priority})" if priorities else c.id for c in own[:NAMED]]
     if len(own) > NAMED:
         found.append(f"{len(own) - NAMED} more")
-    others = Counter(victim.charge.tenant for victim in victims if victim.charge.tenant != tenant)
+    others = Counter(charge.tenant for charge in charges if charge.tenant != tenant)
     return found + [f"{count} of namespace {other}" for other, count in sorted(others.items())]
 
 
@@ -297,6 +302,11 @@ def _stays(spared: Iterable[Spared]) -> list[str]:
         if not ids[0]:
             found.append(f"  nobody leaves: {reason}")
             continue
-        more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
-        found.append(f"  stays: {', '.join(ids[:NAMED])}{more}: {reason}")
+        found.append(f"  stays: {first_few(ids)}: {reason}")
     return found
+
+
+def first_few(ids: Sequence[str]) -> str:
+    """The first few by name, and how many more."""
+    more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+    return f"{', '.join(ids[:NAMED])}{more}"

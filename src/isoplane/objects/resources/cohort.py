@@ -19,7 +19,7 @@ def _check(obj: dict[str, Any], report: Report) -> None:
     spec = obj.get("spec") or {}
     if spec.get("capacity") is not None and spec.get("nodeSelector"):
         report.invalid("spec.nodeSelector", spec["nodeSelector"], "what capacity states comes from no node")
-    for name, ratio in ((obj.get("spec") or {}).get("overcommit") or {}).items():
+    for name, ratio in (spec.get("overcommit") or {}).items():
         path = f"spec.overcommit[{name}]"
         try:
             if isinstance(ratio, str) and not _DECIMAL.fullmatch(ratio):
