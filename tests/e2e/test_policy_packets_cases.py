@@ -43,7 +43,7 @@ spec: {containers: [{name: c, ports: [{name: http, containerPort: 8080}, {name: 
 ---
 kind: VirtualMachineInstance
 metadata: {name: machine, namespace: a, labels: {app: web}}
-spec: {domain: {devices: {interfaces: [{name: default, ports: [{name: http, port: 9090}]}]}}}
+spec: {domain: {devices: {interfaces: [{name: default, bridge: {}, ports: [{name: http, port: 9090}]}]}}}
 ---
 {kind: VirtualMachineInstance, metadata: {name: guest, namespace: b, labels: {app: client}}}
 """

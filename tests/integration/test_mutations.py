@@ -64,6 +64,14 @@ def examples() -> Iterator[Object]:
                 },
             }
         },
+        "TenantQuota": {
+            "spec": {
+                "hard": {"cpu": "4", "requests.memory": "1Gi", "pods": "9"},
+                "scopeSelector": {
+                    "matchExpressions": [{"scopeName": "PriorityClass", "operator": "In", "values": ["a"]}]
+                },
+            }
+        },
         "LimitRange": {
             "spec": {
                 "limits": [{"type": "Container", "default": {"cpu": "1"}, "min": {"cpu": "1m"}, "max": {"cpu": "64"}}]

@@ -174,7 +174,8 @@ class PolicyLab:
         self.places: dict[str, Place] = {}
         self.engines: list[Engine] = []
         self.enforcer: Enforcer
-        self._enforcing = False
+        self.enforcing = False
+        """Whether it is this process that loads the rules, and so takes them away."""
         self.rules: NodeRules
         self._names: dict[str, str] = {}
         """uid → endpoint id."""
@@ -200,7 +201,7 @@ class PolicyLab:
             return self.rules.render(compile_tables(self.cluster), interfaces)
 
         self.enforcer = Enforcer(self.engines, compile, fabric.interfaces, drift=0.5)
-        self._enforcing = True
+        self.enforcing = True
         fabric.on_reset(self.enforcer.reset)
         await self.enforcer.start()
         for endpoint in from_objects(objects).endpoints:
@@ -331,7 +332,7 @@ class PolicyLab:
             if place.guest is not None:
                 place.guest.close()
         try:
-            if self._enforcing:
+            if self.enforcing:
                 await self.enforcer.clear()
         finally:
             await self.fabric.teardown()
