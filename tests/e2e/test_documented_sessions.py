@@ -213,7 +213,7 @@ def terminal(tmp_path: Path, images: Path, request: pytest.FixtureRequest) -> It
 def cells(line: str, header: str) -> Mapping[str, str]:
     """A table's line by its columns, where the header's words begin."""
     starts = [match.start() for match in re.finditer(r"\S+", header)]
-    ends = [*starts[1:], len(line) + 1]
+    ends = [*starts[1:], max(len(line), len(header)) + 1]
     return {
         header[at:end].strip(): line[at:end].strip()
         for at, end in zip(starts, ends, strict=True)
